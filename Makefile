@@ -1,0 +1,54 @@
+# Everything a person or CI types. Needs Python 3.11+ and make; the rest is installed into .venv.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ONCE ?=
+DATA_DIR ?=
+PORT ?= 3000
+
+.PHONY: help setup demo test lint types contract-imports soak lock clean
+
+help:
+	@echo "make setup        the environment in .venv (.venv/bin/zest)"
+	@echo "make demo         the whole platform with three made-up tenants; Ctrl-C ends it"
+	@echo "make demo ONCE=1  the same for one full cycle; exit 0 if the partner equals the product"
+	@echo "make test         everything that CI runs"
+	@echo "make soak         the long fault runs"
+	@echo "make lock         requirements.lock from pyproject.toml"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/zest $(if $(DATA_DIR),--data-dir $(DATA_DIR)) demo --port $(PORT) $(if $(ONCE),--once)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+contract-imports: setup
+	$(BIN)/lint-imports
+
+test: lint types contract-imports
+	$(BIN)/pytest
+
+soak: setup
+	$(BIN)/pytest tests/soak -p no:cacheprovider
+
+lock: setup
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --extra dev --strip-extras \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,1 @@
+"""Partner systems: one folder a partner, and what they share."""

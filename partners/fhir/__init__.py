@@ -1,0 +1,1 @@
+"""The partner that speaks HL7 FHIR R4."""

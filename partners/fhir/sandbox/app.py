@@ -1,0 +1,54 @@
+"""The sandbox as an ASGI application, and the gates that a FHIR request passes in it.
+
+    limit (429) -> token (401) -> write scope (403) -> fault -> interaction -> journal -> reply
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from partners.fhir.sandbox import breakage
+from partners.fhir.sandbox.config import SandboxConfig
+from partners.fhir.sandbox.control import control_routes
+from partners.fhir.sandbox.faults import FaultKind
+from partners.fhir.sandbox.vendor import Vendor
+from partners.fhir.sandbox.wire import read_request
+
+
+class FhirEndpoint:
+    """The ASGI side of the FHIR paths."""
+
+    def __init__(self, vendor: Vendor) -> None:
+        self._vendor = vendor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        vendor = self._vendor
+        call = vendor.arrive(await read_request(scope, receive))
+        if refusal := vendor.gate(call):
+            await breakage.deliver(None, vendor.turn_away(call, refusal), scope, receive, send, vendor.sleep)
+            return
+        fault = vendor.faults.request_fault(call.facts)
+        if fault is not None and fault.kind == FaultKind.DELAY_BEFORE:
+            await vendor.sleep(fault.seconds)
+        reply = vendor.perform(call, fault)
+        await breakage.deliver(fault, reply, scope, receive, send, vendor.sleep)
+
+
+def create_app(config: SandboxConfig) -> Starlette:
+    """The application, its data loaded. `app.state.vendor` is the Vendor; its files close at the lifespan's end."""
+    vendor = Vendor(config)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        vendor.close()
+
+    routes = [Mount("/_sandbox", routes=control_routes(vendor)), Mount("/", app=FhirEndpoint(vendor))]
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.vendor = vendor
+    return app

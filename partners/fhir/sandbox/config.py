@@ -1,0 +1,139 @@
+"""Every option of the sandbox, in one frozen value.
+
+The options are the ways in which electronic-record vendors are known to differ (who requires `If-Match`, who ignores
+a parameter, who answers 404 for a deleted record), so that a connector can be tried against each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from partners.fhir.sandbox.faults import FaultRule
+
+RESOURCE_TYPES = (
+    "Patient",
+    "Practitioner",
+    "PractitionerRole",
+    "Appointment",
+    "Encounter",
+    "Organization",
+    "Location",
+)
+
+_PATIENT_OID = "urn:oid:1.2.392.100495.20.3.51.1"
+_STAFF_OID = "urn:oid:1.2.392.100495.20.3.41.1"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `calls` calls in any window of `seconds` seconds; the next one gets 429 and does not count."""
+
+    calls: Annotated[int, Field(ge=1)]
+    seconds: Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    """What one sandbox serves and how it behaves. Nothing here is read from the environment."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Keep it a loopback one: the control endpoints have no credential."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """TCP port; 0 lets the system choose a free one."""
+
+    token: str | None = field(default=None, repr=False)
+    """The bearer token that callers must show; None: open to all. `/metadata` is always open."""
+    read_only: bool = False
+    """Answer 403 to every call but GET: a token without the write scope."""
+    limit: Limit | None = None
+    """The server's rate limit, over all callers; None: none."""
+
+    require_if_match: bool = False
+    """Refuse (412) a `PUT Type/id` of an existing record that has no `If-Match`."""
+    stale_status: Literal[409, 412] = 412
+    """The answer to an `If-Match` that is not the current version."""
+    gone_status: Literal[404, 410] = 410
+    """The answer to reading a deleted record."""
+    update_create: bool = True
+    """Whether `PUT Type/id` of an id never seen creates it (else 404)."""
+    conditional_create: bool = True
+    """Whether `If-None-Exist` is honoured; False: silently ignored, as some servers do."""
+    check_references: bool = True
+    """Refuse (422) a write that refers to a Patient or Practitioner that is not there."""
+    history: bool = True
+    """Whether `_history` exists (else 404), so that a caller must find deletes by a sweep."""
+    ignored_parameters: tuple[str, ...] = ()
+    """Search parameters treated as unknown: ignored, and left out of the `self` link."""
+
+    default_count: Annotated[int, Field(ge=1)] = 50
+    """Rows of a page when the caller gives no `_count`."""
+    max_count: Annotated[int, Field(ge=1)] = 200
+    """Most rows of a page; a larger `_count` is lowered without a word, except in the `self` link."""
+    page_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """How long a `next` link lives, in seconds; afterwards 410."""
+
+    faults: tuple[FaultRule, ...] = ()
+    """Fault rules in force from the start."""
+
+    state_file: Path | None = None
+    """Where every effect is kept (JSON lines); None: in memory only. Seeding happens only if it is new or empty."""
+    journal_file: Path | None = None
+    """Where the request log is kept too (JSON lines); None: in memory only."""
+
+    seed: int = 1
+    """Decides which fictional people there are."""
+    clients: Annotated[int, Field(ge=0)] = 0
+    """How many Patients to seed."""
+    staff: Annotated[int, Field(ge=0)] = 0
+    """How many Practitioners to seed, each with one PractitionerRole."""
+    facility: str = "1311234567"
+    """Ten-digit number of the medical institution; the identifier systems are derived from it."""
+    patient_identifier_system: str = ""
+    """System of the patient number; empty: the facility's own under JP Core's OID."""
+    staff_identifier_system: str = ""
+    """System of the staff number; empty: the facility's own under JP Core's OID."""
+
+    def __post_init__(self) -> None:
+        if not self.patient_identifier_system:
+            object.__setattr__(self, "patient_identifier_system", _PATIENT_OID + self.facility)
+        if not self.staff_identifier_system:
+            object.__setattr__(self, "staff_identifier_system", _STAFF_OID + self.facility)
+
+
+CHANGEABLE = frozenset(
+    {
+        "token",
+        "read_only",
+        "limit",
+        "require_if_match",
+        "stale_status",
+        "gone_status",
+        "update_create",
+        "conditional_create",
+        "check_references",
+        "history",
+        "ignored_parameters",
+        "default_count",
+        "max_count",
+        "page_seconds",
+    }
+)
+"""Options that may change while the server runs."""
+
+_CONFIG: TypeAdapter[SandboxConfig] = TypeAdapter(SandboxConfig)
+
+
+def changed(config: SandboxConfig, patch: Mapping[str, Any]) -> SandboxConfig:
+    """`config` with the options of `patch` (unchecked JSON) in place of its own.
+
+    Raises ValueError (pydantic's included) for a name outside CHANGEABLE and for a value out of its bounds.
+    """
+    if unknown := sorted(set(patch) - CHANGEABLE):
+        raise ValueError(f"not changeable while running: {', '.join(unknown)}")
+    now = {option.name: getattr(config, option.name) for option in fields(config)}
+    return _CONFIG.validate_python(now | dict(patch))

@@ -1,0 +1,1 @@
+"""Keeps ZEST SCHEDULE and its partner systems equal, both ways."""
