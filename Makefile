@@ -46,7 +46,7 @@ soak: setup
 	$(BIN)/pytest tests/soak -p no:cacheprovider
 
 lock: setup
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --extra dev --strip-extras \
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --extra dev --no-strip-extras \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header \
 		--output-file requirements.lock pyproject.toml
 

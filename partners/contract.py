@@ -1,0 +1,355 @@
+"""The contract between the platform and a partner: all that a connector's author must know.
+
+A partner is a folder with a declaration (`Partner`), a connector for its wire (`Connector`) and a pure mapping. The
+platform hands in the connection, the secret, an HTTP client and a gate; it gets pages, records and replies back, and
+never learns how the partner spells them. A connector keeps no state between calls, decides no retries and logs nothing.
+
+Two promises carry the rest:
+
+- A reading raises a `PartnerError`; a write returns a `Reply`. Only what was surely not applied is a `Retry` or
+  `Refused`; every doubt is `Unknown`, and the platform reads back before it sends again.
+- Before each call to the partner, without exception, the connector asks the gate (the shared `wire` does it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+if TYPE_CHECKING:
+    import httpx
+
+Json = dict[str, Any]
+
+
+class Entity(StrEnum):
+    """The kinds of record that travel. Masters come in, plans and actuals go out."""
+
+    CLIENT = "client"
+    STAFF = "staff"
+    VISIT = "visit"
+    VISIT_RECORD = "visit_record"
+
+
+MASTERS = (Entity.CLIENT, Entity.STAFF)
+
+
+# --- The way in -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Client:
+    """A care client as the product keeps it. An empty string: the partner does not say."""
+
+    number: str
+    """The partner's own number for the person, as people there use it (患者番号)."""
+    family_name: str
+    given_name: str
+    family_kana: str
+    given_kana: str
+    birth_date: str
+    """`YYYY-MM-DD`, or as much of it as is known: `YYYY-MM`, `YYYY`."""
+    sex: str
+    """male, female, other or unknown."""
+    postal_code: str
+    address: str
+    phone: str
+    active: bool
+
+
+@dataclass(frozen=True)
+class Staff:
+    """A member of staff as the product keeps it. An empty string: the partner does not say."""
+
+    number: str
+    family_name: str
+    given_name: str
+    family_kana: str
+    given_kana: str
+    qualification: str
+    employed_from: date | None
+    employed_until: date | None
+    """Last day of employment, inclusive; None: open."""
+    active: bool
+
+
+Master = Client | Staff
+
+
+@dataclass(frozen=True)
+class Unmappable:
+    """A record that cannot become a master: it is quarantined, its neighbours go on."""
+
+    reason: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    """Names of fields and codes, never a person's data."""
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """One record as the partner shows it."""
+
+    partner_id: str
+    """The partner's identity of it, stable over its life, compared as it is."""
+    partner_version: str
+    """The partner's mark of this state (ETag, version, time); empty if it has none. Not part of the content."""
+    content: Json
+    """What the partner says of it, without what changes by itself (version, time of change)."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a reading."""
+
+    records: tuple[SourceRecord, ...]
+    is_full: bool
+    """Whether the reading is of all records, so that a missing one is suspect; False: only of changed ones."""
+    total: int | None = None
+    """How many records the partner says the whole reading has; None: it does not say."""
+    is_last: bool = False
+    gone: tuple[str, ...] = ()
+    """Ids that the partner itself says were deleted."""
+    cursor: str | None = None
+    """Hand this to the next reading to get what changed since; opaque. The last page's counts; None: there is none."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The partner says that the record is not there."""
+
+
+# --- The way out ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A planned visit."""
+
+    starts_at: datetime
+    ends_at: datetime
+    service_code: str
+    note: str
+
+
+@dataclass(frozen=True)
+class VisitRecord:
+    """What became of a visit."""
+
+    started_at: datetime | None
+    ended_at: datetime | None
+    status: str
+    """done or absent (the client was not there)."""
+    note: str
+
+
+class Verb(StrEnum):
+    """What the partner is asked to do."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One record's version on its way to the partner. Built from committed data alone, so a repeat is the same."""
+
+    entity: Entity
+    verb: Verb
+    record_id: UUID
+    version: int
+    key: str
+    """Idempotency key: the same for every repeat of this version, another one for a repair."""
+    fields: Visit | VisitRecord
+    links: Mapping[Entity, str] = field(default_factory=dict)
+    """The partner's ids of what the record refers to: its client, its staff (if assigned), its visit."""
+    partner_id: str | None = None
+    """The partner's id of the record; None: it was never delivered."""
+    partner_version: str | None = None
+    """The partner's version that we last saw; None: none known."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The partner has it."""
+
+    partner_id: str
+    partner_version: str
+    warning: str | None = None
+    """A code of the catalogue if it was taken with a remark."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Surely not applied, and worth another try."""
+
+    reason: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    not_before: datetime | None = None
+    """The time that the partner named; None: our backoff decides."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Surely not applied, and not worth another try before something changes."""
+
+    reason: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Surely not applied, because the partner's copy is not the one we knew."""
+
+    reason: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Perhaps applied. It must be read back before anything is sent again."""
+
+    reason: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+Reply = Delivered | Retry | Refused | Conflict | Unknown
+
+
+@dataclass(frozen=True)
+class Found:
+    """The partner has the record."""
+
+    partner_id: str
+    partner_version: str
+    matches: bool
+    """Whether it holds what the command says."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """The partner does not have the record."""
+
+
+ReadBack = Found | Absent
+
+
+# --- The connection ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One tenant at one partner."""
+
+    tenant: str
+    partner: str
+    base_url: str
+    settings: Mapping[str, str]
+
+
+class Gate(Protocol):
+    """The one way to a call: asks the limits."""
+
+    def admit(self, endpoint: str) -> None:
+        """Return when one call to `endpoint` may be sent now. Raises errors.Deferred if that is too far off."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the connection may do with one entity; None: cannot be told without trying."""
+
+    entity: Entity
+    may_read: bool | None
+    may_write: bool | None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a test of the connection found, without writing anything."""
+
+    server: str
+    """What the partner calls itself."""
+    access: tuple[Access, ...]
+
+
+class Connector(Protocol):
+    """A partner's wire for one connection, used by one thread at a time."""
+
+    def check(self) -> CheckReport:
+        """Test address, credential and permissions without writing. Raises PartnerError."""
+
+    def read(self, entity: Entity, cursor: str | None) -> Iterator[Page]:
+        """The pages of a reading: of all records, or of those changed since `cursor`. Raises PartnerError midway.
+
+        What changed while the reading went on, or shortly before the cursor, comes again: readings overlap.
+        """
+
+    def fetch(self, entity: Entity, partner_id: str) -> SourceRecord | Gone:
+        """One record as it is now: the proof before a delete. Raises PartnerError."""
+
+    def send(self, command: Command) -> Reply:
+        """Write, once. Never raises for what the partner or the network does."""
+
+    def find(self, command: Command) -> ReadBack:
+        """Whether the partner has the command's record, and whether as the command says. Raises PartnerError."""
+
+    def close(self) -> None:
+        """Let go of sockets."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that a connection to this partner can or must be told."""
+
+    key: str
+    description: str
+    default: str | None = None
+    """None: it must be given."""
+
+
+class Recovery(StrEnum):
+    """What the partner offers when the answer to a write was lost. The strongest that it has."""
+
+    KEY = "key"
+    """It knows our key: the same write can be repeated."""
+    SEARCH = "search"
+    """The record can be found by our key, or by what it says."""
+    NONE = "none"
+    """Neither: a person decides."""
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What the platform may rely on at this partner; tested by the contract suite, not believed."""
+
+    recovery: Recovery
+    has_version_check: bool
+    """Whether a write of an outdated version is refused by the partner."""
+    is_incremental: bool
+    """Whether changed records alone can be read."""
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A partner's declaration: the only thing that the registry holds."""
+
+    name: str
+    """Its name in commands, asset keys and tables: `^[a-z][a-z0-9_]*$`."""
+    title: str
+    reads: tuple[Entity, ...]
+    writes: tuple[Entity, ...]
+    capability: Capability
+    settings: tuple[Setting, ...]
+    secrets: tuple[Setting, ...]
+    limits: tuple[str, ...]
+    """Default limits in the grammar of `limits`; a connection's own replace them."""
+    mapping_version: str
+    """Raise it when the mapping changes: every record is mapped anew on the next reading."""
+    map: Callable[[Entity, Json, Mapping[str, str]], Master | Unmappable]
+    """Pure: entity, a SourceRecord's content and the connection's settings to a master."""
+    open: Callable[[Connection, Mapping[str, str], httpx.Client, Gate], Connector]
+    """A connector for a connection, given its secret, an HTTP client that it may close, and the gate."""

@@ -1,0 +1,234 @@
+"""What a FHIR server's answers mean: one row a status, its source beside it, and a stated default.
+
+For a write the question is whether it was surely not applied. A 4xx says so. A 5xx does not, whatever its
+number: servers answer 500, and proxies 502 to 504, for what the application has stored; nor does a 503 that
+asks to come back later, which may be a proxy's. A web page with a 4xx is not the application's word either.
+
+What a reason's parameters may hold of an answer are issue types of R4's closed list and element paths of the
+resources sent; texts (`diagnostics`, `details`) can repeat a patient's data and are not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from partners.contract import Conflict, Json, Refused, Reply, Retry, Unknown
+from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
+from partners.fhir.elements import objects
+from partners.wire import Answered, Cause, Exchange, NotSent, read_json, retry_after
+
+PROTOCOL = "FHIR R4"
+
+
+class Act(StrEnum):
+    """What was asked for, as far as the meaning of a status depends on it."""
+
+    READ = "read"
+    CREATE = "create"
+    UPDATE = "update"
+
+
+Denial = type[Retry] | type[Refused] | type[Conflict] | type[Unknown]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a status means."""
+
+    reason: str
+    reply: Denial
+    """For a write."""
+    error: type[PartnerError]
+    """For a read."""
+    source: str
+
+
+def _row(reason: str, reply: Denial, error: type[PartnerError], source: str) -> Meaning:
+    return Meaning(reason, reply, error, source)
+
+
+# Where the meaning depends on what was asked for.
+_BY_ACT: Mapping[tuple[Act, int], Meaning] = {
+    (Act.CREATE, 404): _row("address_wrong", Refused, RejectedError, "R4 create: no such type, or no FHIR"),
+    (Act.CREATE, 410): _row("address_wrong", Refused, RejectedError, "RFC 9110 15.5.11: for good"),
+    (Act.CREATE, 412): _row("several_at_partner", Refused, RejectedError, "R4 conditional create"),
+    (Act.UPDATE, 404): _row("record_gone_at_partner", Conflict, RejectedError, "R4 update: no such id"),
+    (Act.UPDATE, 410): _row("record_gone_at_partner", Conflict, RejectedError, "R4 read: deleted"),
+    (Act.UPDATE, 412): _row("changed_at_partner", Conflict, RejectedError, "R4 resource contention"),
+}
+_BY_STATUS: Mapping[int, Meaning] = {
+    301: _row("address_wrong", Unknown, RejectedError, "RFC 9110 15.4.2: some answer it to a POST they took"),
+    302: _row("address_wrong", Unknown, RejectedError, "RFC 9110 15.4.3: the same"),
+    303: _row("address_wrong", Unknown, RejectedError, "RFC 9110 15.4.4: the POST was taken, look there"),
+    307: _row("address_wrong", Refused, RejectedError, "RFC 9110 15.4.8: to be sent again, elsewhere"),
+    308: _row("address_wrong", Refused, RejectedError, "RFC 9110 15.4.9: the same, for good"),
+    400: _row("request_malformed", Refused, RejectedError, "R4 create: not parsed, or basic rules broken"),
+    401: _row("credential_refused", Refused, AuthenticationError, "R4 access denied"),
+    403: _row("permission_missing", Refused, AuthenticationError, "R4 access denied"),
+    404: _row("address_wrong", Refused, RejectedError, "R4 search: no such type, or no FHIR"),
+    405: _row("function_closed", Refused, RejectedError, "R4 update: not allowed by the server"),
+    406: _row("not_this_protocol", Refused, RejectedError, "R4 content types: does not speak JSON"),
+    408: _row("timeout_unsure", Unknown, RetryableError, "RFC 9110 15.5.9: it gave up on us, perhaps late"),
+    409: _row("changed_at_partner", Conflict, RetryableError, "R4 update: some answer it for 412"),
+    410: _row("address_wrong", Refused, RejectedError, "RFC 9110 15.5.11: for good"),
+    413: _row("record_refused", Refused, RejectedError, "RFC 9110 15.5.14: too large"),
+    415: _row("not_this_protocol", Refused, RejectedError, "R4 content types: does not take JSON"),
+    422: _row("record_refused", Refused, RejectedError, "R4 create: profile or business rule broken"),
+    428: _row("changed_at_partner", Conflict, RejectedError, "RFC 6585 3: wants the version that we lack"),
+    429: _row("partner_busy", Retry, RetryableError, "RFC 6585 4: turned away before it was looked at"),
+    503: _row("partner_maintenance", Unknown, RetryableError, "RFC 9110 15.6.4: by whom is not known"),
+}
+_SERVER_FAILED = _row("partner_failed", Unknown, RetryableError, "RFC 9110 15.6: no word on what was done")
+_THROTTLED = _row("partner_busy", Retry, RetryableError, "R4 IssueType throttled; a 403 that names a time")
+_WEB_PAGE = _row("html_instead_of_data", Unknown, RetryableError, "not the application's word")
+_DEFAULT = _row("answer_unreadable", Unknown, RetryableError, "unknown: nothing is said of what was done")
+
+_UNSURE = {"partner_failed": "partner_failed_unsure", "partner_maintenance": "partner_failed_unsure"}
+"""How a reason reads when it is about a write."""
+
+_AT_THE_DOOR = (401, 403, 429)
+"""Refusals at the door, as sure from a gateway's web page as from the application."""
+
+_DATA_ISSUES = frozenset(
+    (
+        *("value", "required", "invariant", "code-invalid", "business-rule"),
+        *("not-found", "extension", "too-long", "duplicate"),
+    )
+)
+"""R4, IssueType: those that are about what a record says, not about the form of the request."""
+
+_ISSUES = _DATA_ISSUES | frozenset(
+    (
+        *("invalid", "structure", "security", "login", "unknown", "expired", "forbidden", "suppressed"),
+        *("processing", "not-supported", "multiple-matches", "deleted", "too-costly", "conflict"),
+        *("transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"),
+    )
+)
+_PATH = re.compile(r"(?:Appointment|Encounter)(?:\.[a-z][A-Za-z]{0,40}(?:\[\d{1,3}\])?){1,5}")
+_MOST_ISSUES = 3
+
+
+_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid"}
+_UNSURE_CAUSE = {Cause.TIMEOUT: "timeout_unsure", Cause.CUT: "connection_cut_unsure"}
+
+
+def denial(act: Act, exchange: Exchange, resource_type: str) -> Reply:
+    """What a write's exchange means that did not bring a readable success. Never Delivered."""
+    if isinstance(exchange, Answered):
+        meaning = _meaning(act, exchange)
+        params = _params(meaning.reason, act, exchange, resource_type)
+        if meaning.reply is Retry:
+            return Retry(meaning.reason, params, retry_after(exchange.headers, exchange.received_at))
+        if meaning.reply is Unknown:
+            return Unknown(_UNSURE.get(meaning.reason, meaning.reason), params)
+        return meaning.reply(meaning.reason, params)
+    if isinstance(exchange, NotSent):
+        if exchange.cause is Cause.UNSENDABLE:
+            return Refused("address_wrong")
+        return Retry(_SURELY_UNSENT.get(exchange.cause, "partner_unreachable"))
+    return Unknown(_UNSURE_CAUSE.get(exchange.cause, "answer_unreadable"))
+
+
+def failure(exchange: Exchange, resource_type: str) -> PartnerError:
+    """What a read's exchange means that did not bring a readable success; the caller raises it."""
+    if isinstance(exchange, Answered):
+        meaning = _meaning(Act.READ, exchange)
+        params = _params(meaning.reason, Act.READ, exchange, resource_type)
+        if issubclass(meaning.error, RetryableError):
+            return meaning.error(meaning.reason, params, retry_after(exchange.headers, exchange.received_at))
+        return meaning.error(meaning.reason, params)
+    if isinstance(exchange, NotSent):
+        if exchange.cause is Cause.UNSENDABLE:
+            return RejectedError("address_wrong")
+        return RetryableError(_SURELY_UNSENT.get(exchange.cause, "partner_unreachable"))
+    # What was cut or late did no harm to a read: the partner was not reached, no more.
+    is_out_of_reach = exchange.cause in _UNSURE_CAUSE
+    return RetryableError("partner_unreachable" if is_out_of_reach else "answer_unreadable")
+
+
+def unsent(error: PartnerError) -> Retry | Refused:
+    """The reply of a write that was given up since the read before it failed: nothing was sent."""
+    if isinstance(error, RetryableError):
+        return Retry(error.reason, error.params, error.not_before)
+    return Refused(error.reason, error.params)
+
+
+def resource_in(answered: Answered) -> Json | None:
+    """The JSON object that the answer holds and says it holds; None if there is none."""
+    kind = answered.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        return None
+    value = read_json(answered)
+    return value if isinstance(value, dict) else None
+
+
+def says_gone(answered: Answered) -> bool:
+    """Whether it is the FHIR server itself that says: this record is not there, or no longer (R4, read).
+
+    A 404 without an OperationOutcome may come from anything on the way and proves nothing.
+    """
+    outcome = resource_in(answered) if answered.status in (404, 410) else None
+    return (
+        outcome is not None
+        and outcome.get("resourceType") == "OperationOutcome"
+        and "not-supported" not in _issue_codes(outcome)
+    )
+
+
+def _meaning(act: Act, answered: Answered) -> Meaning:
+    status = answered.status
+    if 500 <= status <= 599:
+        return _BY_STATUS.get(status, _SERVER_FAILED)
+    if _is_web_page(answered) and not 300 <= status <= 399 and status not in _AT_THE_DOOR:
+        return _WEB_PAGE
+    codes = _issue_codes(resource_in(answered) or {})
+    if 400 <= status <= 499 and (
+        "throttled" in codes or (status == 403 and "retry-after" in answered.headers)
+    ):
+        return _THROTTLED
+    if status == 400 and _DATA_ISSUES.intersection(codes):
+        return _BY_STATUS[422]  # many servers answer 400 where R4 says 422
+    return _BY_ACT.get((act, status)) or _BY_STATUS.get(status, _DEFAULT)
+
+
+def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> dict[str, str]:
+    what = f"{resource_type} {act}"
+    match reason:
+        case "permission_missing":
+            return {"permission": what}
+        case "function_closed":
+            return {"function": what}
+        case "not_this_protocol":
+            return {"protocol": PROTOCOL}
+        case "record_refused":
+            outcome = resource_in(answered) or {}
+            paths = ", ".join(_paths(outcome))
+            detail = ", ".join(_issue_codes(outcome)) or f"HTTP {answered.status}"
+            return {"field": paths, "detail": detail} if paths else {"detail": detail}
+    return {}
+
+
+def _is_web_page(answered: Answered) -> bool:
+    kind = answered.headers.get("content-type", "").lower()
+    return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
+
+
+def _issue_codes(outcome: Json) -> list[str]:
+    """Issue types that R4 knows, each once, the first few."""
+    codes = (issue.get("code") for issue in objects(outcome.get("issue")))
+    known = dict.fromkeys(code for code in codes if isinstance(code, str) and code in _ISSUES)
+    return list(known)[:_MOST_ISSUES]
+
+
+def _paths(outcome: Json) -> list[str]:
+    """Element paths in the resources that we send, each once, the first few."""
+    found: dict[str, None] = {}
+    for issue in objects(outcome.get("issue")):
+        expressions = issue.get("expression")
+        for path in expressions if isinstance(expressions, list) else []:
+            if isinstance(path, str) and _PATH.fullmatch(path):
+                found[path] = None
+    return list(found)[:_MOST_ISSUES]

@@ -1,0 +1,67 @@
+"""The declaration of the FHIR partner: electronic records that speak HL7 FHIR R4, in Japan with JP Core's
+profiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import httpx
+
+from partners.contract import (
+    Capability,
+    Connection,
+    Connector,
+    Entity,
+    Gate,
+    Partner,
+    Recovery,
+    Setting,
+)
+from partners.errors import RejectedError
+from partners.fhir.client import FhirConnector
+from partners.fhir.mapping import PATIENT_SYSTEM, STAFF_SYSTEM, map_record
+from partners.fhir.server import Server, checked_base
+from partners.fhir.visits import IDENTIFIER_SYSTEMS, SERVICE_SYSTEM
+
+_SETTINGS = (
+    Setting(PATIENT_SYSTEM, "identifier system of the patient number (JP Core: one for each institution)"),
+    Setting(STAFF_SYSTEM, "identifier system of the staff number (JP Core: one for each institution)"),
+    Setting(IDENTIFIER_SYSTEMS[Entity.VISIT], "identifier system of our visits", "urn:zest:visit"),
+    Setting(
+        IDENTIFIER_SYSTEMS[Entity.VISIT_RECORD],
+        "the same for our visit records",
+        "urn:zest:visit-record",
+    ),
+    Setting(SERVICE_SYSTEM, "code system of the service codes", "urn:zest:service-code"),
+)
+
+
+def open_connector(
+    connection: Connection, secret: Mapping[str, str], client: httpx.Client, gate: Gate
+) -> Connector:
+    """A connector; nothing is called yet. RejectedError if the address or a setting is missing or wrong."""
+    defaults = {setting.key: setting.default for setting in _SETTINGS}
+    settings = {key: connection.settings.get(key) or default for key, default in defaults.items()}
+    complete = {key: value for key, value in settings.items() if value}
+    for key in settings:
+        if key not in complete:
+            raise RejectedError("settings_missing", {"key": key})
+    server = Server(client, gate, checked_base(connection.base_url), secret.get("token", "").strip())
+    return FhirConnector(server, complete)
+
+
+FHIR = Partner(
+    name="fhir",
+    title="HL7 FHIR R4 (JP Core)",
+    reads=(Entity.CLIENT, Entity.STAFF),
+    writes=(Entity.VISIT, Entity.VISIT_RECORD),
+    # Not KEY: some servers pass over If-None-Exist without a word, and a repeat would make a second visit.
+    capability=Capability(Recovery.SEARCH, has_version_check=True, is_incremental=True),
+    settings=_SETTINGS,
+    secrets=(Setting("token", "bearer token; empty if the server needs none", ""),),
+    limits=("tenant:600/60s", "tenant:concurrent=4"),
+    mapping_version="1",
+    map=map_record,
+    open=open_connector,
+)

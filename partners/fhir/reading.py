@@ -1,0 +1,292 @@
+"""Reading masters: pages by the server's own `next` links, in full or since a cursor.
+
+What a reading may rely on, and what not:
+
+- `next` is opaque: it is followed and never built. When it has expired the search is begun again, once;
+  what was seen before is passed over.
+- Servers may ignore a parameter. The `self` link shows what they used (R4, Search): if `_lastUpdated` is
+  not in it, the reading was of all records.
+- Pages are sorted by id. Servers page by offset over live data: sorted by time, a record that changes
+  meanwhile moves to the end and pulls another one, unseen, over the page's edge. Sorted by id only a delete
+  does that.
+- The cursor is the latest time that the server wrote on a record, never our clock, and the next reading
+  begins some minutes before it, since servers stamp a record before others can see it.
+- Deletes are told by no search. They are found by a full reading, whose missing records are then asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl, urlsplit
+
+from partners.contract import Json, Page, SourceRecord
+from partners.errors import RetryableError
+from partners.fhir.elements import local_reference, objects
+from partners.fhir.server import Server, id_of, taken, version_of
+from partners.fhir.times import parse_moment
+from partners.wire import Answered
+
+OVERLAP = timedelta(minutes=5)
+"""How long before the cursor a reading begins."""
+PAGE_SIZE = 200
+_IDS_AT_ONCE = 40  # ids are up to 64 characters, addresses should stay below 4 KB
+
+Params = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One page of a search."""
+
+    resources: Sequence[Json]
+    total: int | None
+    is_last: bool
+    understood: frozenset[str] | None
+    """Names of the parameters that the server used; None: it does not say."""
+
+
+@dataclass
+class Marks:
+    """The latest meta.lastUpdated by resource type: what a cursor is made of."""
+
+    latest: dict[str, datetime] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, cursor: str | None) -> Marks:
+        """The marks in a cursor. One that is none of ours is as good as none: all is read."""
+        try:
+            return cls({kind: parse_moment(text) for kind, text in json.loads(cursor or "{}").items()})
+        except (ValueError, AttributeError):
+            return cls()
+
+    def note(self, resource: Json) -> None:
+        """Take a resource's time into account, if it has one."""
+        meta = resource.get("meta")
+        kind = str(resource.get("resourceType"))
+        try:
+            moment = parse_moment(meta.get("lastUpdated") if isinstance(meta, dict) else None)
+        except ValueError:
+            return
+        self.latest[kind] = max(moment, self.latest.get(kind, moment))
+
+    def cursor(self, *kinds: str) -> str | None:
+        """The cursor for the next reading of `kinds`; None unless there is a time for the first."""
+        known = {kind: _instant(self.latest[kind]) for kind in kinds if kind in self.latest}
+        return json.dumps(known, sort_keys=True) if kinds[0] in known else None
+
+
+def read_clients(server: Server, cursor: str | None) -> Iterator[Page]:
+    """The pages of all Patients, or of those changed since the cursor. Raises PartnerError."""
+    marks = Marks.parse(cursor)
+    since = marks.latest.get("Patient")
+    seen = _Seen()
+    is_full = since is None
+    for number, batch in enumerate(search(server, "Patient", _listing(since))):
+        if number == 0:
+            is_full = _is_full(since, batch)
+        for resource in batch.resources:
+            marks.note(resource)
+        records = tuple(client_record(resource) for resource in batch.resources if seen.is_new(resource))
+        following = marks.cursor("Patient") if batch.is_last else None
+        yield Page(records, is_full, batch.total, batch.is_last, cursor=following)
+
+
+def client_record(patient: Json) -> SourceRecord:
+    """A Patient as the platform takes it."""
+    return SourceRecord(id_of(patient), version_of(patient), _content(patient))
+
+
+def read_staff(server: Server, cursor: str | None) -> Iterator[Page]:
+    """The pages of all Practitioners with their roles, or of those where either changed."""
+    marks = Marks.parse(cursor)
+    since = marks.latest.get("Practitioner")
+    if since is None:
+        yield from _all_staff(server, marks)
+    else:
+        yield from _changed_staff(server, marks, since)
+
+
+def staff_record(practitioner: Json, roles: Iterable[Json]) -> SourceRecord:
+    """A Practitioner joined with the PractitionerRoles that point at it, in the order of their ids."""
+    roles = sorted(roles, key=id_of)
+    # A changed role is a changed member of staff, so the mark of the state is made of all of them.
+    version = ",".join([version_of(practitioner), *(f"{id_of(role)}:{version_of(role)}" for role in roles)])
+    content = {"practitioner": _content(practitioner), "roles": [_content(role) for role in roles]}
+    return SourceRecord(id_of(practitioner), version, content)
+
+
+def roles_of(server: Server, practitioner_ids: Sequence[str]) -> dict[str, list[Json]]:
+    """The roles of these practitioners, by practitioner id; one without a role is not in it."""
+    asked = {"practitioner": ",".join(practitioner_ids), **_listing(None)}
+    return _by_practitioner(whole(server, "PractitionerRole", asked).resources)
+
+
+def whole(server: Server, resource_type: str, params: Params) -> Batch:
+    """A search as one page. RetryableError if it is fewer or more than the server says there are.
+
+    For what is joined: if a role were lost with a page, its holder would seem to have left.
+    """
+    batches = list(search(server, resource_type, params))
+    found = {id_of(resource): resource for batch in batches for resource in batch.resources}
+    total = batches[-1].total
+    if total not in (None, len(found)):
+        raise RetryableError("partner_list_incomplete", {"why": "count_differs"})
+    return Batch(list(found.values()), total, is_last=True, understood=batches[0].understood)
+
+
+def search(server: Server, resource_type: str, params: Params) -> Iterator[Batch]:
+    """The pages of a search, to the last. After an expired `next` they come again from the first, once."""
+    answer = server.get(resource_type, resource_type, params)
+    followed: set[str] = set()
+    has_restarted = False
+    while True:
+        bundle = taken(answer, resource_type)
+        following = _link(bundle, "next")
+        yield _batch(bundle, resource_type, is_last=following is None)
+        if following is None:
+            return
+        if following in followed:
+            raise RetryableError("partner_list_incomplete", {"why": "next_repeats"})
+        followed.add(following)
+        answer = server.follow(resource_type, following)
+        if isinstance(answer, Answered) and answer.status in (404, 410):
+            if has_restarted:
+                raise RetryableError("partner_list_incomplete", {"why": "next_expired"})
+            has_restarted = True
+            followed.clear()
+            answer = server.get(resource_type, resource_type, params)
+
+
+class _Seen:
+    """The states of records that a reading has met."""
+
+    def __init__(self) -> None:
+        self._states: set[tuple[str, str]] = set()
+
+    def is_new(self, resource: Json) -> bool:
+        """Whether this state is met for the first time. States without a version are always new."""
+        state = (id_of(resource), version_of(resource))
+        is_new = not state[1] or state not in self._states
+        self._states.add(state)
+        return is_new
+
+
+def _all_staff(server: Server, marks: Marks) -> Iterator[Page]:
+    # Roles first: one made in between belongs to the next reading, and nobody lacks an old one.
+    roles = whole(server, "PractitionerRole", _listing(None)).resources
+    for role in roles:
+        marks.note(role)
+    held = _by_practitioner(roles)
+    seen = _Seen()
+    for batch in search(server, "Practitioner", _listing(None)):
+        for practitioner in batch.resources:
+            marks.note(practitioner)
+        new = [practitioner for practitioner in batch.resources if seen.is_new(practitioner)]
+        records = tuple(staff_record(each, held.get(id_of(each), ())) for each in new)
+        yield Page(records, True, batch.total, batch.is_last, cursor=_staff_cursor(marks, batch.is_last))
+
+
+def _changed_staff(server: Server, marks: Marks, since: datetime) -> Iterator[Page]:
+    """Every practitioner who changed or of whom a role did, in the groups in which they are completed.
+
+    A role that was moved from one person to another brings the new holder only; a full reading the other.
+    """
+    people = whole(server, "Practitioner", _listing(since))
+    is_full = _is_full(since, people)
+    changed = {id_of(practitioner): practitioner for practitioner in people.resources}
+    roles_since = marks.latest.get("PractitionerRole", since)
+    roles = whole(server, "PractitionerRole", _listing(roles_since)).resources
+    for resource in (*changed.values(), *roles):
+        marks.note(resource)
+    ids = sorted({*changed, *_by_practitioner(roles)})
+    for start in range(0, max(len(ids), 1), _IDS_AT_ONCE):
+        group = ids[start : start + _IDS_AT_ONCE]
+        is_last = start + _IDS_AT_ONCE >= len(ids)
+        records = tuple(_completed(server, group, changed))
+        yield Page(records, is_full, None, is_last, cursor=_staff_cursor(marks, is_last))
+
+
+def _completed(server: Server, ids: Sequence[str], changed: Mapping[str, Json]) -> Iterator[SourceRecord]:
+    if not ids:
+        return
+    missing = [each for each in ids if each not in changed]
+    people = dict(changed)
+    if missing:
+        asked = {"_id": ",".join(missing), **_listing(None)}
+        people |= {id_of(each): each for each in whole(server, "Practitioner", asked).resources}
+    held = roles_of(server, ids)
+    for each in ids:
+        if each in people:  # else a role points at nobody
+            yield staff_record(people[each], held.get(each, ()))
+
+
+def _staff_cursor(marks: Marks, is_last: bool) -> str | None:
+    return marks.cursor("Practitioner", "PractitionerRole") if is_last else None
+
+
+def _by_practitioner(roles: Iterable[Json]) -> dict[str, list[Json]]:
+    held: dict[str, list[Json]] = defaultdict(list)
+    for role in roles:
+        kind, _, practitioner_id = (local_reference(role.get("practitioner")) or "").partition("/")
+        if kind == "Practitioner":
+            held[practitioner_id].append(role)
+    return held
+
+
+def _listing(since: datetime | None) -> dict[str, str]:
+    listing = {"_sort": "_id", "_count": str(PAGE_SIZE), "_total": "accurate"}
+    return listing if since is None else {"_lastUpdated": f"ge{_instant(since - OVERLAP)}", **listing}
+
+
+def _is_full(since: datetime | None, first: Batch) -> bool:
+    """Whether the reading is of all records. A server that does not say is believed to have used the time."""
+    return since is None or (first.understood is not None and "_lastUpdated" not in first.understood)
+
+
+def _batch(bundle: Json, resource_type: str, *, is_last: bool) -> Batch:
+    """A Bundle as a Batch. Entries of other types (outcomes, included records) are passed over."""
+    if bundle.get("resourceType") != "Bundle":
+        raise RetryableError("answer_unreadable")
+    listed = (entry.get("resource") for entry in objects(bundle.get("entry")))
+    resources = [
+        each for each in listed if isinstance(each, dict) and each.get("resourceType") == resource_type
+    ]
+    if not all(map(id_of, resources)):
+        raise RetryableError("answer_unreadable")
+    total = bundle.get("total")
+    is_count = isinstance(total, int) and not isinstance(total, bool)
+    shown = _link(bundle, "self")
+    return Batch(resources, total if is_count else None, is_last, _names(shown) if shown else None)
+
+
+def _names(address: str) -> frozenset[str]:
+    try:
+        pairs = parse_qsl(urlsplit(address).query, keep_blank_values=True)
+    except ValueError:
+        return frozenset()
+    return frozenset(name.partition(":")[0] for name, _ in pairs)
+
+
+def _link(bundle: Json, relation: str) -> str | None:
+    for link in objects(bundle.get("link")):
+        if link.get("relation") == relation and isinstance(link.get("url"), str):
+            return str(link["url"])
+    return None
+
+
+def _content(resource: Json) -> Json:
+    """The resource without what changes by itself."""
+    meta = resource.get("meta")
+    if not isinstance(meta, dict):
+        return resource
+    kept = {name: value for name, value in meta.items() if name not in ("versionId", "lastUpdated")}
+    rest = {name: value for name, value in resource.items() if name != "meta"}
+    return rest | {"meta": kept} if kept else rest
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,156 @@
+"""A FHIR server as one connection sees it: its address, its credential, and what can be asked there.
+
+Every call goes through the shared `wire` and so past the gate. The credential goes to the connection's own
+origin and nowhere else: an address that the server hands out (`next`) is refused if it leads away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpx
+
+from partners.contract import Gate, Gone, Json
+from partners.errors import RejectedError, RetryableError
+from partners.fhir import codes
+from partners.wire import Answered, Exchange, Request, exchange
+
+ENDPOINTS: Mapping[str, str] = {
+    "Patient": "patients",
+    "Practitioner": "staff",
+    "PractitionerRole": "staff",
+    "Appointment": "appointments",
+    "Encounter": "encounters",
+    "metadata": "metadata",
+}
+"""What the limits call the calls about a resource type."""
+
+_PORTS = {"http": 80, "https": 443}
+_FHIR_JSON = "application/fhir+json"
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ETAG = re.compile(r'(?:W/)?"([^"]+)"')
+
+
+@dataclass(frozen=True)
+class Server:
+    """One FHIR base address, asked with one credential."""
+
+    client: httpx.Client = field(repr=False)
+    gate: Gate = field(repr=False)
+    base: str = field(repr=False)
+    """As `checked_base` gives it."""
+    token: str = field(default="", repr=False)
+    """Bearer token; empty: the server is open."""
+
+    def get(self, resource_type: str, path: str, params: Mapping[str, str] | None = None) -> Exchange:
+        """GET `path` below the base address, as fresh as the server has it."""
+        return self._ask("GET", resource_type, f"{self.base}/{path}", params=params)
+
+    def follow(self, resource_type: str, address: str) -> Exchange:
+        """GET an address that the server handed out. RejectedError if it leads to another origin."""
+        address = urljoin(f"{self.base}/", address)
+        if _origin(address) is None or _origin(address) != _origin(self.base):
+            raise RejectedError("address_wrong", {"field": "Bundle.link"})
+        return self._ask("GET", resource_type, address)
+
+    def write(
+        self, method: str, resource_type: str, path: str, resource: Json, condition: Mapping[str, str]
+    ) -> Exchange:
+        """POST or PUT a resource under the `condition` headers, asking for the result in return."""
+        headers = {"content-type": _FHIR_JSON, "prefer": "return=representation", **condition}
+        content = json.dumps(resource, ensure_ascii=False, separators=(",", ":")).encode()
+        return self._ask(method, resource_type, f"{self.base}/{path}", headers=headers, content=content)
+
+    def read(self, resource_type: str, partner_id: str) -> Json | Gone:
+        """One resource as it is now. PartnerError if the server says neither that nor that it is gone."""
+        answer = self.get(resource_type, f"{resource_type}/{quote(partner_id, safe='')}")
+        if isinstance(answer, Answered) and codes.says_gone(answer):
+            return Gone()
+        resource = taken(answer, resource_type)
+        if resource.get("resourceType") != resource_type or resource.get("id") != partner_id:
+            raise RetryableError("answer_unreadable")
+        return resource
+
+    def _ask(
+        self,
+        method: str,
+        resource_type: str,
+        address: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Exchange:
+        # no-cache: some servers answer a search out of what it found a minute ago, and a read-back must not.
+        sent = {"accept": _FHIR_JSON, "cache-control": "no-cache", **(headers or {})}
+        if self.token:
+            sent["authorization"] = f"Bearer {self.token}"
+        endpoint = ENDPOINTS[resource_type]
+        return exchange(
+            self.client, self.gate, Request(method, address, endpoint, sent, params or {}, content)
+        )
+
+
+def taken(answer: Exchange, resource_type: str) -> Json:
+    """The JSON object of a read that went well; else the PartnerError that says why not."""
+    if isinstance(answer, Answered) and answer.status == 200:
+        resource = codes.resource_in(answer)
+        if resource is not None:
+            return resource
+    raise codes.failure(answer, resource_type)
+
+
+def checked_base(address: str) -> str:
+    """A connection's address without a slash at its end. RejectedError unless it is plain http or https.
+
+    A user, a query or a fragment in it is refused: credentials belong into the vault, the rest means nothing.
+    """
+    base = address.strip().rstrip("/")
+    if _origin(base) is None or urlsplit(base).query or urlsplit(base).fragment:
+        raise RejectedError("address_wrong")
+    return base
+
+
+def version_of(resource: Json) -> str:
+    """meta.versionId; empty if there is none that could stand in an entity tag."""
+    meta = resource.get("meta")
+    version = meta.get("versionId") if isinstance(meta, dict) else None
+    return version if isinstance(version, str) and _ID.fullmatch(version) else ""
+
+
+def id_of(resource: Json) -> str:
+    """The resource's id; empty if it has none that R4 allows."""
+    found = resource.get("id")
+    return found if isinstance(found, str) and _ID.fullmatch(found) else ""
+
+
+def identity_in_headers(answer: Answered, resource_type: str) -> tuple[str, str]:
+    """(id, version) that Location and ETag tell of a write (R4, create, update); empty if they do not."""
+    location = urlsplit(answer.headers.get("location", "")).path.split("/")
+    tag = _ETAG.fullmatch(answer.headers.get("etag", "").strip())
+    version = tag[1] if tag else ""
+    if "_history" in location[-2:]:
+        version = version or location[-1]
+        location = location[:-2]
+    partner_id = location[-1] if location[-2:-1] == [resource_type] else ""
+    return _valid(partner_id), _valid(version)
+
+
+def _valid(text: str) -> str:
+    return text if _ID.fullmatch(text) else ""
+
+
+def _origin(address: str) -> tuple[str, str, int] | None:
+    """(scheme, host, port) of an http address without a user; None for all else."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or port is None or not parts.hostname or "@" in parts.netloc:
+        return None
+    return parts.scheme, parts.hostname, port

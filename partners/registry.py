@@ -1,0 +1,27 @@
+"""The partners there are: one line each. A new partner is a folder and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from partners.contract import Partner
+from partners.fhir.partner import FHIR
+
+PARTNERS: Mapping[str, Partner] = MappingProxyType({each.name: each for each in (FHIR,)})
+"""By name."""
+
+
+class UnknownPartnerError(LookupError):
+    """There is no partner of that name; the message names those that there are."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no partner is called {name!r}; there are: {', '.join(sorted(PARTNERS))}")
+
+
+def partner(name: str) -> Partner:
+    """The partner of that name. Raises UnknownPartnerError."""
+    try:
+        return PARTNERS[name]
+    except KeyError:
+        raise UnknownPartnerError(name) from None

@@ -1,0 +1,213 @@
+"""Laws of the pure rules, for whatever comes."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import date, timedelta
+from itertools import combinations
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partners.contract import Verb
+from partners.limits import Concurrency, Limit, LimitScope, Rate, parse_limit
+from zest_pipelines.core.backoff import CAP, delay
+from zest_pipelines.core.coalesce import Decision, Op, Version, coalesce
+from zest_pipelines.core.difference import Kind, apply, difference
+from zest_pipelines.core.fingerprint import canonical, fingerprint
+from zest_pipelines.core.packing import pack
+from zest_pipelines.core.weeks import monday, week
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+japanese = st.text("がぎぱょ神﨑a\u3099\u309a\u0301e", max_size=6)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+names = st.text("abcd", min_size=1, max_size=3)
+contents = st.dictionaries(
+    names,
+    st.recursive(scalars | japanese, lambda some: st.lists(some) | st.dictionaries(names, some)),
+    max_size=5,
+)
+
+
+def decomposed(value: Any) -> Any:
+    """The same content as another system would send it: keys the other way round, letters taken apart."""
+    match value:
+        case str():
+            return unicodedata.normalize("NFD", value)
+        case dict():
+            return {decomposed(key): decomposed(item) for key, item in reversed(value.items())}
+        case list():
+            return [decomposed(item) for item in value]
+        case _:
+            return value
+
+
+@given(contents)
+def test_a_fingerprint_ignores_the_order_of_keys_and_the_form_of_letters(content: dict[str, Any]) -> None:
+    assert fingerprint(decomposed(content), "1") == fingerprint(content, "1")
+
+
+@given(contents, texts, texts)
+def test_a_fingerprint_differs_exactly_when_the_mappings_version_does(
+    content: dict[str, Any], one: str, other: str
+) -> None:
+    assert (fingerprint(content, one) == fingerprint(content, other)) == (one == other)
+
+
+@given(contents, contents)
+def test_contents_with_one_canonical_form_are_equal_but_for_the_form_of_letters(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    if canonical(one) == canonical(other):
+        assert decomposed(one) == decomposed(other)
+
+
+records = st.none() | st.dictionaries(names, st.none() | st.integers(0, 2) | st.text("ab", max_size=1))
+
+
+@given(records, records)
+def test_applying_a_difference_ends_at_the_newer_state(
+    before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> None:
+    assert apply(difference(before, after), before) == after
+
+
+@given(records, records)
+def test_a_difference_is_none_exactly_between_equal_states_and_names_each_field_once(
+    before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> None:
+    found = difference(before, after)
+    assert (found.kind is Kind.NONE) == (before == after)
+    touched = [change.name for change in found.fields]
+    assert touched == sorted(set(touched))
+    assert all(change.before != change.after for change in found.fields)
+
+
+ops = st.lists(st.sampled_from(Op), max_size=6)
+
+Standing = int | None
+"""What stands at the partner: the version of a live record, or nothing (never made, or cancelled)."""
+
+
+def send_all(versions: list[Version], standing: Standing) -> Standing:
+    for version in versions:
+        standing = version.number if version.op is Op.UPSERT else None
+    return standing
+
+
+def send(decision: Decision, standing: Standing, exists: bool) -> Standing:
+    """A strict partner: refuses a create of what it has, an update or cancel of what it never had."""
+    if decision.send is None:
+        assert decision.verb is None
+        return standing
+    assert (decision.verb is Verb.CREATE) == (not exists)
+    assert (decision.verb is Verb.CANCEL) == (decision.send.op is Op.CANCEL)
+    return None if decision.verb is Verb.CANCEL else decision.send.number
+
+
+@given(ops, ops, st.randoms(use_true_random=False))
+def test_coalescing_then_sending_ends_where_sending_all_ends(
+    sent: list[Op], waiting: list[Op], random: Any
+) -> None:
+    history = [Version(number, op) for number, op in enumerate(sent + waiting, 1)]
+    delivered = history[len(sent) - 1] if sent else None
+    standing = send_all(history[: len(sent)], None)
+    open_ones = history[len(sent) :]
+
+    decision = coalesce(random.sample(open_ones, len(open_ones)), delivered, is_in_doubt=False)
+
+    assert send(decision, standing, exists=delivered is not None) == send_all(open_ones, standing)
+
+
+@given(ops, st.integers(0, 7), st.sampled_from(Op))
+def test_coalescing_settles_or_sends_every_open_version_once_and_never_an_outdated_one(
+    waiting: list[Op], number: int, op: Op
+) -> None:
+    versions = [Version(index, each) for index, each in enumerate(waiting, 1)]
+    delivered = Version(number, op) if number else None
+
+    decision = coalesce(versions, delivered, is_in_doubt=False)
+
+    placed = [*decision.superseded, *decision.not_needed, *([decision.send] if decision.send else [])]
+    assert sorted(placed, key=lambda version: version.number) == versions
+    if decision.send:
+        assert decision.send == versions[-1]
+        assert decision.send.number > number
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.none() | st.integers(0, 10_000))
+def test_a_delay_is_at_least_what_the_partner_wishes_and_else_at_most_the_cap(
+    attempt: int, chance: float, wish: int | None
+) -> None:
+    wished = timedelta(seconds=wish or 0)
+    found = delay(attempt, lambda: chance, retry_after=None if wish is None else wished)
+    assert wished <= found <= max(CAP, wished)
+
+
+@given(st.dates(date(2000, 1, 1), date(2100, 1, 1)))
+def test_every_day_is_in_the_week_of_its_monday(day: date) -> None:
+    first, last = week(monday(day))
+    assert first <= day <= last
+    assert first.weekday() == 0
+
+
+names_of_endpoints = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,9}", fullmatch=True)
+scopes = st.sampled_from([(LimitScope.VENDOR, None), (LimitScope.TENANT, None)]) | names_of_endpoints.map(
+    lambda name: (LimitScope.ENDPOINT, name)
+)
+rates = st.builds(
+    lambda scope, calls, seconds: Rate(scope[0], calls, seconds, scope[1]),
+    scopes,
+    st.integers(1, 1_000_000),
+    st.integers(1, 31 * 86_400),
+)
+daily = st.builds(
+    lambda scope, calls, reset: Rate(
+        scope[0], calls, 86_400, scope[1], reset.replace(second=0, microsecond=0)
+    ),
+    scopes,
+    st.integers(1, 1_000_000),
+    st.times(),
+)
+concurrencies = st.builds(
+    lambda scope, calls: Concurrency(scope[0], calls, scope[1]), scopes, st.integers(1, 1000)
+)
+
+
+@given(rates | daily | concurrencies)
+def test_a_limit_that_is_printed_is_read_back_as_it_was(limit: Limit) -> None:
+    assert parse_limit(str(limit)) == limit
+
+
+KEYS = [f"{number:02}" for number in range(14)]
+
+
+def span(first: str, last: str) -> range:
+    return range(KEYS.index(first), KEYS.index(last) + 1)
+
+
+@given(st.sets(st.sampled_from(KEYS)), st.integers(1, 6))
+def test_packing_covers_every_due_key_once_in_few_enough_ranges_in_order(
+    due: set[str], max_runs: int
+) -> None:
+    found = pack(KEYS, due, max_runs)
+    assert len(found) == min(max_runs, len(due))
+    assert [key for each in found for key in each.due] == sorted(due)
+    covered = [at for each in found for at in span(each.first, each.last)]
+    assert len(covered) == len(set(covered))
+    assert all(each.first == each.due[0] and each.last == each.due[-1] for each in found)
+
+
+@given(st.sets(st.sampled_from(KEYS), min_size=1), st.integers(1, 5))
+def test_no_other_packing_carries_fewer_keys_that_are_not_due(due: set[str], max_runs: int) -> None:
+    ordered = sorted(due)
+    runs = min(max_runs, len(ordered))
+    fewest = min(
+        sum(
+            len(span(ordered[start], ordered[end - 1]))
+            for start, end in zip((0, *cuts), (*cuts, len(ordered)), strict=True)
+        )
+        for cuts in combinations(range(1, len(ordered)), runs - 1)
+    )
+    assert sum(len(span(each.first, each.last)) for each in pack(KEYS, due, max_runs)) == fewest

@@ -1,0 +1,105 @@
+"""The way in: certificate, guard, difference."""
+
+from __future__ import annotations
+
+import pytest
+
+from zest_pipelines.core.certificate import Gap, Reading
+from zest_pipelines.core.difference import ABSENT, Difference, FieldChange, Kind, difference
+from zest_pipelines.core.guard import Counts, Held, hold
+
+
+def page(reading: Reading, **changes: int | bool | None) -> Reading:
+    told = {"ids": 2, "total": 4, "is_full": True, "is_last": False, **changes}
+    return reading.with_page(**told)  # type: ignore[arg-type]
+
+
+def test_a_reading_that_nothing_speaks_against_is_certified() -> None:
+    certificate = page(page(Reading()), is_last=True).certify()
+    assert certificate.is_certified
+    assert certificate.casts_suspicion
+
+
+def test_a_partner_that_tells_no_total_is_believed_when_its_last_page_came() -> None:
+    assert page(Reading(), total=None, is_last=True).certify().is_certified
+
+
+def test_an_empty_list_is_certified_only_if_a_page_said_so() -> None:
+    assert page(Reading(), ids=0, total=0, is_last=True).certify().is_certified
+    assert Reading().certify().gaps == (Gap.NO_PAGE, Gap.LAST_PAGE_MISSING)
+
+
+@pytest.mark.parametrize(
+    ("reading", "gap"),
+    [
+        (page(page(Reading())), Gap.LAST_PAGE_MISSING),
+        (page(page(Reading(), is_last=True)), Gap.PAGE_AFTER_LAST),
+        (page(page(Reading()), total=5, ids=3, is_last=True), Gap.TOTAL_MOVED),
+        (page(page(Reading()), ids=1, is_last=True), Gap.COUNT_DIFFERS),
+        (page(page(Reading()), ids=3, is_last=True), Gap.COUNT_DIFFERS),
+        (page(page(Reading(), changed_duplicates=1), is_last=True), Gap.ID_TWICE),
+        (page(page(Reading(), unknown_shapes=1), is_last=True), Gap.SHAPE_UNKNOWN),
+    ],
+)
+def test_each_gap_alone_spoils_the_certificate(reading: Reading, gap: Gap) -> None:
+    certificate = reading.certify()
+    assert certificate.gaps == (gap,)
+    assert not certificate.is_certified
+    assert not certificate.casts_suspicion
+
+
+def test_a_reading_of_changed_records_says_nothing_about_who_is_missing() -> None:
+    certificate = page(page(Reading(), is_full=False), is_last=True).certify()
+    assert certificate.is_certified
+    assert not certificate.casts_suspicion
+
+
+@pytest.mark.parametrize(
+    ("deletes", "population", "is_held"),
+    [
+        (10, 10, False),
+        (11, 11, True),
+        (11, 220, False),
+        (11, 219, True),
+        (50, 1000, False),
+        (51, 1000, True),
+    ],
+)
+def test_deletes_above_ten_and_above_five_percent_are_held(
+    deletes: int, population: int, is_held: bool
+) -> None:
+    assert hold(Counts(deletes), population) == (Held(deletes, {}) if is_held else None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "population", "is_held"),
+    [(9, 9, False), (10, 33, True), (10, 34, False), (30, 100, False), (31, 100, True)],
+)
+def test_a_field_that_changes_in_more_than_thirty_percent_of_ten_or_more_is_held(
+    changed: int, population: int, is_held: bool
+) -> None:
+    counts = Counts(changed={"phone": changed, "address": 1})
+    assert hold(counts, population) == (Held(0, {"phone": changed}) if is_held else None)
+
+
+def test_an_approval_is_a_ceiling() -> None:
+    approved = Counts(60, {"phone": 40})
+    assert hold(Counts(60, {"phone": 40}), 100, approved) is None
+    assert hold(Counts(61, {"phone": 41, "address": 40}), 100, approved) == Held(
+        61, {"phone": 41, "address": 40}
+    )
+
+
+def test_a_difference_names_the_fields_and_keeps_none_apart_from_absent() -> None:
+    found = difference({"a": 1, "b": None, "c": 3}, {"a": 2, "c": 3, "d": None})
+    assert found == Difference(
+        Kind.CHANGE,
+        (FieldChange("a", 1, 2), FieldChange("b", None, ABSENT), FieldChange("d", ABSENT, None)),
+    )
+
+
+def test_a_record_is_added_or_deleted_with_all_its_fields() -> None:
+    assert difference(None, {"a": 1}) == Difference(Kind.ADD, (FieldChange("a", ABSENT, 1),))
+    assert difference({"a": 1}, None) == Difference(Kind.DELETE, (FieldChange("a", 1, ABSENT),))
+    assert difference(None, {}).kind is Kind.ADD
+    assert difference(None, None).kind is Kind.NONE

@@ -1,0 +1,39 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+import typer
+
+from zest_pipelines.cli import connections, machine, records, sandboxes, synchronization
+from zest_pipelines.cli.options import DataDirOption, remember_data_dir
+
+app = typer.Typer(
+    help="Keeps ZEST SCHEDULE and its partner systems equal, both ways.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tenant = typer.Typer(help="The customer corporations.", no_args_is_help=True)
+sandbox = typer.Typer(help="A partner's stand-in: a real server with made-up people.", no_args_is_help=True)
+
+
+@app.callback()
+def root(data_dir: DataDirOption = None) -> None:
+    """What stands before the command holds for it as well."""
+    remember_data_dir(data_dir)
+
+
+app.command()(machine.init)
+app.command()(machine.up)
+app.command()(machine.down)
+app.command()(machine.demo)
+app.command("db-url")(machine.db_url)
+tenant.command("add")(connections.add_tenant)
+app.add_typer(tenant, name="tenant")
+app.command()(connections.connect)
+app.command()(connections.check)
+app.command()(synchronization.sync)
+app.command()(records.status)
+app.command()(records.explain)
+sandbox.command("fhir")(sandboxes.fhir)
+app.add_typer(sandbox, name="sandbox")

@@ -1,0 +1,182 @@
+"""Commands about tenants and their connections. What can be judged without the partner is judged first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from rich.table import Table
+
+from partners.contract import CheckReport, Connection, Partner, Setting
+from partners.limits import parse_limit
+from resources.logins import Login
+from zest_pipelines.cli.options import (
+    DataDirOption,
+    InputError,
+    JsonOption,
+    PartnerArgument,
+    TenantArgument,
+    chosen_data_dir,
+    out,
+    print_json,
+    tell,
+)
+from zest_pipelines.cli.secret_files import read_secret
+from zest_pipelines.core.identifiers import check_tenant_id
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=7)
+
+
+class Timing(StrEnum):
+    """When changes go out: every minute, or when a week is pushed."""
+
+    MINUTE = "minute"
+    WEEK = "week"
+
+
+def add_tenant(
+    tenant: Annotated[str, typer.Argument(metavar="ID", help="Its id: a-z, 0-9, - and _.", show_default=False)],
+    name: Annotated[str, typer.Option(help="Its name, as people write it.", show_default=False)],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Add a tenant, or change its name."""
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.store import tenants
+
+    check_tenant_id(tenant)
+    if not name.strip():
+        raise InputError("The tenant's name is empty: give it with --name")
+    with (
+        open_session(chosen_data_dir(data_dir)) as session,
+        session.transaction(Login.OPERATOR, tenant) as tx,
+    ):
+        tenants.add(tx, tenant, name.strip())
+    tell(f"Tenant {tenant} is there. Next: zest connect {tenant} PARTNER --base-url URL ...")
+
+
+def connect(
+    tenant: TenantArgument,
+    partner: PartnerArgument,
+    base_url: Annotated[str, typer.Option(help="The partner's address, http or https.", show_default=False)],
+    timing: Annotated[Timing, typer.Option(help="When changes go out.", show_default=False)],
+    secret_file: Annotated[
+        str | None,
+        typer.Option(help='JSON file with the credential, such as {"token": "..."}; - for standard input.'),
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; repeatable.")] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="A limit such as tenant:600/60s; repeatable. Default: the partner's own.", metavar="LIMIT"),
+    ] = None,
+    land_every: Annotated[str, typer.Option(help="How often masters are read: 60m, 6h, 1d.")] = "60m",
+    data_dir: DataDirOption = None,
+) -> None:
+    """Connect a tenant to a partner, or change the connection.
+
+    Everything is set anew by each call, but for the credential: without --secret-file it stays as it is.
+    """
+    from partners.registry import partner as partner_named
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.store import tenants
+
+    check_tenant_id(tenant)
+    declared = partner_named(partner)
+    connection = Connection(tenant, declared.name, checked_url(base_url), checked_settings(declared, set_ or []))
+    limits = [str(parse_limit(text)) for text in limit] if limit else None
+    every = checked_interval(land_every)
+    secret = None if secret_file is None else checked_secret(declared, read_secret(secret_file))
+    with open_session(chosen_data_dir(data_dir)) as session:
+        sealed = None if secret is None else session.seal(secret, tenant, declared.name)
+        with session.transaction(Login.OPERATOR, tenant) as tx:
+            tenants.connect(tx, connection, timing=timing, limits=limits, land_every=every, ciphertext=sealed)
+    tell(f"Tenant {tenant} is connected to {declared.name}. Next: zest check {tenant} {declared.name}")
+
+
+def check(
+    tenant: TenantArgument,
+    partner: PartnerArgument,
+    data_dir: DataDirOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Test a connection without writing: the address, the credential, and what it may read and write."""
+    from partners.registry import partner as partner_named
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.flows.check import check as run_check
+
+    check_tenant_id(tenant)
+    declared = partner_named(partner)
+    with open_session(chosen_data_dir(data_dir)) as session:
+        report = run_check(session.services(), declared, tenant)
+    if json_:
+        print_json(_check_json(tenant, declared, report))
+    else:
+        _print_check(declared, report)
+
+
+def checked_url(text: str) -> str:
+    """The address without a slash at its end. InputError if no partner can be called at it."""
+    try:
+        parts = urlsplit(text.strip())
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise InputError("--base-url is not an address: write https://host/path, with http or https")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InputError("--base-url holds more than an address: leave out user, password, ? and #")
+    return parts.geturl().rstrip("/")
+
+
+def checked_settings(partner: Partner, pairs: Sequence[str]) -> Mapping[str, str]:
+    """The partner's settings: those of `pairs` (KEY=VALUE) over the defaults. InputError."""
+    split = [pair.partition("=") for pair in pairs]
+    if wrong := next((key for key, equals, _ in split if not (key and equals)), None):
+        raise InputError(f"--set {wrong} has no value: write --set KEY=VALUE")
+    return _complete(partner.settings, {key: value for key, _, value in split}, "setting", "--set KEY=VALUE")
+
+
+def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
+    """The credential, checked against what the partner declares. InputError, which quotes nothing of it."""
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise InputError('The secret file is not as it should be: write a JSON object of texts, {"token": "..."}')
+    return _complete(partner.secrets, given, "secret", "the JSON of --secret-file")
+
+
+def checked_interval(text: str) -> timedelta:
+    """`60m`, `6h` or `1d`: 1 minute to 7 days, both allowed. InputError."""
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
+    every = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+    if every is None or not _SHORTEST <= every <= _LONGEST:
+        raise InputError(f"--land-every {text!r} is not an interval from 1m to 7d: write 60m, 6h or 1d")
+    return every
+
+
+def _complete(declared: Sequence[Setting], given: Mapping[str, str], kind: str, where: str) -> dict[str, str]:
+    known = [setting.key for setting in declared]
+    if unknown := sorted(set(given) - set(known)):
+        raise InputError(f"This partner has no {kind} {', '.join(unknown)}: it knows {', '.join(known) or 'none'}")
+    missing = [s.key for s in declared if not given.get(s.key, "").strip() and s.default is None]
+    if missing:
+        raise InputError(f"The {kind} {', '.join(missing)} is missing: give it in {where}")
+    return {s.key: given.get(s.key) or s.default or "" for s in declared}
+
+
+def _check_json(tenant: str, partner: Partner, report: CheckReport) -> dict[str, Any]:
+    return {"tenant": tenant, "partner": partner.name, **asdict(report)}
+
+
+def _print_check(partner: Partner, report: CheckReport) -> None:
+    words = {True: "yes", False: "no", None: "cannot be told without trying"}
+    table = Table("record", "may read", "may write", title=f"{partner.title}: {report.server}", title_justify="left")
+    for access in report.access:
+        needs = (access.entity in partner.reads, access.entity in partner.writes)
+        cells = [words[a] if need else "-" for a, need in zip((access.may_read, access.may_write), needs, strict=True)]
+        table.add_row(access.entity, *cells)
+    out().print(table)

@@ -1,0 +1,110 @@
+"""From an exception to one sentence and an exit code.
+
+Errors that we know say by themselves what to do next. Of all others the reader gets a reference, and the call
+stack goes to the data directory's log, without the exception's own message: that may quote a person's data.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from partners.errors import PartnerError
+from partners.limits import LimitSyntaxError
+from partners.reasons import Language, explain
+from partners.registry import UnknownPartnerError
+from resources.logins import LoginsError
+from resources.private_files import PrivateFileError
+from resources.vault import VaultError
+from zest_pipelines.cli.options import InputError, chosen_data_dir
+from zest_pipelines.core.identifiers import TenantIdError
+from zest_pipelines.local.dagster_home import DagsterHomeError
+from zest_pipelines.local.data_dir import DataDirError
+from zest_pipelines.local.embedded import EmbeddedServerError
+from zest_pipelines.local.machine import MachineError
+from zest_pipelines.local.ports import PortInUseError
+from zest_pipelines.local.supervisor import StopRequestedError, SupervisorError
+from zest_pipelines.store.errors import StoreError
+
+FAILED = 2
+INTERRUPTED = 130
+
+_SPEAKING = (
+    InputError,
+    TenantIdError,
+    UnknownPartnerError,
+    LimitSyntaxError,
+    DataDirError,
+    MachineError,
+    DagsterHomeError,
+    EmbeddedServerError,
+    PortInUseError,
+    SupervisorError,
+    LoginsError,
+    PrivateFileError,
+    VaultError,
+    StoreError,
+)
+"""Errors whose message is a sentence with the next step, and holds no data."""
+
+
+def report(error: Exception) -> int:
+    """Tell `error` on standard error; the exit code."""
+    if isinstance(error, StopRequestedError):
+        return INTERRUPTED
+    sys.stderr.write(f"{sentence(error) or _unknown(error)}\n")
+    return FAILED
+
+
+def sentence(error: Exception) -> str | None:
+    """What to tell about an error that we know; None for one that we do not."""
+    if isinstance(error, _SPEAKING):
+        return _capital(str(error))
+    if isinstance(error, PartnerError):
+        return partner_sentence(error.reason, error.params)
+    if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError) and error.filename:
+        return f"{error.filename}: {os.strerror(error.errno or 0).lower()}; mend the path or its rights"
+    return None
+
+
+def partner_sentence(reason: str, params: dict[str, str]) -> str:
+    """A reason of the catalogue as what happened and what to do."""
+    message, action = explain(reason, params, Language.ENGLISH)
+    return f"{message} {action}"
+
+
+def _capital(text: str) -> str:
+    """With a capital, unless it begins with a path or a name."""
+    return text[0].upper() + text[1:] if text.split(" ", 1)[0].isalpha() else text
+
+
+def _unknown(error: Exception) -> str:
+    reference = secrets.token_hex(4)
+    try:
+        log = _write(reference, error)
+    except OSError:
+        return f"Something unforeseen happened ({type(error).__name__}); report it to the makers of zest"
+    return f"Something unforeseen happened; report it with reference {reference}, its details are in {log}"
+
+
+def _write(reference: str, error: Exception) -> Path:
+    log = chosen_data_dir().logs / "cli.log"
+    descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {reference}\n")
+        file.writelines(_stacks(error))
+    return log
+
+
+def _stacks(error: BaseException) -> Iterator[str]:
+    """The call stack of the error and of its causes, newest first, each with its kind."""
+    current: BaseException | None = error
+    while current is not None:
+        yield f"{type(current).__module__}.{type(current).__qualname__}\n"
+        yield from traceback.format_tb(current.__traceback__)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)

@@ -1,0 +1,115 @@
+"""`zest sandbox`: a partner's stand-in as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zest_pipelines.cli.options import InputError, JsonOption
+from zest_pipelines.cli.secret_files import read_secret
+
+if TYPE_CHECKING:
+    from partners.fhir.sandbox import SandboxConfig
+
+
+def fhir(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which made-up people there are.")] = 1,
+    clients: Annotated[int, typer.Option(min=0, help="How many clients to make up.")] = 200,
+    staff: Annotated[int, typer.Option(min=0, help="How many members of staff to make up.")] = 40,
+    token_file: Annotated[
+        str | None,
+        typer.Option(help='JSON file {"token": "..."} with what callers must show; - for standard input.'),
+    ] = None,
+    state_file: Annotated[Path | None, typer.Option(help="Keeps every effect: a restart goes on.")] = None,
+    journal_file: Annotated[Path | None, typer.Option(help="Keeps the request log.")] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JSON", help='{"kind": "status", "status": 503, "times": 3}; repeatable.'),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any option of SandboxConfig; repeatable."),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """A FHIR R4 server with made-up Japanese people, until Ctrl-C. It prints its address once it answers."""
+    from partners.fhir.sandbox import PortInUseError, StateFileError, run
+
+    values = {key: _value(text) for key, text in _pairs(set_ or [])} | {
+        "port": port,
+        "seed": seed,
+        "clients": clients,
+        "staff": staff,
+        "token": None if token_file is None else _token(token_file),
+        "state_file": state_file,
+        "journal_file": journal_file,
+        "faults": [_json(text, "--fault") for text in fault or []],
+    }
+    config = _config(values)
+    try:
+        run(config, lambda url: _tell_address(url, config, as_json=json_))
+    except PortInUseError as error:
+        raise InputError(f"{error} with --port") from None
+    except StateFileError as error:
+        raise InputError(f"{error}: give another --state-file, or remove it to start anew") from None
+
+
+def _config(values: dict[str, Any]) -> SandboxConfig:
+    """The checked options. InputError names those that are wrong and quotes no value."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from partners.fhir.sandbox import SandboxConfig
+
+    if unknown := sorted(set(values) - set(SandboxConfig.__dataclass_fields__)):
+        known = ", ".join(sorted(set(SandboxConfig.__dataclass_fields__) - set(values)))
+        raise InputError(f"The sandbox has no option {', '.join(unknown)}: --set knows {known}")
+    try:
+        return TypeAdapter(SandboxConfig).validate_python(values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise InputError(f"The sandbox cannot be started with these options: {wrong}") from None
+
+
+def _tell_address(url: str, config: SandboxConfig, *, as_json: bool) -> None:
+    told = {
+        "url": url,
+        "patient_identifier_system": config.patient_identifier_system,
+        "staff_identifier_system": config.staff_identifier_system,
+    }
+    sys.stdout.write((json.dumps(told) if as_json else url) + "\n")
+    sys.stdout.flush()
+
+
+def _token(source: str) -> str:
+    given = read_secret(source)
+    if not isinstance(given, dict) or not isinstance(given.get("token"), str) or not given["token"]:
+        raise InputError('The token file is not as it should be: write {"token": "..."}')
+    return str(given["token"])
+
+
+def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    split = [text.partition("=") for text in texts]
+    if wrong := next((key for key, equals, _ in split if not (key and equals)), None):
+        raise InputError(f"--set {wrong} has no value: write --set KEY=VALUE")
+    return [(key, value) for key, _, value in split]
+
+
+def _value(text: str) -> object:
+    """JSON where it is some, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _json(text: str, option: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise InputError(f'{option} is not JSON: write {option} \'{{"kind": "status"}}\'') from None

@@ -1,0 +1,103 @@
+"""Whether one reading of a partner's list can be trusted to be all of it.
+
+A list that lost a page looks like a list with fewer people, and the next thing that happens is that they
+are deleted. So a reading is certified only if nothing speaks against it, and even then a missing record is
+a suspicion, to be proven by a point read. A reading of changed records alone says nothing about who is
+missing, however complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Gap(StrEnum):
+    """What speaks against a reading."""
+
+    NO_PAGE = "no_page"
+    LAST_PAGE_MISSING = "last_page_missing"
+    PAGE_AFTER_LAST = "page_after_last"
+    TOTAL_MOVED = "total_moved"
+    """Two pages told different totals: the list changed while it was read."""
+    COUNT_DIFFERS = "count_differs"
+    """The ids read are more or fewer than the partner's total."""
+    ID_TWICE = "id_twice"
+    """An id came twice with different content."""
+    SHAPE_UNKNOWN = "shape_unknown"
+    """Records were not of the shape that the mapping knows."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The verdict on one reading."""
+
+    gaps: tuple[Gap, ...]
+    """Empty: certified."""
+    is_full: bool
+    """Whether every page was of all records."""
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether every record asked for has arrived: the cursor may advance."""
+        return not self.gaps
+
+    @property
+    def casts_suspicion(self) -> bool:
+        """Whether a record that did not come may have been deleted; still to be proven."""
+        return self.is_certified and self.is_full
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was seen of a reading so far. Start with `Reading()`."""
+
+    pages: int = 0
+    ids: int = 0
+    totals: frozenset[int] = frozenset()
+    is_full: bool = True
+    is_last_reached: bool = False
+    is_overrun: bool = False
+    changed_duplicates: int = 0
+    unknown_shapes: int = 0
+
+    def with_page(
+        self,
+        *,
+        ids: int,
+        total: int | None,
+        is_full: bool,
+        is_last: bool,
+        changed_duplicates: int = 0,
+        unknown_shapes: int = 0,
+    ) -> Reading:
+        """The reading with one more page.
+
+        `ids` counts those that no earlier page had; `total` is what the page says the whole reading has,
+        None if it does not say; `changed_duplicates` counts ids seen before with other content;
+        `unknown_shapes` counts records that could not be understood at all.
+        """
+        return replace(
+            self,
+            pages=self.pages + 1,
+            ids=self.ids + ids,
+            totals=self.totals if total is None else self.totals | {total},
+            is_full=self.is_full and is_full,
+            is_last_reached=self.is_last_reached or is_last,
+            is_overrun=self.is_last_reached,
+            changed_duplicates=self.changed_duplicates + changed_duplicates,
+            unknown_shapes=self.unknown_shapes + unknown_shapes,
+        )
+
+    def certify(self) -> Certificate:
+        """The verdict. A partner that tells no total is believed when its last page came."""
+        against = {
+            Gap.NO_PAGE: self.pages == 0,
+            Gap.LAST_PAGE_MISSING: not self.is_last_reached,
+            Gap.PAGE_AFTER_LAST: self.is_overrun,
+            Gap.TOTAL_MOVED: len(self.totals) > 1,
+            Gap.COUNT_DIFFERS: len(self.totals) == 1 and self.totals != {self.ids},
+            Gap.ID_TWICE: self.changed_duplicates > 0,
+            Gap.SHAPE_UNKNOWN: self.unknown_shapes > 0,
+        }
+        return Certificate(tuple(gap for gap, holds in against.items() if holds), self.is_full)

@@ -1,0 +1,29 @@
+"""The shape of a tenant's id.
+
+It becomes a partition key, a run tag, a folder and a URL segment; each forbids something (Dagster cannot
+backfill keys with commas), so the one rule allows little. A company's name is refused with the rest: ids
+are opaque.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TENANT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class TenantIdError(ValueError):
+    """The text cannot be a tenant's id. The message gives the rule and omits the text, lest it be a name."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A tenant id has 1 to 63 characters: small letters a-z, digits, '-' and '_', "
+            "the first a letter or a digit, for example 'sakura-care'."
+        )
+
+
+def check_tenant_id(text: str) -> str:
+    """`text` itself if it can be a tenant's id. Raises TenantIdError."""
+    if _TENANT_ID.fullmatch(text) is None:
+        raise TenantIdError
+    return text

@@ -1,0 +1,110 @@
+"""Our errors in Dagster's terms: whose fault it is, whether a retry helps, and the sentence that names the
+next step.
+
+Dagster stores a step's error with its whole chain of causes and shows it to anyone who reaches the UI. So
+whatever a station raises is rebuilt here from codes, our own sentences, or a class and a line; messages of
+foreign exceptions, which may quote a patient's row, never get through.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from dagster import Failure, MetadataValue
+
+from partners.errors import PartnerError
+from partners.reasons import Language, UnknownReason, explain, reason
+from resources.logins import LoginsError
+from resources.private_files import PrivateFileError
+from resources.vault import VaultError
+from zest_pipelines.store.errors import ConstraintError, DatabaseUnreachableError, SchemaError, StoreError
+
+
+class Reach(StrEnum):
+    """Whom a fault stops."""
+
+    TENANT = "tenant"
+    """This tenant: the others go on, and a run that nobody asked for stays green."""
+    RUN = "run"
+    """Everyone: the run ends."""
+    UNEXPECTED = "unexpected"
+    """This tenant, as far as can be told: the others go on, and the run fails at its end: we are at fault."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why something did not get done, fit to be shown."""
+
+    reach: Reach
+    code: str
+    """A code of the catalogue of reasons, or the error's class."""
+    description: str
+    """What happened and what to do next."""
+    is_permanent: bool
+    """Whether trying again is useless before something changes."""
+
+
+def explained(code: str, params: Mapping[str, str]) -> tuple[str, str]:
+    """What happened and what to do next, in English; a code that the catalogue lacks says so itself."""
+    try:
+        return explain(code, params, Language.ENGLISH)
+    except UnknownReason:
+        return explain("unknown", {"detail": code}, Language.ENGLISH)
+
+
+def fault_for(code: str, params: Mapping[str, str]) -> Fault:
+    """A tenant's fault by its code in the catalogue; permanent if we do not try again by ourselves."""
+    return Fault(Reach.TENANT, code, " ".join(explained(code, params)), not is_retried(code))
+
+
+def is_retried(code: str) -> bool:
+    """Whether we try again by ourselves, so that no person need act. False for an unknown code."""
+    try:
+        return reason(code).retried
+    except UnknownReason:
+        return False
+
+
+def fault_of(error: Exception) -> Fault:
+    """What a raised error comes to."""
+    match error:
+        case PartnerError():
+            return fault_for(error.reason, error.params)
+        case DatabaseUnreachableError():
+            return _worded(Reach.RUN, error, is_permanent=False)
+        case SchemaError() | LoginsError() | PrivateFileError():
+            return _worded(Reach.RUN, error, is_permanent=True)
+        case ConstraintError():
+            return _worded(Reach.UNEXPECTED, error, is_permanent=True)
+        case StoreError() | VaultError():
+            return _worded(Reach.TENANT, error, is_permanent=True)
+        case _:
+            return _unexpected(error)
+
+
+def failure(faults: Sequence[tuple[str, Fault]]) -> Failure:
+    """The run's failure from its tenants' faults (id, fault), at least one; final if retries help none."""
+    description = " ".join(dict.fromkeys(f"{tenant}: {fault.description}" for tenant, fault in faults))
+    listed = [{"tenant": tenant, "reason": fault.code} for tenant, fault in faults]
+    return Failure(
+        description,
+        metadata={"faults": MetadataValue.json(listed)},
+        allow_retries=not all(fault.is_permanent for _, fault in faults),
+    )
+
+
+def _worded(reach: Reach, error: Exception, *, is_permanent: bool) -> Fault:
+    """For errors whose message is a sentence of ours."""
+    sentence = str(error)
+    return Fault(reach, type(error).__name__, f"{sentence[:1].upper()}{sentence[1:]}.", is_permanent)
+
+
+def _unexpected(error: Exception) -> Fault:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    what = f"{type(error).__name__}{place}"
+    return Fault(Reach.UNEXPECTED, type(error).__name__, " ".join(explained("unknown", {"detail": what})), True)

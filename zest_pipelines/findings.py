@@ -1,0 +1,101 @@
+"""What a station's report comes to in Dagster's terms: what was made, which checks answer how, whether to
+go on. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from dagster import AssetCheckEvaluation, AssetKey
+
+from zest_pipelines import checks, metadata
+from zest_pipelines.failures import Fault, fault_for
+from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
+
+
+class Worth(StrEnum):
+    """Whether it is worth a materialization: a thousand tenants a minute would drown what happened."""
+
+    NEWS = "news"
+    """Something happened."""
+    ON_REQUEST = "on_request"
+    """Nothing happened: only who asked for it is told."""
+    NOTHING = "nothing"
+    """It did not go well: there is nothing to show as made."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one station did for one tenant."""
+
+    asset: AssetKey
+    worth: Worth
+    metadata: metadata.Metadata = field(default_factory=dict)
+    checks: tuple[AssetCheckEvaluation, ...] = ()
+    fault: Fault | None = None
+    lets_on: bool = True
+    """Whether the stations after it can do anything."""
+
+
+def landing(asset: AssetKey, tenant: str, report: LandReport) -> Finding:
+    """A reading is news even if it changed nothing: when the partner was last read matters.
+
+    One put off, by the limits or another that is under way, leaves the last certificate standing.
+    """
+    is_broken = report.state == "failed"
+    code = report.reason or "unknown"
+    is_put_off = is_broken and checks.is_waiting(code)
+    return Finding(
+        asset,
+        Worth.NOTHING if is_broken else Worth.NEWS,
+        metadata.of_landing(report),
+        () if is_put_off else (checks.snapshot_certified(asset, tenant, report),),
+        fault_for(code, report.params) if is_broken else None,
+        lets_on=not is_broken or report.records > 0,
+    )
+
+
+def diffing(asset: AssetKey, report: DiffReport) -> Finding:
+    """News if anything differs."""
+    differs = report.added + report.changed + report.deleted + report.unmappable > 0
+    return Finding(asset, _news_if(differs), metadata.numbers(report))
+
+
+def applying(asset: AssetKey, tenant: str, report: ApplyReport) -> Finding:
+    """News if a change came to its end; one that goes on waiting for a person is none."""
+    ended = report.applied + report.superseded + report.rejected > 0
+    answers = (checks.nothing_rejected(asset, tenant, report), checks.equals_landed(asset, tenant, report))
+    return Finding(asset, _news_if(ended), metadata.of_applying(report), answers)
+
+
+def accumulating(asset: AssetKey, report: AccumulateReport) -> Finding:
+    """News if there are changes."""
+    return Finding(asset, _news_if(report.changes > 0), metadata.numbers(report))
+
+
+def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> Finding:
+    """News if anything was tried or ended. A push with nothing to do answers only the checks that fail."""
+    tried = _tried(report)
+    answers = (
+        checks.not_stopped(asset, tenant, report),
+        checks.oldest_pending_age(asset, tenant, report, now),
+        checks.nothing_parked(asset, tenant, report),
+    )
+    is_fault = report.stopped is not None and not checks.is_waiting(report.stopped)
+    return Finding(
+        asset,
+        Worth.NOTHING if is_fault and not tried else _news_if(tried),
+        metadata.of_pushing(report, now),
+        answers if tried else tuple(answer for answer in answers if not answer.passed),
+        fault_for(report.stopped, report.params) if report.stopped and is_fault else None,
+    )
+
+
+def _news_if(happened: bool) -> Worth:
+    return Worth.NEWS if happened else Worth.ON_REQUEST
+
+
+def _tried(report: PushReport) -> bool:
+    ended = report.delivered + report.delivered_with_warning + report.superseded + report.not_needed
+    return ended + report.retry + report.unknown + report.conflict + report.parked + report.recovered > 0

@@ -1,0 +1,227 @@
+"""One record's way to the partner, a step at a time.
+
+The order is what keeps the promises: slot, then lease held and intent committed in one transaction, then the call with
+no transaction open, then the result. Whatever dies in between leaves an intent without an end. That is doubt, and a
+record in doubt is read back before anything of it is sent again: there is no other recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+from uuid import UUID, uuid4
+
+from partners.contract import (
+    Absent,
+    Command,
+    Conflict,
+    Delivered,
+    Entity,
+    Found,
+    Refused,
+    Reply,
+    Retry,
+    Unknown,
+    Verb,
+)
+from partners.errors import Deferred, PartnerError, RetryableError
+from partners.reasons import ReasonScope, reason
+from resources.logins import Login
+from zest_pipelines.core.backoff import delay
+from zest_pipelines.core.coalesce import Op, Version, coalesce
+from zest_pipelines.core.commands import command, idempotency_key
+from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.flows.opening import Line
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store import deliveries
+from zest_pipelines.store.deliveries import Doubt, Due, Intent, Key, Result, Target
+from zest_pipelines.store.errors import ConstraintError
+
+_ENDPOINTS = {Entity.VISIT: "appointments", Entity.VISIT_RECORD: "encounters"}
+
+
+class LeaseLostError(Exception):
+    """The lease ran out and may be another's: nothing more is sent under it."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The acts of one push on one open line."""
+
+    services: Services
+    target: Target
+    epoch: int
+    """Of the lease."""
+    lease_seconds: float
+    line: Line
+
+    def due(self, most: int, done: Sequence[tuple[Entity, UUID]]) -> Sequence[Due]:
+        """Up to `most` records whose time has come, without those in `done`."""
+        with self.services.database.transaction(Login.PUSH, self.target.tenant) as tx:
+            return deliveries.due(tx, self.target, most, done)
+
+    def advance(self, due: Due) -> Result:
+        """Bring one record one step on, out of doubt or to the partner, and store how that ended.
+
+        Raises LeaseLostError before anything is sent, Deferred if the limits allow no call for now.
+        """
+        result = self._send(due) if due.doubt is None else self._read_back(due, due.doubt)
+        self._store(result)
+        return result
+
+    def _send(self, due: Due) -> Result:
+        if due.settled_version >= due.key.version:
+            return Result(due.key, Outcome.SUPERSEDED)  # it came late: a newer version was settled before it
+        decision = coalesce([Version(due.key.version, Op(due.op))], _standing(due), is_in_doubt=False)
+        if decision.verb is None:
+            return Result(due.key, Outcome.NOT_NEEDED if decision.not_needed else Outcome.SUPERSEDED)
+        self.line.gate.reserve(_ENDPOINTS[due.key.entity])
+        intent = _intent(due, decision.verb)
+        self._commit(intent)
+        sent = _command(intent, due.image)
+        try:
+            reply = self.line.connector.send(sent)
+        except Deferred as error:  # before its write, says the contract
+            reply = Retry(error.reason, not_before=error.until)
+        return self._ended(due, intent, sent, reply)
+
+    def _commit(self, intent: Intent) -> None:
+        with self.services.database.transaction(Login.PUSH, self.target.tenant) as tx:
+            if not deliveries.hold_lease(tx, self.target, self.epoch, self.lease_seconds):
+                raise LeaseLostError
+            deliveries.add_intent(tx, self.target, self.epoch, intent)
+
+    def _ended(self, due: Due, intent: Intent, sent: Command, reply: Reply) -> Result:
+        match reply:
+            case Delivered():
+                return _delivered(intent.key, intent.intent_id, sent.verb, reply)
+            case Retry(why, params, not_before):
+                if not_before is not None:
+                    self.line.gate.close_until(not_before)
+                when = not_before or self._backoff(due)
+                return Result(due.key, Outcome.RETRY, why, params, intent.intent_id, not_before=when)
+            case Refused(why, params):
+                return Result(due.key, Outcome.PARKED, why, params, intent.intent_id)
+            case Conflict(why, params):
+                return self._conflict(intent, sent, why, params)
+            case Unknown(why, params):
+                return Result(due.key, Outcome.UNKNOWN, why, params, intent.intent_id)
+            case _:
+                assert_never(reply)
+
+    def _conflict(self, intent: Intent, sent: Command, why: str, params: Mapping[str, str]) -> Result:
+        """The partner's copy is not the one we knew. It may be as we want it: then an earlier call of ours did that."""
+        held = Result(intent.key, Outcome.CONFLICT, why, params, intent.intent_id)
+        try:
+            found = self.line.connector.find(sent)
+        except PartnerError:
+            return held
+        if isinstance(found, Absent):
+            return held
+        if found.matches:
+            there = Delivered(found.partner_id, found.partner_version)
+            return _delivered(intent.key, intent.intent_id, sent.verb, there)
+        # Whoever releases it, by a new version or by hand, has decided against this copy.
+        return Result(
+            intent.key,
+            Outcome.CONFLICT,
+            why,
+            params,
+            intent.intent_id,
+            partner_id=found.partner_id,
+            partner_version=found.partner_version,
+        )
+
+    def _read_back(self, due: Due, doubt: Doubt) -> Result:
+        asked = _command(doubt, doubt.image)
+        try:
+            found = self.line.connector.find(asked)
+        except Deferred:
+            raise
+        except RetryableError as error:
+            later = error.not_before or self._backoff(due)
+            return Result(doubt.key, Outcome.UNKNOWN, error.reason, error.params, doubt.intent_id, not_before=later)
+        except PartnerError as error:
+            is_record = reason(error.reason).scope is ReasonScope.RECORD
+            outcome = Outcome.PARKED if is_record else Outcome.UNKNOWN
+            when = None if is_record else self._backoff(due)
+            return Result(doubt.key, outcome, error.reason, error.params, doubt.intent_id, not_before=when)
+        match found:
+            case Found(partner_id, partner_version, matches=True):
+                there = Delivered(partner_id, partner_version)
+                return _delivered(doubt.key, doubt.intent_id, doubt.verb, there)
+            case Found(partner_id, partner_version):
+                return Result(
+                    doubt.key,
+                    Outcome.RETRY,
+                    "found_different",
+                    intent_id=doubt.intent_id,
+                    partner_id=partner_id,
+                    partner_version=partner_version,
+                )
+            case Absent():
+                return Result(doubt.key, Outcome.RETRY, "not_arrived", intent_id=doubt.intent_id)
+            case _:
+                assert_never(found)
+
+    def _backoff(self, due: Due) -> datetime:
+        return self.services.now() + delay(due.attempts + 1, self.services.random)
+
+    def _store(self, result: Result) -> None:
+        try:
+            with self.services.database.transaction(Login.PUSH, self.target.tenant) as tx:
+                deliveries.add_result(tx, self.target, result)
+                if Outcome(result.outcome).is_terminal:
+                    deliveries.supersede_older(tx, self.target, result.key)
+        except ConstraintError as error:
+            # Another push took our lease while we waited for the answer, and has ended this intent or version already.
+            if error.constraint is None or "_ends_" not in error.constraint:
+                raise
+
+
+def _standing(due: Due) -> Version | None:
+    """What the partner holds of the record, as far as we know."""
+    if due.known is None:
+        return None
+    return Version(due.known.delivered_version, Op.CANCEL if due.known.is_cancelled else Op.UPSERT)
+
+
+def _intent(due: Due, verb: Verb) -> Intent:
+    links = {Entity.CLIENT: due.client, Entity.STAFF: due.staff, Entity.VISIT: due.visit}
+    return Intent(
+        uuid4(),
+        due.key,
+        verb,
+        idempotency_key(due.key.entity, due.key.record_id, due.key.version),
+        {entity.value: partner_id for entity, partner_id in links.items() if partner_id is not None},
+        partner_id=due.known.partner_id if due.known else None,
+        partner_version=due.known.partner_version if due.known else None,
+    )
+
+
+def _command(intent: Intent | Doubt, image: Mapping[str, object]) -> Command:
+    return command(
+        intent.key.entity,
+        intent.verb,
+        intent.key.record_id,
+        intent.key.version,
+        key=intent.idempotency_key,
+        image=image,
+        links=intent.links,
+        partner_id=intent.partner_id,
+        partner_version=intent.partner_version,
+    )
+
+
+def _delivered(key: Key, intent_id: UUID, verb: Verb, reply: Delivered) -> Result:
+    return Result(
+        key,
+        Outcome.DELIVERED if reply.warning is None else Outcome.DELIVERED_WITH_WARNING,
+        reply.warning,
+        intent_id=intent_id,
+        partner_id=reply.partner_id,
+        partner_version=reply.partner_version,
+        is_cancelled=verb is Verb.CANCEL,
+    )

@@ -1,0 +1,43 @@
+"""diff: what landed against what was last applied, one master change for each record that moved."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from partners.contract import Entity, Partner
+from resources.logins import Login
+from zest_pipelines.core.difference import difference
+from zest_pipelines.flows.reports import DiffReport
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store import masters
+from zest_pipelines.store.masters import MasterChange, Scope, Step
+
+
+def diff(services: Services, partner: Partner, tenant: str, entity: Entity) -> DiffReport:
+    """Write the master changes of one entity. Raises StoreError."""
+    started = time.monotonic()
+    scope = Scope(tenant, partner.name, entity)
+    with services.database.transaction(Login.DIFF, tenant) as tx:
+        changes = [_change(step) for step in masters.steps(tx, scope)]
+        masters.add_changes(tx, scope, changes)
+    kinds = Counter(change.kind for change in changes)
+    return DiffReport(
+        entity,
+        added=kinds["add"],
+        changed=kinds["change"],
+        deleted=kinds["delete"],
+        unmappable=kinds["unmappable"],
+        seconds=time.monotonic() - started,
+    )
+
+
+def _change(step: Step) -> MasterChange:
+    if step.problem is not None:
+        return MasterChange(
+            step.partner_id, step.landed_no, "unmappable", (), step.applied, None, step.problem, step.params
+        )
+    found = difference(step.applied, step.master)
+    kind = "delete" if step.master is None else "add" if step.applied is None else "change"
+    fields = tuple(change.name for change in found.fields)
+    return MasterChange(step.partner_id, step.landed_no, kind, fields, step.applied, step.master)

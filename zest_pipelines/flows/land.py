@@ -1,0 +1,212 @@
+"""land: read an entity from the partner and store what is new.
+
+Nothing is deleted for not having come: absence in a certified reading of everything is a suspicion, and only a point
+read proves it. Pages are stored as they come, so a reading that breaks off has lost nothing but its certificate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, timedelta
+from typing import Any
+from uuid import uuid4
+
+from partners.contract import Connector, Entity, Gone, Page, Partner, SourceRecord, Unmappable
+from partners.errors import PartnerError
+from resources.logins import Login
+from resources.vault import VaultError
+from zest_pipelines.core import certificate
+from zest_pipelines.core.fingerprint import UnstorableText, fingerprint
+from zest_pipelines.flows.opening import connection_row, open_line
+from zest_pipelines.flows.reports import LandReport
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store import landing
+from zest_pipelines.store.landing import NewVersion, Reading
+from zest_pipelines.store.tenants import ConnectionRow
+
+FULL_EVERY = timedelta(days=1)
+"""Between them, only what changed is read, where the partner can tell."""
+MOST_POINT_READS = 200
+"""Absences proved in one reading; more wait for the next one."""
+_PATIENCE = timedelta(seconds=30)
+
+
+@dataclass
+class _Progress:
+    """What a reading has seen so far."""
+
+    certificate: certificate.Reading = field(default_factory=certificate.Reading)
+    seen: dict[str, bytes] = field(default_factory=dict)
+    new_versions: int = 0
+    unmappable: int = 0
+    gone: int = 0
+    cursor: str | None = None
+
+
+class _SupersededError(Exception):
+    """Another reading took this one for dead and goes on in its place."""
+
+
+def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> LandReport:
+    """Read `entity` of one tenant. What the partner does wrong is told in the report; raises StoreError alone."""
+    started = time.monotonic()
+    row = connection_row(services, partner, tenant, Login.LAND)
+    reading = Reading(uuid4(), tenant, partner.name, entity)
+    with services.database.transaction(Login.LAND, tenant) as tx:
+        if not landing.begin(tx, reading):
+            return LandReport(entity, "", "failed", reason="reading_under_way")
+    report = _read(services, partner, row, reading)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def _read(services: Services, partner: Partner, row: ConnectionRow, reading: Reading) -> LandReport:
+    progress = _Progress()
+    station = _Station(services, partner, row.connection.settings, reading)
+    try:
+        with open_line(services, partner, row, _PATIENCE) as line:
+            cursor = station.cursor()
+            for page in line.connector.read(reading.entity, cursor):
+                station.take(page, progress)
+            verdict = progress.certificate.certify()
+            if verdict.casts_suspicion:
+                station.prove_absences(line.connector, progress)
+    except PartnerError as error:
+        return station.end(progress, "failed", error.reason, error.params)
+    except VaultError:
+        return station.end(progress, "failed", "secret_unreadable", {})
+    except _SupersededError:
+        return LandReport(reading.entity, str(reading.snapshot), "failed", reason="reading_under_way")
+    if not verdict.is_certified:
+        return station.end(progress, "incomplete", "partner_list_incomplete", {"why": ", ".join(verdict.gaps)})
+    progress.cursor = progress.cursor or cursor  # nothing changed: the next reading starts where this one did
+    return station.end(progress, "certified", None, {})
+
+
+@dataclass(frozen=True)
+class _Station:
+    """One reading's acts on the store."""
+
+    services: Services
+    partner: Partner
+    settings: Mapping[str, str]
+    reading: Reading
+
+    def cursor(self) -> str | None:
+        """Where to start; None: read everything."""
+        with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
+            last = landing.cursor(tx, self.reading)
+        is_due = last.last_full_at is None or last.last_full_at <= self.services.now() - FULL_EVERY
+        return None if is_due else last.cursor
+
+    def take(self, page: Page, progress: _Progress) -> None:
+        """Store what is new on a page and add the page to the progress."""
+        hashed = [(record, self._fingerprint(record)) for record in page.records]
+        fresh = {record.partner_id: (record, mark) for record, mark in hashed if record.partner_id not in progress.seen}
+        moved = sum(progress.seen.get(record.partner_id, mark) != mark for record, mark in hashed)
+        progress.certificate = progress.certificate.with_page(
+            ids=len(fresh),
+            total=page.total,
+            is_full=page.is_full,
+            is_last=page.is_last,
+            changed_duplicates=moved,
+        )
+        progress.seen |= {partner_id: mark for partner_id, (_, mark) in fresh.items()}
+        progress.cursor = page.cursor
+        self._store(fresh.values(), page.gone, progress)
+
+    def prove_absences(self, connector: Connector, progress: _Progress) -> None:
+        """Ask for each record that did not come; only the partner's own "not there" makes it gone."""
+        with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
+            suspects = sorted(landing.live_partner_ids(tx, self.reading) - progress.seen.keys())
+        for partner_id in suspects[:MOST_POINT_READS]:
+            found = connector.fetch(self.reading.entity, partner_id)
+            if isinstance(found, Gone):
+                self._store((), (partner_id,), progress)
+            else:
+                self._store([(found, self._fingerprint(found))], (), progress)
+
+    def end(self, progress: _Progress, state: str, reason: str | None, params: Mapping[str, str]) -> LandReport:
+        """Note how the reading ended."""
+        seen = progress.certificate
+        with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
+            landing.end(
+                tx,
+                self.reading,
+                state=state,
+                is_full=seen.is_full,
+                reason=reason,
+                params=params,
+                pages=seen.pages,
+                records=seen.ids,
+                new_versions=progress.new_versions,
+                cursor=progress.cursor,
+            )
+        return LandReport(
+            self.reading.entity,
+            str(self.reading.snapshot),
+            state,
+            reason,
+            params,
+            is_full=seen.is_full,
+            pages=seen.pages,
+            records=seen.ids,
+            new_versions=progress.new_versions,
+            gone=progress.gone,
+            unmappable=progress.unmappable,
+        )
+
+    def _store(self, records: Iterable[tuple[SourceRecord, bytes]], gone: Iterable[str], progress: _Progress) -> None:
+        candidates = {record.partner_id: (record, mark) for record, mark in records}
+        gone = [partner_id for partner_id in gone if partner_id not in candidates]
+        with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
+            if not landing.is_alive(tx, self.reading):
+                raise _SupersededError
+            known = landing.known_fingerprints(tx, self.reading, [*candidates, *gone])
+            versions = [
+                self._version(record, mark)
+                for partner_id, (record, mark) in candidates.items()
+                if known.get(partner_id) != mark
+            ]
+            absent = [NewVersion(partner_id, None) for partner_id in gone if known.get(partner_id) is not None]
+            landing.add(tx, self.reading, [*versions, *absent])
+        progress.new_versions += len(versions)
+        progress.unmappable += sum(version.problem is not None for version in versions)
+        progress.gone += len(absent)
+
+    def _fingerprint(self, record: SourceRecord) -> bytes:
+        try:
+            return fingerprint(record.content, self.partner.mapping_version)
+        except UnstorableText as error:
+            return fingerprint(_unstorable(error, record), self.partner.mapping_version)
+
+    def _version(self, record: SourceRecord, mark: bytes) -> NewVersion:
+        try:
+            fingerprint(record.content, "")
+        except UnstorableText as error:
+            params = {"field": error.path}
+            content = _unstorable(error, record)
+            return NewVersion(
+                record.partner_id,
+                mark,
+                record.partner_version,
+                content,
+                problem="field_invalid",
+                params=params,
+            )
+        master = self.partner.map(self.reading.entity, record.content, self.settings)
+        version = NewVersion(record.partner_id, mark, record.partner_version, record.content)
+        if isinstance(master, Unmappable):
+            return replace(version, problem=master.reason, params=master.params)
+        return replace(version, master=_spelled(asdict(master)))
+
+
+def _unstorable(error: UnstorableText, record: SourceRecord) -> dict[str, str]:
+    """What stands for a content that no database takes: where the fault is, and in which of the record's states."""
+    return {"unstorable": error.path, "partner_version": record.partner_version}
+
+
+def _spelled(master: Mapping[str, Any]) -> dict[str, Any]:
+    """A master as JSON has it."""
+    return {name: value.isoformat() if isinstance(value, date) else value for name, value in master.items()}

@@ -1,0 +1,52 @@
+"""Opening a connection to a partner: its row, its secret, its limits, and the connector over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from partners.contract import Connector, Partner
+from partners.errors import AuthenticationError
+from partners.limits import parse_limit
+from resources.logins import Login
+from zest_pipelines.flows.gate import LedgerGate
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store import tenants
+from zest_pipelines.store.tenants import ConnectionRow
+
+
+@dataclass(frozen=True)
+class Line:
+    """An open connection."""
+
+    row: ConnectionRow
+    connector: Connector
+    gate: LedgerGate
+
+
+def connection_row(services: Services, partner: Partner, tenant: str, login: Login) -> ConnectionRow:
+    """The connection with its sealed credential. Raises UnknownConnectionError."""
+    with services.database.transaction(login, tenant) as tx:
+        return tenants.openable_connection(tx, tenant, partner.name)
+
+
+@contextmanager
+def open_line(services: Services, partner: Partner, row: ConnectionRow, patience: timedelta) -> Iterator[Line]:
+    """A connector for `row`. Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened."""
+    connection = row.connection
+    if row.ciphertext is None and any(secret.default is None for secret in partner.secrets):
+        raise AuthenticationError("secret_missing")
+    secret = (
+        {}
+        if row.ciphertext is None
+        else services.vault.decrypt(row.ciphertext, tenant=connection.tenant, partner=connection.partner)
+    )
+    limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
+    gate = LedgerGate(services, connection, limits, patience)
+    connector = partner.open(connection, secret, services.http.client(), gate)
+    try:
+        yield Line(row, connector, gate)
+    finally:
+        connector.close()

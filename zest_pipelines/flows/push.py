@@ -1,0 +1,172 @@
+"""push: send what a connection's partner has to receive, in a time box, under a lease.
+
+The lease keeps two pushes of one connection apart, and the time box keeps a run short: whatever is left is due again
+at the next tick, and is found from the tables alone. How one record is sent is `delivery`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from uuid import UUID
+
+from partners.contract import Entity, Partner
+from partners.errors import PartnerError
+from partners.reasons import Owner, ReasonScope, all_reasons, reason
+from resources.logins import Login
+from resources.vault import VaultError
+from zest_pipelines.flows.delivery import Delivery, LeaseLostError
+from zest_pipelines.flows.opening import connection_row, open_line
+from zest_pipelines.flows.reports import Problem, PushReport
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store import deliveries
+from zest_pipelines.store.deliveries import Due, Result, Target
+from zest_pipelines.store.tenants import ConnectionRow
+
+LEASE_SECONDS = 60.0
+"""Longer than a call may last; held anew with every intent."""
+PROBE_EVERY = timedelta(minutes=15)
+"""How often a connection whose fault is the user's is tried, until somebody changes it."""
+_BATCH = 50
+_PATIENCE = timedelta(seconds=5)
+_MOST_PROBLEMS = 20
+_MOST_SENDS = 2
+"""Of one record in one push: the second one follows an answer that was lost and a reading back."""
+_COUNTED = (
+    "delivered",
+    "delivered_with_warning",
+    "superseded",
+    "not_needed",
+    "retry",
+    "unknown",
+    "conflict",
+    "parked",
+)
+
+
+@dataclass
+class _Tally:
+    """What a push has done so far."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    recovered: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    sends: Counter[tuple[Entity, UUID]] = field(default_factory=Counter)
+    done: set[tuple[Entity, UUID]] = field(default_factory=set)
+    """Records that have had their turn in this push, however they stand."""
+    stopped: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    def stop(self, reason: str, params: Mapping[str, str] | None = None) -> None:
+        """Note why the push ends before everything due was tried."""
+        self.stopped, self.params = reason, params or {}
+
+    def add(self, due: Due, result: Result) -> None:
+        """Count a record's step, and note whether it was its last one in this push."""
+        record, is_unknown = (due.key.entity, due.key.record_id), result.outcome == "unknown"
+        self.outcomes[result.outcome] += 1
+        if due.doubt is None:
+            self.sends[record] += 1
+            has_had_its_turn = not is_unknown or self.sends[record] >= _MOST_SENDS
+        else:
+            self.recovered += not is_unknown
+            has_had_its_turn = is_unknown or self.sends[record] >= _MOST_SENDS
+        if has_had_its_turn:
+            self.done.add(record)
+        if result.reason is not None and len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(Problem(due.key.entity, str(due.key.record_id), result.reason, result.params))
+
+
+def push(services: Services, partner: Partner, tenant: str, box_seconds: float = 45.0) -> PushReport:
+    """Push one connection for about `box_seconds` at most. The report tells what the partner did; raises StoreError."""
+    started = time.monotonic()
+    row = connection_row(services, partner, tenant, Login.PUSH)
+    target, tally = Target(tenant, partner.name), _Tally()
+    if row.is_paused:
+        tally.stop("connection_paused", {"reason": row.pause_reason or ""})
+    else:
+        with _lease(services, target) as epoch:
+            if epoch is None:
+                tally.stop("push_under_way")
+            else:
+                _push(services, partner, row, epoch, started + box_seconds, tally)
+    with services.database.transaction(Login.PUSH, tenant) as tx:
+        backlog = deliveries.backlog(tx, target)
+    counts = {name: tally.outcomes[name] for name in _COUNTED}
+    return PushReport(
+        **counts,
+        recovered=tally.recovered,
+        pending=backlog.pending,
+        oldest_pending=backlog.oldest,
+        stopped=tally.stopped,
+        params=tally.params,
+        problems=tuple(tally.problems),
+        seconds=time.monotonic() - started,
+    )
+
+
+@contextmanager
+def _lease(services: Services, target: Target) -> Iterator[int | None]:
+    """The epoch of the lease on the connection, or None while another push holds it."""
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    with services.database.transaction(Login.PUSH, target.tenant) as tx:
+        epoch = deliveries.take_lease(tx, target, holder, LEASE_SECONDS)
+    try:
+        yield epoch
+    finally:
+        if epoch is not None:
+            with services.database.transaction(Login.PUSH, target.tenant) as tx:
+                deliveries.release_lease(tx, target, epoch)
+
+
+def _push(services: Services, partner: Partner, row: ConnectionRow, epoch: int, end: float, tally: _Tally) -> None:
+    target = Target(row.connection.tenant, row.connection.partner)
+    with services.database.transaction(Login.PUSH, target.tenant) as tx:
+        for key in deliveries.curable(tx, target, _connection_reasons()):
+            deliveries.add_result(tx, target, Result(key, "released", reason="connection_changed"))
+        last = deliveries.last_answer(tx, target)
+    if last is not None and _is_held(last.reason) and last.now - last.at < PROBE_EVERY:
+        tally.stop(last.reason)
+        return
+    try:
+        with open_line(services, partner, row, _PATIENCE) as line:
+            _send_all(Delivery(services, target, epoch, LEASE_SECONDS, line), tally, end)
+    except PartnerError as error:  # Deferred too
+        tally.stop(error.reason, error.params)
+    except VaultError:
+        tally.stop("secret_unreadable")
+    except LeaseLostError:
+        tally.stop("push_under_way")
+
+
+def _is_held(code: str) -> bool:
+    """Whether calls are pointless until a person has changed the connection."""
+    known = reason(code)
+    return known.scope is ReasonScope.CONNECTION and known.owner is Owner.USER and not known.retried
+
+
+def _send_all(delivery: Delivery, tally: _Tally, end: float) -> None:
+    """Take everything that is due a step on, until monotonic `end` or until something stops the whole connection."""
+    while batch := delivery.due(_BATCH, tuple(tally.done)):
+        for due in batch:
+            if time.monotonic() >= end:
+                tally.stop("time_box_ended")
+                return
+            result = delivery.advance(due)
+            tally.add(due, result)
+            if result.reason in _connection_reasons():
+                tally.stop(result.reason, result.params)
+                return
+
+
+@cache
+def _connection_reasons() -> tuple[str, ...]:
+    """The reasons that concern a whole connection."""
+    return tuple(each.code for each in all_reasons() if each.scope is ReasonScope.CONNECTION)

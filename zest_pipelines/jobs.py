@@ -1,0 +1,131 @@
+"""What runs: two jobs a partner, the way in and the way out, and the run requests for the tenants who are
+due.
+
+A tick cannot submit a thousand runs, so the requests are bounded: a run a tenant while they fit, ranges of
+tenants beyond. `zest/connection` lets the run queue hold back a second run for the same connection; a run of
+many tenants has no such tag, and the lease in our tables decides, there as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+
+from dagster import (
+    AssetKey,
+    AssetSelection,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    RunRequest,
+    RunsFilter,
+    define_asset_job,
+    in_process_executor,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from partners.contract import Partner
+from zest_pipelines.assets import applied, changes, landed, masters, pushed_visits, visit_changes
+from zest_pipelines.core.packing import KeyRange, pack
+from zest_pipelines.steps import BACKGROUND, LANE
+
+CONNECTION = "zest/connection"
+"""Run tag `tenant:partner:in|out`; the run queue lets one run a value run at a time."""
+
+_PARTITION = "dagster/partition"
+_FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+class Direction(StrEnum):
+    """Which way data goes, seen from the product."""
+
+    IN = "in"
+    OUT = "out"
+
+
+def job_name(partner: Partner, direction: Direction) -> str:
+    """`<partner>_in` or `<partner>_out`."""
+    return f"{partner.name}_{direction}"
+
+
+def partner_jobs(partner: Partner) -> tuple[UnresolvedAssetJobDefinition, ...]:
+    """The partner's two jobs, partitioned by tenant as their assets are."""
+    way_in = [key(partner, entity) for entity in masters(partner) for key in (landed, changes, applied)]
+    return (
+        _job(partner, Direction.IN, way_in, f"Reads masters from {partner.title} and applies what differs."),
+        _job(
+            partner,
+            Direction.OUT,
+            [visit_changes(partner), pushed_visits(partner)],
+            f"Writes visits and visit records to {partner.title}.",
+        ),
+    )
+
+
+def _job(
+    partner: Partner, direction: Direction, keys: Sequence[AssetKey], description: str
+) -> UnresolvedAssetJobDefinition:
+    return define_asset_job(
+        job_name(partner, direction),
+        selection=AssetSelection.assets(*keys),
+        description=description,
+        tags={"zest/partner": partner.name, "zest/direction": direction.value},
+        executor_def=in_process_executor,  # a process a step costs twice the CPU of the run
+    )
+
+
+def busy_tenants(
+    instance: DagsterInstance, partner: Partner, direction: Direction, keys: Sequence[str]
+) -> frozenset[str]:
+    """The tenants for whom a run of the job is queued or running, alone or within a range of `keys`."""
+    wanted = RunsFilter(job_name=job_name(partner, direction), statuses=_UNFINISHED)
+    return frozenset(tenant for run in instance.get_runs(wanted) for tenant in _tenants(run, keys))
+
+
+def _tenants(run: DagsterRun, keys: Sequence[str]) -> Sequence[str]:
+    tags = run.tags
+    if _PARTITION in tags:
+        return [tags[_PARTITION]]
+    if tags.get(_FIRST) in keys and tags.get(_LAST) in keys:
+        return keys[keys.index(tags[_FIRST]) : keys.index(tags[_LAST]) + 1]
+    return []
+
+
+def run_requests(
+    partner: Partner,
+    direction: Direction,
+    keys: Sequence[str],
+    due: Collection[str],
+    *,
+    max_runs: int,
+    run_key: str | None,
+    selection: Sequence[AssetKey] | None = None,
+) -> list[RunRequest]:
+    """At most `max_runs` background runs for all `due` tenants. `keys` are all partition keys, in Dagster's order.
+
+    `run_key` begins each request's key, so that a tick which is evaluated twice requests once; None: no key, since
+    a sensor's keys are remembered for ever.
+    """
+    return [
+        RunRequest(
+            run_key=None if run_key is None else f"{run_key}:{block.first}",
+            job_name=job_name(partner, direction),
+            partition_key=block.first if block.first == block.last else None,
+            tags={LANE: BACKGROUND} | _target_tags(partner, direction, block),
+            asset_selection=selection,
+        )
+        for block in pack(keys, due, max_runs)
+    ]
+
+
+def _target_tags(partner: Partner, direction: Direction, block: KeyRange) -> dict[str, str]:
+    if block.first == block.last:
+        return {CONNECTION: f"{block.first}:{partner.name}:{direction}"}
+    return {_FIRST: block.first, _LAST: block.last}

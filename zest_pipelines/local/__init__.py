@@ -1,0 +1,1 @@
+"""What runs on one machine: its data directory, its PostgreSQL server, its processes."""

@@ -1,0 +1,196 @@
+"""The demo: the whole platform on one machine, with three made-up tenants, until both sides are equal.
+
+The work goes through the real daemon and its schedules; the demo only plays the two outer sides, the people
+who edit in the product and the partners' servers, and looks on. However it ends, it ends its processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from rich.console import Console
+from rich.table import Table
+
+from partners.contract import Connection
+from partners.registry import partner as partner_named
+from resources.logins import Login, Logins
+from resources.vault import Vault
+from zest_pipelines.local import dagster_home, machine
+from zest_pipelines.local.data_dir import DataDir
+from zest_pipelines.local.demo_comparison import Comparison
+from zest_pipelines.local.demo_pair import PARTNER, SYSTEMS, Pair
+from zest_pipelines.local.demo_partners import DemoPartner, demo_partner
+from zest_pipelines.local.demo_product import JAPAN, Product
+from zest_pipelines.local.demo_stage import Stage
+from zest_pipelines.local.ports import LOOPBACK, require_free_port
+from zest_pipelines.local.supervisor import Supervisor
+from zest_pipelines.store import tenants
+from zest_pipelines.store.database import Database
+from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
+
+TENANTS: Mapping[str, str] = {
+    "demo-a": "社会福祉法人 ひまわり会",
+    "demo-b": "株式会社 あおぞら訪問介護",
+    "demo-c": "医療法人 さくら在宅ケア",
+}
+"""Id and name; all made up."""
+
+_LIMITS = ("tenant:6000/60s", "tenant:concurrent=4")
+_LAND_EVERY = timedelta(hours=1)
+_SHOWN = 10
+
+
+def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> bool:
+    """Run the demo until a signal, or `once` through; whether all partners ended up equal to their product.
+
+    Raises what `machine.prepare` raises, PortInUseError, SupervisorError, and StopRequestedError for a signal
+    before everything was up.
+    """
+    started_at = time.monotonic()
+    data_dir.open()
+    require_free_port(port)
+    with machine.held(data_dir), Supervisor(data_dir.logs) as supervisor:
+        stage = Stage(supervisor, console, started_at)
+        stage.say("Preparing PostgreSQL, its logins and tables")
+        logins = machine.prepare(data_dir).logins
+        env = dagster_home.environment(data_dir, logins)
+        dagster_home.configure(data_dir, env)
+        with contextlib.chdir(data_dir.dagster):
+            pairs = _start_partners(data_dir, logins, stage)
+            stage.say(f"Starting Dagster: http://{LOOPBACK}:{port}")
+            for child in dagster_home.services(port, env):
+                stage.start(child)
+            _cycle(pairs, stage)
+            results = {pair.tenant: pair.comparison() for pair in pairs}
+            is_equal = not any(result.differences for result in results.values())
+            console.print(_summary(results))
+            if not once:
+                _invite(data_dir, port, console)
+                supervisor.run()
+    if once:
+        console.print(_json(results, is_equal, time.monotonic() - started_at), soft_wrap=True, markup=False)
+    return is_equal
+
+
+def _start_partners(data_dir: DataDir, logins: Logins, stage: Stage) -> list[Pair]:
+    stage.say(f"Starting {len(TENANTS)} FHIR sandboxes and connecting a tenant to each")
+    vault = Vault.from_file(data_dir.vault_key_file)
+    pairs = []
+    with contextlib.closing(Database(logins)) as database:
+        for seed, tenant in enumerate(TENANTS, start=1):
+            partner = demo_partner(data_dir.sandbox / tenant, tenant, seed)
+            stage.start(partner.child)
+            _connect(database, vault, partner)
+            pairs.append(Pair(tenant, Product(logins, tenant), partner, logins))
+    return pairs
+
+
+def _connect(database: Database, vault: Vault, partner: DemoPartner) -> None:
+    """Add tenant and connection; left as it is where it points to the partner already."""
+    tenant = partner.tenant
+    with database.transaction(Login.OPERATOR, tenant) as tx:
+        try:
+            if tenants.connection(tx, tenant, PARTNER).connection.base_url == partner.url:
+                return
+        except UnknownTenantError:
+            tenants.add(tx, tenant, TENANTS[tenant])
+        except UnknownConnectionError:
+            pass
+        defaults = {each.key: each.default for each in partner_named(PARTNER).settings if each.default is not None}
+        settings = {**defaults, **partner.settings, **SYSTEMS}
+        tenants.connect(
+            tx,
+            Connection(tenant, PARTNER, partner.url, settings),
+            timing="minute",
+            limits=_LIMITS,
+            land_every=_LAND_EVERY,
+            ciphertext=vault.encrypt(partner.secret, tenant=tenant, partner=PARTNER),
+        )
+
+
+def _cycle(pairs: Sequence[Pair], stage: Stage) -> None:
+    """In, and out twice. What is not equal in time is left to the comparison to tell."""
+    today = datetime.now(JAPAN).date()
+    stage.wait(
+        "Dagster lands, compares and applies clients and staff",
+        lambda: sum(pair.differing_masters() for pair in pairs),
+    )
+    for pair in pairs:
+        pair.product.plan(today)
+    stage.wait(
+        "The product has planned its visits; Dagster delivers the confirmed ones",
+        lambda: sum(pair.differing() for pair in pairs),
+    )
+    for pair in pairs:
+        pair.product.edit(today)
+    stage.wait(
+        "The product has moved, cancelled, confirmed and recorded visits; Dagster delivers",
+        lambda: sum(pair.differing() for pair in pairs),
+    )
+
+
+def _summary(results: Mapping[str, Comparison]) -> Table:
+    table = Table(title="Product and partner, compared field by field", title_justify="left")
+    for column in (
+        "tenant",
+        "clients",
+        "staff",
+        "visits",
+        "booked",
+        "cancelled",
+        "encounters",
+        "differences",
+    ):
+        table.add_column(column, justify="left" if column == "tenant" else "right")
+    for tenant, result in results.items():
+        numbers = (str(value) for value in _counts(result).values())
+        table.add_row(f"{tenant} {TENANTS[tenant]}", *numbers, style="" if not result.differences else "bold red")
+    for tenant, result in results.items():
+        for each in result.differences[:_SHOWN]:
+            table.add_row(tenant, f"{each.kind} {each.record}: {each.field}")
+    return table
+
+
+def _counts(result: Comparison) -> dict[str, int]:
+    return {
+        "clients": result.clients,
+        "staff": result.staff,
+        "visits": result.visits,
+        "booked": result.booked,
+        "cancelled": result.cancelled,
+        "encounters": result.encounters,
+        "differences": len(result.differences),
+    }
+
+
+def _json(results: Mapping[str, Comparison], is_equal: bool, seconds: float) -> str:
+    counts = {tenant: _counts(result) for tenant, result in results.items()}
+    return json.dumps({"equal": is_equal, "tenants": counts, "seconds": round(seconds, 1)})
+
+
+def _invite(data_dir: DataDir, port: int, console: Console) -> None:
+    """What to look at first."""
+    ui = f"http://{LOOPBACK}:{port}"
+    console.print(
+        f"""
+[bold]The platform runs: {ui}[/bold]
+
+Look first at
+  {ui}/assets/{PARTNER}/pushed_visits?view=partitions
+      press [bold]Materialize[/bold], choose a tenant, launch: its visits go out in a run of your own
+  {ui}/asset-groups
+      what is made of what, with the checks that compare both sides
+  {ui}/automation
+      the schedule and the sensors that do the work every minute
+
+Edit a visit as the product would, and see it arrive within a minute
+  psql "$(zest --data-dir {data_dir.path} db-url --login product)"
+  zest --data-dir {data_dir.path} status
+
+Ctrl-C ends it; a later demo goes on from here. Logs: {data_dir.logs}""",
+        soft_wrap=True,
+    )

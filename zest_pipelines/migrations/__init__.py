@@ -1,0 +1,1 @@
+"""The schema, step by step (Alembic). A step that has been released is never edited."""

@@ -1,0 +1,71 @@
+"""The ledger of calls, one row a bucket, written by `zest_budget` on the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection as Transaction
+
+from resources.logins import Login
+from zest_pipelines.store.query import query
+
+
+@dataclass(frozen=True)
+class BucketState:
+    """What the ledger keeps of one limit."""
+
+    tat: datetime
+    """When the next call would be exactly on pace; in the past if the bucket is idle."""
+    closed_until: datetime | None
+
+
+_MAKE = query(
+    "make_buckets",
+    Login.BUDGET,
+    """
+    INSERT INTO sync.budget (bucket, tat) SELECT b, timestamptz '2000-01-01 00:00+00'
+    FROM unnest(CAST(:buckets AS text[])) AS b
+    ON CONFLICT DO NOTHING
+    """,
+)
+# In the order of their names, so that two senders never wait for each other in a ring.
+_LOCK = query(
+    "lock_buckets",
+    Login.BUDGET,
+    """
+    SELECT bucket, tat, closed_until FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
+    ORDER BY bucket FOR UPDATE
+    """,
+)
+# Not now(): that is the time before the wait for the locks.
+_CLOCK = query("clock", Login.BUDGET, "SELECT clock_timestamp()")
+_SAVE = query("save_bucket", Login.BUDGET, "UPDATE sync.budget SET tat = :tat WHERE bucket = :bucket")
+_CLOSE = query(
+    "close_buckets",
+    Login.BUDGET,
+    """
+    UPDATE sync.budget SET closed_until = greatest(closed_until, CAST(:until AS timestamptz))
+    WHERE bucket = ANY (CAST(:buckets AS text[]))
+    """,
+)
+
+
+def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, BucketState], datetime]:
+    """The buckets, locked until the transaction ends, and the database's clock once they are."""
+    _MAKE.run(tx, buckets=sorted(buckets))
+    rows = _LOCK.all(tx, buckets=sorted(buckets))
+    states = {row["bucket"]: BucketState(row["tat"], row["closed_until"]) for row in rows}
+    now: datetime = _CLOCK.run(tx).scalar_one()
+    return states, now
+
+
+def save(tx: Transaction, tats: Mapping[str, datetime]) -> None:
+    """Store new arrival times of locked buckets."""
+    _SAVE.run_many(tx, [{"bucket": bucket, "tat": tat} for bucket, tat in sorted(tats.items())])
+
+
+def close(tx: Transaction, buckets: Sequence[str], until: datetime) -> None:
+    """Let nobody through before `until`; an earlier closing that lasts longer stays."""
+    _CLOSE.run(tx, buckets=sorted(buckets), until=until)

@@ -1,0 +1,102 @@
+"""Who is due: the scheduler's questions across all tenants, answered with tenant ids and nothing else.
+
+`zest_schedule` may read the columns that these queries name, and no content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection as Transaction
+
+from partners.contract import Entity
+from resources.logins import Login
+from zest_pipelines.store.deliveries import HAS_WHAT_IT_NEEDS, READY, READY_FROM
+from zest_pipelines.store.query import query
+
+_TENANTS = query(
+    "connected_tenants",
+    Login.SCHEDULE,
+    "SELECT c.tenant_id FROM sync.connection c WHERE c.partner = :partner ORDER BY c.tenant_id",
+)
+# A reading that failed is tried again after five minutes, one that was killed after one. Index: snapshot_newest.
+_INBOUND = query(
+    "due_inbound",
+    Login.SCHEDULE,
+    """
+    SELECT c.tenant_id FROM sync.connection c
+    WHERE c.partner = :partner AND c.paused_at IS NULL AND EXISTS (
+        SELECT FROM unnest(CAST(:entities AS text[])) AS wanted (entity)
+        LEFT JOIN LATERAL (
+            SELECT s.state, s.started_at FROM sync.snapshot s
+            WHERE s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = wanted.entity
+            ORDER BY s.started_at DESC LIMIT 1) AS last ON true
+        WHERE last.started_at IS NULL
+           OR last.started_at + CASE last.state WHEN 'certified' THEN c.land_every
+                                     WHEN 'reading' THEN interval '1 minute'
+                                     ELSE least(c.land_every, interval '5 minutes') END <= clock_timestamp())
+    ORDER BY c.tenant_id
+    """,
+)
+# Index: pending_queue.
+_PENDING = query(
+    "due_pending",
+    Login.SCHEDULE,
+    f"""
+    SELECT DISTINCT p.tenant_id FROM sync.pending p
+    {READY_FROM}
+    WHERE p.partner = :partner AND {READY} AND {HAS_WHAT_IT_NEEDS}
+    ORDER BY p.tenant_id
+    """,
+)
+# Index: update_event_cursor, one probe a connection.
+_UNREAD = query(
+    "unread_events",
+    Login.SCHEDULE,
+    """
+    SELECT c.tenant_id FROM sync.connection c
+    LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
+    WHERE c.partner = :partner AND c.paused_at IS NULL AND EXISTS (
+        SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id
+          AND (e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))
+          AND e.xid < pg_snapshot_xmin(pg_current_snapshot()))
+    ORDER BY c.tenant_id
+    """,
+)
+# A held change waits for a person: it alone makes nobody due.
+_MASTER_CHANGES = query(
+    "tenants_with_new_master_changes",
+    Login.SCHEDULE,
+    """
+    SELECT DISTINCT c.tenant_id FROM sync.master_change c
+    WHERE c.partner = :partner AND NOT EXISTS (
+        SELECT FROM sync.master_result r WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner
+          AND r.entity = c.entity AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no)
+    ORDER BY c.tenant_id
+    """,
+)
+
+
+def tenants(tx: Transaction, partner: str) -> tuple[str, ...]:
+    """Every tenant connected to the partner, in order."""
+    return _TENANTS.column(tx, partner=partner)
+
+
+def inbound(tx: Transaction, partner: str, entities: Sequence[Entity]) -> tuple[str, ...]:
+    """Whose masters are due to be read."""
+    return _INBOUND.column(tx, partner=partner, entities=[entity.value for entity in entities])
+
+
+def outbound(tx: Transaction, partner: str) -> tuple[str, ...]:
+    """Who has a record that could be pushed now, or an edit that nobody has looked at."""
+    return tuple(sorted({*_PENDING.column(tx, partner=partner), *unread_events(tx, partner)}))
+
+
+def unread_events(tx: Transaction, partner: str) -> tuple[str, ...]:
+    """Who has an edit that nobody has looked at."""
+    return _UNREAD.column(tx, partner=partner)
+
+
+def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:
+    """Who has a master change that nobody has tried to apply."""
+    return _MASTER_CHANGES.column(tx, partner=partner)

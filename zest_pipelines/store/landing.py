@@ -1,0 +1,244 @@
+"""Snapshots and landed versions: what partners showed us. Written by `zest_land`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection as Transaction
+
+from partners.contract import Entity
+from resources.logins import Login
+from zest_pipelines.store.query import query
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one reading reads: the key of nearly every call here."""
+
+    snapshot: UUID
+    tenant: str
+    partner: str
+    entity: Entity
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """A state of a record that had not landed before; without a fingerprint: its absence was proved."""
+
+    partner_id: str
+    fingerprint: bytes | None
+    partner_version: str = ""
+    content: Mapping[str, Any] | None = None
+    master: Mapping[str, Any] | None = None
+    problem: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where the last reading that counted left off."""
+
+    cursor: str | None
+    last_full_at: datetime | None
+    """When the last certified full reading ended; None: never."""
+
+
+_BEGIN = query(
+    "begin_snapshot",
+    Login.LAND,
+    """
+    INSERT INTO sync.snapshot (snapshot_id, tenant_id, partner, entity, state)
+    VALUES (:snapshot, :tenant, :partner, :entity, 'reading')
+    """,
+)
+_END = query(
+    "end_snapshot",
+    Login.LAND,
+    """
+    UPDATE sync.snapshot SET state = :state, is_full = :is_full, reason = :reason, params = CAST(:params AS jsonb),
+        pages = :pages, records = :records, new_versions = :new_versions, cursor = :cursor,
+        finished_at = clock_timestamp()
+    WHERE snapshot_id = :snapshot AND tenant_id = :tenant AND state = 'reading'
+    """,
+)
+# A reading that has not moved for a minute was killed (a page has 20 seconds); the next one says so in its place.
+_END_DEAD = query(
+    "end_dead_snapshots",
+    Login.LAND,
+    """
+    UPDATE sync.snapshot SET state = 'failed', reason = 'reading_broken_off', finished_at = clock_timestamp()
+    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND state = 'reading'
+      AND touched_at < clock_timestamp() - interval '1 minute'
+    """,
+)
+_RUNNING = query(
+    "running_snapshots",
+    Login.LAND,
+    """
+    SELECT count(*) FROM sync.snapshot
+    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND state = 'reading'
+    """,
+)
+_TOUCH = query(
+    "touch_snapshot",
+    Login.LAND,
+    """
+    UPDATE sync.snapshot SET touched_at = clock_timestamp()
+    WHERE snapshot_id = :snapshot AND tenant_id = :tenant AND state = 'reading'
+    RETURNING 1
+    """,
+)
+# Two readings of one entity that begin at once wait for each other here.
+_LOCK = query(
+    "lock_landing",
+    Login.LAND,
+    """
+    SELECT pg_advisory_xact_lock(hashtextextended(
+        concat_ws(' ', 'land', CAST(:tenant AS text), CAST(:partner AS text), CAST(:entity AS text)), 0))
+    """,
+)
+_CURSOR = query(
+    "landing_cursor",
+    Login.LAND,
+    """
+    SELECT (SELECT s.cursor FROM sync.snapshot s
+            WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state = 'certified'
+            ORDER BY s.started_at DESC LIMIT 1) AS cursor,
+           (SELECT s.finished_at FROM sync.snapshot s
+            WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state = 'certified'
+              AND s.is_full
+            ORDER BY s.started_at DESC LIMIT 1) AS last_full_at
+    """,
+)
+# Walks the primary key once for each id of the page.
+_KNOWN = query(
+    "known_fingerprints",
+    Login.LAND,
+    """
+    SELECT wanted.partner_id, known.fingerprint
+    FROM unnest(CAST(:partner_ids AS text[])) AS wanted (partner_id)
+    CROSS JOIN LATERAL (
+        SELECT v.fingerprint FROM sync.landed_version v
+        WHERE v.tenant_id = :tenant AND v.partner = :partner AND v.entity = :entity
+          AND v.partner_id = wanted.partner_id
+        ORDER BY v.landed_no DESC LIMIT 1) AS known
+    """,
+)
+_LIVE = query(
+    "live_partner_ids",
+    Login.LAND,
+    """
+    SELECT newest.partner_id FROM (
+        SELECT DISTINCT ON (v.partner_id) v.partner_id, v.fingerprint FROM sync.landed_version v
+        WHERE v.tenant_id = :tenant AND v.partner = :partner AND v.entity = :entity
+        ORDER BY v.partner_id, v.landed_no DESC) AS newest
+    WHERE newest.fingerprint IS NOT NULL
+    """,
+)
+_ADD = query(
+    "add_landed_version",
+    Login.LAND,
+    """
+    INSERT INTO sync.landed_version (tenant_id, partner, entity, partner_id, snapshot_id, fingerprint,
+                                     partner_version, content, master, problem, params)
+    VALUES (:tenant, :partner, :entity, :partner_id, :snapshot, :fingerprint, :partner_version,
+            CAST(:content AS jsonb), CAST(:master AS jsonb), :problem, CAST(:params AS jsonb))
+    """,
+)
+
+
+def begin(tx: Transaction, reading: Reading) -> bool:
+    """Note that a reading begins; False while another one runs. One that a dead process left is ended as failed."""
+    _LOCK.run(tx, **_key(reading))
+    _END_DEAD.run(tx, **_key(reading))
+    if _RUNNING.run(tx, **_key(reading)).scalar_one():
+        return False
+    _BEGIN.run(tx, snapshot=reading.snapshot, **_key(reading))
+    return True
+
+
+def is_alive(tx: Transaction, reading: Reading) -> bool:
+    """Note that the reading goes on; False if another one took it for dead."""
+    touched = _TOUCH.run(tx, snapshot=reading.snapshot, tenant=reading.tenant).scalar_one_or_none()
+    return touched is not None
+
+
+def end(
+    tx: Transaction,
+    reading: Reading,
+    *,
+    state: str,
+    is_full: bool,
+    reason: str | None,
+    params: Mapping[str, str],
+    pages: int,
+    records: int,
+    new_versions: int,
+    cursor: str | None,
+) -> None:
+    """Note how a reading ended. `cursor` counts only if the state is certified."""
+    _END.run(
+        tx,
+        snapshot=reading.snapshot,
+        tenant=reading.tenant,
+        state=state,
+        is_full=is_full,
+        reason=reason,
+        params=json.dumps(dict(params)),
+        pages=pages,
+        records=records,
+        new_versions=new_versions,
+        cursor=cursor,
+    )
+
+
+def cursor(tx: Transaction, reading: Reading) -> Cursor:
+    """Where the next reading starts, and when all records were last read."""
+    row = _CURSOR.one(tx, **_key(reading))
+    assert row is not None  # a query without FROM has one row
+    return Cursor(**row)
+
+
+def known_fingerprints(tx: Transaction, reading: Reading, partner_ids: Sequence[str]) -> dict[str, bytes | None]:
+    """The newest fingerprint of each id that has landed before; None: it was gone."""
+    rows = _KNOWN.all(tx, partner_ids=list(partner_ids), **_key(reading))
+    return {row["partner_id"]: row["fingerprint"] for row in rows}
+
+
+def live_partner_ids(tx: Transaction, reading: Reading) -> frozenset[str]:
+    """The ids that were there when last seen."""
+    return frozenset(_LIVE.column(tx, **_key(reading)))
+
+
+def add(tx: Transaction, reading: Reading, versions: Iterable[NewVersion]) -> None:
+    """Store new states."""
+    key = _key(reading) | {"snapshot": reading.snapshot}
+    _ADD.run_many(
+        tx,
+        [
+            key
+            | {
+                "partner_id": version.partner_id,
+                "fingerprint": version.fingerprint,
+                "partner_version": version.partner_version,
+                "content": _json(version.content),
+                "master": _json(version.master),
+                "problem": version.problem,
+                "params": json.dumps(dict(version.params)),
+            }
+            for version in versions
+        ],
+    )
+
+
+def _key(reading: Reading) -> dict[str, Any]:
+    return {"tenant": reading.tenant, "partner": reading.partner, "entity": reading.entity.value}
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)

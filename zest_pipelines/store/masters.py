@@ -1,0 +1,344 @@
+"""Master changes and what became of them. `zest_diff` writes the changes, `zest_apply` results, identities, masters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection as Transaction
+
+from partners.contract import Entity
+from resources.logins import Login
+from zest_pipelines.store.query import Query, query
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One entity of one connection."""
+
+    tenant: str
+    partner: str
+    entity: Entity
+
+    def parameters(self) -> dict[str, Any]:
+        """As the queries name them."""
+        return {"tenant": self.tenant, "partner": self.partner, "entity": self.entity.value}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A record's newest landed state that no change speaks of yet, beside the master that was last applied."""
+
+    partner_id: str
+    landed_no: int
+    master: Mapping[str, Any] | None
+    """None: gone, or (with a problem) unmappable."""
+    problem: str | None
+    params: Mapping[str, str]
+    applied: Mapping[str, Any] | None
+    """None: never applied, or deleted."""
+
+
+@dataclass(frozen=True)
+class MasterChange:
+    """取込差分: one step of a master."""
+
+    partner_id: str
+    landed_no: int
+    kind: str
+    """add, change, delete or unmappable."""
+    fields: tuple[str, ...]
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    problem: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpenChange:
+    """A change without a terminal result, and what applying it needs to know."""
+
+    change: MasterChange
+    is_newest: bool
+    """False: a later change of the same record makes it superseded."""
+    held_for: str | None
+    """Reason for which it was last held."""
+    record_id: UUID | None
+    """Our record, if the partner's id is known."""
+
+
+@dataclass(frozen=True)
+class MasterResult:
+    """取込結果: how a change ended, or that it is held."""
+
+    partner_id: str
+    landed_no: int
+    outcome: str
+    reason: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    record_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many records of a scope stand where, by each one's newest landed version."""
+
+    landed: int
+    """There, and not known to be gone."""
+    applied: int
+    rejected: int
+    held: int
+
+
+# The last applied state of a record is the `after` of its newest applied change. Index: both primary keys.
+_STEPS = query(
+    "undiffed_landed_versions",
+    Login.DIFF,
+    """
+    SELECT v.partner_id, v.landed_no, v.master, v.problem, v.params, applied.after AS applied
+    FROM (SELECT DISTINCT ON (partner_id) * FROM sync.landed_version
+          WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
+          ORDER BY partner_id, landed_no DESC) AS v
+    LEFT JOIN LATERAL (
+        SELECT c.after FROM sync.master_change c
+        JOIN sync.master_result r USING (tenant_id, partner, entity, partner_id, landed_no)
+        WHERE c.tenant_id = :tenant AND c.partner = :partner AND c.entity = :entity AND c.partner_id = v.partner_id
+          AND r.outcome = 'applied'
+        ORDER BY c.landed_no DESC LIMIT 1) AS applied ON true
+    WHERE NOT EXISTS (
+        SELECT FROM sync.master_change c
+        WHERE c.tenant_id = :tenant AND c.partner = :partner AND c.entity = :entity AND c.partner_id = v.partner_id
+          AND c.landed_no >= v.landed_no)
+    ORDER BY v.landed_no
+    """,
+)
+_ADD_CHANGE = query(
+    "add_master_change",
+    Login.DIFF,
+    """
+    INSERT INTO sync.master_change (tenant_id, partner, entity, partner_id, landed_no, kind, fields, before, after,
+                                    problem, params)
+    VALUES (:tenant, :partner, :entity, :partner_id, :landed_no, :kind, CAST(:fields AS text[]),
+            CAST(:before AS jsonb), CAST(:after AS jsonb), :problem, CAST(:params AS jsonb))
+    ON CONFLICT DO NOTHING
+    """,
+)
+_OPEN = query(
+    "open_master_changes",
+    Login.APPLY,
+    """
+    SELECT c.partner_id, c.landed_no, c.kind, c.fields, c.before, c.after, c.problem, c.params, i.record_id,
+           NOT EXISTS (SELECT FROM sync.master_change later
+                       WHERE later.tenant_id = c.tenant_id AND later.partner = c.partner AND later.entity = c.entity
+                         AND later.partner_id = c.partner_id AND later.landed_no > c.landed_no) AS is_newest,
+           (SELECT r.reason FROM sync.master_result r
+            WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner AND r.entity = c.entity
+              AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no
+            ORDER BY r.result_no DESC LIMIT 1) AS held_for
+    FROM sync.master_change c
+    LEFT JOIN sync.identity i ON i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
+        AND i.partner_id = c.partner_id AND i.valid_to IS NULL
+    WHERE c.tenant_id = :tenant AND c.partner = :partner AND c.entity = :entity
+      AND NOT EXISTS (SELECT FROM sync.master_result r
+                      WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner AND r.entity = c.entity
+                        AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no AND r.outcome <> 'held')
+    ORDER BY c.landed_no
+    """,
+)
+_ADD_RESULT = query(
+    "add_master_result",
+    Login.APPLY,
+    """
+    INSERT INTO sync.master_result (tenant_id, partner, entity, partner_id, landed_no, outcome, reason, params,
+                                    record_id)
+    VALUES (:tenant, :partner, :entity, :partner_id, :landed_no, :outcome, :reason, CAST(:params AS jsonb), :record_id)
+    """,
+)
+# Two applications of one scope wait for each other here, so the set that the guard judged is the set that is written.
+_LOCK = query(
+    "lock_application",
+    Login.APPLY,
+    """
+    SELECT pg_advisory_xact_lock(hashtextextended(
+        concat_ws(' ', 'apply', CAST(:tenant AS text), CAST(:partner AS text), CAST(:entity AS text)), 0))
+    """,
+)
+_IDENTIFY = query(
+    "add_identity",
+    Login.APPLY,
+    """
+    INSERT INTO sync.identity (tenant_id, partner, entity, partner_id, record_id, number)
+    VALUES (:tenant, :partner, :entity, :partner_id, :record_id, :number)
+    """,
+)
+_PUT_CLIENT = query(
+    "put_client",
+    Login.APPLY,
+    """
+    INSERT INTO schedule.client (tenant_id, client_id, family_name, given_name, family_kana, given_kana, birth_date,
+                                 sex, postal_code, address, phone, active)
+    VALUES (:tenant, :record_id, :family_name, :given_name, :family_kana, :given_kana, :birth_date, :sex,
+            :postal_code, :address, :phone, :active)
+    ON CONFLICT (tenant_id, client_id) DO UPDATE SET
+        family_name = excluded.family_name, given_name = excluded.given_name, family_kana = excluded.family_kana,
+        given_kana = excluded.given_kana, birth_date = excluded.birth_date, sex = excluded.sex,
+        postal_code = excluded.postal_code, address = excluded.address, phone = excluded.phone,
+        active = excluded.active
+    """,
+)
+_PUT_STAFF = query(
+    "put_staff",
+    Login.APPLY,
+    """
+    INSERT INTO schedule.staff (tenant_id, staff_id, family_name, given_name, family_kana, given_kana, qualification,
+                                employed_from, employed_until, active)
+    VALUES (:tenant, :record_id, :family_name, :given_name, :family_kana, :given_kana, :qualification,
+            CAST(:employed_from AS date), CAST(:employed_until AS date), :active)
+    ON CONFLICT (tenant_id, staff_id) DO UPDATE SET
+        family_name = excluded.family_name, given_name = excluded.given_name, family_kana = excluded.family_kana,
+        given_kana = excluded.given_kana, qualification = excluded.qualification,
+        employed_from = excluded.employed_from, employed_until = excluded.employed_until, active = excluded.active
+    """,
+)
+_RETIRE: dict[Entity, Query] = {
+    Entity.CLIENT: query(
+        "retire_client",
+        Login.APPLY,
+        "UPDATE schedule.client SET active = false WHERE tenant_id = :tenant AND client_id = :record_id",
+    ),
+    Entity.STAFF: query(
+        "retire_staff",
+        Login.APPLY,
+        "UPDATE schedule.staff SET active = false WHERE tenant_id = :tenant AND staff_id = :record_id",
+    ),
+}
+_PUT: dict[Entity, Query] = {Entity.CLIENT: _PUT_CLIENT, Entity.STAFF: _PUT_STAFF}
+_POPULATION = query(
+    "identified_masters",
+    Login.APPLY,
+    """
+    SELECT count(*) FROM sync.identity
+    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND valid_to IS NULL
+    """,
+)
+_STANDING = query(
+    "standing_of_masters",
+    Login.DIFF,
+    """
+    SELECT count(*) FILTER (WHERE v.fingerprint IS NOT NULL) AS landed,
+           count(*) FILTER (WHERE v.fingerprint IS NOT NULL AND ended.outcome = 'applied') AS applied,
+           count(*) FILTER (WHERE v.fingerprint IS NOT NULL AND ended.outcome = 'rejected') AS rejected,
+           count(*) FILTER (WHERE v.fingerprint IS NOT NULL AND ended.outcome = 'held') AS held
+    FROM (SELECT DISTINCT ON (partner_id) partner_id, landed_no, fingerprint FROM sync.landed_version
+          WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
+          ORDER BY partner_id, landed_no DESC) AS v
+    LEFT JOIN LATERAL (
+        SELECT r.outcome FROM sync.master_result r
+        WHERE r.tenant_id = :tenant AND r.partner = :partner AND r.entity = :entity AND r.partner_id = v.partner_id
+          AND r.landed_no = v.landed_no
+        ORDER BY r.result_no DESC LIMIT 1) AS ended ON true
+    """,
+)
+
+
+def steps(tx: Transaction, scope: Scope) -> tuple[Step, ...]:
+    """What landed and has not been compared yet, oldest first."""
+    return tuple(Step(**row) for row in _STEPS.all(tx, **scope.parameters()))
+
+
+def add_changes(tx: Transaction, scope: Scope, changes: Iterable[MasterChange]) -> None:
+    """Store changes; one that another process stored meanwhile stays as it is."""
+    rows = [
+        scope.parameters()
+        | {
+            "partner_id": change.partner_id,
+            "landed_no": change.landed_no,
+            "kind": change.kind,
+            "fields": list(change.fields),
+            "before": _json(change.before),
+            "after": _json(change.after),
+            "problem": change.problem,
+            "params": json.dumps(dict(change.params)),
+        }
+        for change in changes
+    ]
+    _ADD_CHANGE.run_many(tx, rows)
+
+
+def lock_application(tx: Transaction, scope: Scope) -> None:
+    """Keep other applications of the scope out until the transaction ends."""
+    _LOCK.run(tx, **scope.parameters())
+
+
+def open_changes(tx: Transaction, scope: Scope) -> tuple[OpenChange, ...]:
+    """The changes that still want a result, oldest first."""
+    return tuple(
+        OpenChange(
+            MasterChange(
+                row["partner_id"],
+                row["landed_no"],
+                row["kind"],
+                tuple(row["fields"]),
+                row["before"],
+                row["after"],
+                row["problem"],
+                row["params"],
+            ),
+            is_newest=row["is_newest"],
+            held_for=row["held_for"],
+            record_id=row["record_id"],
+        )
+        for row in _OPEN.all(tx, **scope.parameters())
+    )
+
+
+def population(tx: Transaction, scope: Scope) -> int:
+    """How many records of the scope we know under a partner's id."""
+    count: int = _POPULATION.run(tx, **scope.parameters()).scalar_one()
+    return count
+
+
+def add_results(tx: Transaction, scope: Scope, results: Sequence[MasterResult]) -> None:
+    """Store how changes ended."""
+    rows = [
+        scope.parameters()
+        | {
+            "partner_id": result.partner_id,
+            "landed_no": result.landed_no,
+            "outcome": result.outcome,
+            "reason": result.reason,
+            "params": json.dumps(dict(result.params)),
+            "record_id": result.record_id,
+        }
+        for result in results
+    ]
+    _ADD_RESULT.run_many(tx, rows)
+
+
+def identify(tx: Transaction, scope: Scope, partner_id: str, record_id: UUID, number: str) -> None:
+    """Link a partner's id to our record from now on."""
+    _IDENTIFY.run(tx, partner_id=partner_id, record_id=record_id, number=number, **scope.parameters())
+
+
+def put_master(tx: Transaction, scope: Scope, record_id: UUID, master: Mapping[str, Any]) -> None:
+    """Write a master as the product keeps it, new or changed."""
+    _PUT[scope.entity].run(tx, tenant=scope.tenant, record_id=record_id, **master)
+
+
+def retire_master(tx: Transaction, scope: Scope, record_id: UUID) -> None:
+    """A deleted master stays, inactive."""
+    _RETIRE[scope.entity].run(tx, tenant=scope.tenant, record_id=record_id)
+
+
+def standing(tx: Transaction, scope: Scope) -> Standing:
+    """How many records stand where. For `zest_diff` and `zest_operator`, who may see what landed."""
+    row = _STANDING.one(tx, **scope.parameters())
+    assert row is not None  # an aggregate without GROUP BY has one row
+    return Standing(**row)
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,211 @@
+"""What is shown to people: connections in numbers, a record's timeline and badges. Read by `zest_operator`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection as Transaction
+
+from partners.contract import MASTERS, Entity
+from resources.logins import Login
+from zest_pipelines.store.query import query
+
+
+@dataclass(frozen=True)
+class MasterStatus:
+    """One entity's way in."""
+
+    records: int
+    """Records that the partner has, by what landed."""
+    snapshot: str | None
+    """State of the newest reading: reading, certified, incomplete, failed; None: there was none."""
+    reason: str | None
+    at: datetime | None
+    """When that reading began."""
+    applied: int
+    rejected: int
+    held: int
+
+
+@dataclass(frozen=True)
+class OutStatus:
+    """One connection's way out."""
+
+    changes: int
+    delivered: int
+    """Records whose newest settled version the partner has."""
+    pending: int
+    parked: int
+    unknown: int
+    """In doubt or in conflict."""
+    oldest_pending_seconds: float | None
+    """Age of the oldest edit that the partner has not got, parked ones aside; None: there is none."""
+
+
+@dataclass(frozen=True)
+class LastError:
+    """The newest thing that went wrong."""
+
+    at: datetime
+    reason: str
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ConnectionStatus:
+    """One connection in numbers."""
+
+    tenant: str
+    partner: str
+    timing: str
+    is_paused: bool
+    masters: Mapping[Entity, MasterStatus]
+    out: OutStatus
+    last_error: LastError | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a record's life."""
+
+    at: datetime
+    partner: str | None
+    """None: at the product."""
+    what: str
+    """edited, queued, sent, answered or settled."""
+    version: int
+    outcome: str | None
+    """Of an answer or an end: the outcome; of a sending: the verb."""
+    reason: str | None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RecordBadge:
+    """How a record stands at one partner."""
+
+    partner: str
+    badge: str
+    reason: str | None
+    params: Mapping[str, str]
+    not_before: datetime | None
+
+
+_CONNECTIONS = query(
+    "connection_status",
+    Login.OPERATOR,
+    """
+    SELECT h.partner, h.timing, h.is_paused, h.pending, h.parked, h.unknown,
+           CAST(extract(epoch FROM clock_timestamp() - h.oldest) AS float8) AS oldest_pending_seconds,
+           (SELECT count(*) FROM sync.change c WHERE c.tenant_id = h.tenant_id AND c.partner = h.partner) AS changes,
+           (SELECT count(DISTINCT (r.entity, r.record_id)) FROM sync.result r
+            WHERE r.tenant_id = h.tenant_id AND r.partner = h.partner
+              AND r.outcome IN ('delivered', 'delivered_with_warning')) AS delivered
+    FROM sync.connection_health h WHERE h.tenant_id = :tenant ORDER BY h.partner
+    """,
+)
+_MASTER = query(
+    "master_status",
+    Login.OPERATOR,
+    """
+    SELECT count(v.partner_id) AS records, last.state AS snapshot, last.reason, last.started_at AS at,
+           count(*) FILTER (WHERE ended.outcome = 'applied') AS applied,
+           count(*) FILTER (WHERE ended.outcome = 'rejected') AS rejected,
+           count(*) FILTER (WHERE ended.outcome = 'held') AS held
+    FROM (SELECT 1) AS one
+    LEFT JOIN LATERAL (
+        SELECT s.state, s.reason, s.started_at FROM sync.snapshot s
+        WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity
+        ORDER BY s.started_at DESC LIMIT 1) AS last ON true
+    LEFT JOIN (
+        SELECT DISTINCT ON (partner_id) partner_id, landed_no, fingerprint FROM sync.landed_version
+        WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
+        ORDER BY partner_id, landed_no DESC) AS v ON v.fingerprint IS NOT NULL
+    LEFT JOIN LATERAL (
+        SELECT r.outcome FROM sync.master_result r
+        WHERE r.tenant_id = :tenant AND r.partner = :partner AND r.entity = :entity AND r.partner_id = v.partner_id
+          AND r.landed_no = v.landed_no
+        ORDER BY r.result_no DESC LIMIT 1) AS ended ON true
+    GROUP BY last.state, last.reason, last.started_at
+    """,
+)
+_LAST_ERROR = query(
+    "last_error",
+    Login.OPERATOR,
+    """
+    SELECT at, reason, params FROM (
+        (SELECT r.made_at AS at, r.reason, r.params FROM sync.result r
+         WHERE r.tenant_id = :tenant AND r.partner = :partner
+           AND r.outcome IN ('retry', 'unknown', 'conflict', 'parked')
+         ORDER BY r.result_no DESC LIMIT 1)
+        UNION ALL
+        (SELECT s.finished_at, s.reason, s.params FROM sync.snapshot s
+         WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.reason IS NOT NULL AND s.finished_at IS NOT NULL
+         ORDER BY s.started_at DESC LIMIT 1)
+        UNION ALL
+        (SELECT m.made_at, m.reason, m.params FROM sync.master_result m
+         WHERE m.tenant_id = :tenant AND m.partner = :partner AND m.reason IS NOT NULL
+         ORDER BY m.result_no DESC LIMIT 1)) AS errors
+    ORDER BY at DESC LIMIT 1
+    """,
+)
+_TIMELINE = query(
+    "timeline",
+    Login.OPERATOR,
+    """
+    SELECT at, partner, what, version, outcome, reason, params FROM sync.delivery
+    WHERE tenant_id = :tenant AND entity = :entity AND record_id = :record_id
+    ORDER BY at, step
+    """,
+)
+_BADGES = query(
+    "badges_of_record",
+    Login.OPERATOR,
+    """
+    SELECT partner, badge, reason, params, not_before FROM sync.badge
+    WHERE tenant_id = :tenant AND entity = :entity AND record_id = :record_id
+    ORDER BY partner
+    """,
+)
+
+
+def connections(tx: Transaction, tenant: str) -> tuple[ConnectionStatus, ...]:
+    """A tenant's connections in numbers, by partner."""
+    return tuple(
+        ConnectionStatus(
+            tenant,
+            row["partner"],
+            row["timing"],
+            row["is_paused"],
+            {entity: _master(tx, tenant, row["partner"], entity) for entity in MASTERS},
+            OutStatus(**{name: row[name] for name in OutStatus.__dataclass_fields__}),
+            _last_error(tx, tenant, row["partner"]),
+        )
+        for row in _CONNECTIONS.all(tx, tenant=tenant)
+    )
+
+
+def timeline(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[Step, ...]:
+    """A record's life at the product and at every partner, oldest first; empty if it was never edited."""
+    rows = _TIMELINE.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
+    return tuple(Step(**row) for row in rows)
+
+
+def badges(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[RecordBadge, ...]:
+    """How the record stands at each partner that must receive it."""
+    rows = _BADGES.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
+    return tuple(RecordBadge(**row) for row in rows)
+
+
+def _master(tx: Transaction, tenant: str, partner: str, entity: Entity) -> MasterStatus:
+    row = _MASTER.one(tx, tenant=tenant, partner=partner, entity=entity.value)
+    assert row is not None  # it selects from one row
+    return MasterStatus(**row)
+
+
+def _last_error(tx: Transaction, tenant: str, partner: str) -> LastError | None:
+    row = _LAST_ERROR.one(tx, tenant=tenant, partner=partner)
+    return None if row is None else LastError(**row)

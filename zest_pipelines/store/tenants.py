@@ -1,0 +1,190 @@
+"""Tenants and their connections to partners: what operators set, and what every station reads first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import RowMapping
+
+from partners.contract import Connection
+from resources.logins import Login
+from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
+from zest_pipelines.store.query import query
+
+
+@dataclass(frozen=True)
+class ConnectionRow:
+    """One connection as it is set."""
+
+    connection: Connection
+    timing: str
+    """minute or week."""
+    limits: tuple[str, ...] | None
+    """None: the partner's defaults."""
+    land_every: timedelta
+    is_paused: bool
+    pause_reason: str | None
+    changed_at: datetime
+    ciphertext: bytes | None
+    """The sealed credential; None: none is kept, or the login may not see it."""
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One tenant."""
+
+    tenant_id: str
+    name: str
+    timezone: str
+
+
+_ADD_TENANT = query(
+    "add_tenant",
+    Login.OPERATOR,
+    """
+    INSERT INTO schedule.tenant (tenant_id, name) VALUES (:tenant, :name)
+    ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name
+    """,
+)
+_TENANT = query(
+    "tenant",
+    Login.OPERATOR,
+    "SELECT tenant_id, name, timezone FROM schedule.tenant WHERE tenant_id = :tenant",
+)
+_PUT_CONNECTION = query(
+    "put_connection",
+    Login.OPERATOR,
+    """
+    INSERT INTO sync.connection (tenant_id, partner, base_url, timing, settings, limits, land_every)
+    VALUES (:tenant, :partner, :base_url, :timing, CAST(:settings AS jsonb), CAST(:limits AS text[]), :land_every)
+    ON CONFLICT (tenant_id, partner) DO UPDATE SET
+        base_url = excluded.base_url, timing = excluded.timing, settings = excluded.settings,
+        limits = excluded.limits, land_every = excluded.land_every, changed_at = clock_timestamp()
+    """,
+)
+_PUT_CREDENTIAL = query(
+    "put_credential",
+    Login.OPERATOR,
+    """
+    INSERT INTO sync.credential (tenant_id, partner, ciphertext) VALUES (:tenant, :partner, :ciphertext)
+    ON CONFLICT (tenant_id, partner) DO UPDATE SET ciphertext = :ciphertext, changed_at = clock_timestamp()
+    """,
+)
+_WRITE_AUDIT = query(
+    "write_audit",
+    Login.OPERATOR,
+    "SELECT sync.write_audit(:tenant, :act, :subject, CAST(:detail AS jsonb))",
+)
+_CONNECTION_COLUMNS = """
+    c.tenant_id, c.partner, c.base_url, c.timing, c.settings, c.limits, c.land_every,
+    c.paused_at IS NOT NULL AS is_paused, c.pause_reason, c.changed_at
+"""
+_CONNECTION = query(
+    "connection",
+    Login.OPERATOR,
+    f"SELECT {_CONNECTION_COLUMNS} FROM sync.connection c WHERE c.tenant_id = :tenant AND c.partner = :partner",
+)
+_CONNECTIONS = query(
+    "connections_of_tenant",
+    Login.OPERATOR,
+    f"SELECT {_CONNECTION_COLUMNS} FROM sync.connection c WHERE c.tenant_id = :tenant ORDER BY c.partner",
+)
+_OPENABLE = query(
+    "connection_with_credential",
+    Login.PUSH,
+    f"""
+    SELECT {_CONNECTION_COLUMNS}, k.ciphertext
+    FROM sync.connection c
+    LEFT JOIN sync.credential k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
+    WHERE c.tenant_id = :tenant AND c.partner = :partner
+    """,
+)
+
+
+def add(tx: Transaction, tenant: str, name: str) -> None:
+    """Add a tenant, or rename it."""
+    _ADD_TENANT.run(tx, tenant=tenant, name=name)
+    audit(tx, tenant, "add_tenant", tenant, {})
+
+
+def get(tx: Transaction, tenant: str) -> Tenant:
+    """The tenant. UnknownTenantError if there is none."""
+    row = _TENANT.one(tx, tenant=tenant)
+    if row is None:
+        raise UnknownTenantError(tenant)
+    return Tenant(**row)
+
+
+def connect(
+    tx: Transaction,
+    connection: Connection,
+    *,
+    timing: str,
+    limits: Sequence[str] | None,
+    land_every: timedelta,
+    ciphertext: bytes | None,
+) -> None:
+    """Connect a tenant to a partner, or change how; a credential of None keeps the one there is.
+
+    UnknownTenantError if there is no such tenant.
+    """
+    get(tx, connection.tenant)
+    key = {"tenant": connection.tenant, "partner": connection.partner}
+    _PUT_CONNECTION.run(
+        tx,
+        **key,
+        base_url=connection.base_url,
+        timing=timing,
+        settings=json.dumps(dict(connection.settings)),
+        limits=None if limits is None else list(limits),
+        land_every=land_every,
+    )
+    if ciphertext is not None:
+        _PUT_CREDENTIAL.run(tx, **key, ciphertext=ciphertext)
+    detail = {"timing": timing, "settings": sorted(connection.settings), "credential": ciphertext is not None}
+    audit(tx, connection.tenant, "connect", connection.partner, detail)
+
+
+def connection(tx: Transaction, tenant: str, partner: str) -> ConnectionRow:
+    """One connection, without its credential. UnknownTenantError, UnknownConnectionError."""
+    row = _CONNECTION.one(tx, tenant=tenant, partner=partner)
+    if row is None:
+        get(tx, tenant)
+        raise UnknownConnectionError(tenant, partner)
+    return _row(row)
+
+
+def connections(tx: Transaction, tenant: str) -> tuple[ConnectionRow, ...]:
+    """A tenant's connections by partner, without credentials."""
+    return tuple(_row(row) for row in _CONNECTIONS.all(tx, tenant=tenant))
+
+
+def openable_connection(tx: Transaction, tenant: str, partner: str) -> ConnectionRow:
+    """One connection with its sealed credential, for the logins that call partners. UnknownConnectionError."""
+    row = _OPENABLE.one(tx, tenant=tenant, partner=partner)
+    if row is None:
+        raise UnknownConnectionError(tenant, partner)
+    return _row(row)
+
+
+def audit(tx: Transaction, tenant: str, act: str, subject: str, detail: Mapping[str, object]) -> None:
+    """Note what an operator did. `detail` holds no data of people and no secret."""
+    _WRITE_AUDIT.run(tx, tenant=tenant, act=act, subject=subject, detail=json.dumps(dict(detail)))
+
+
+def _row(row: RowMapping) -> ConnectionRow:
+    limits = row["limits"]
+    return ConnectionRow(
+        Connection(row["tenant_id"], row["partner"], row["base_url"], row["settings"]),
+        timing=row["timing"],
+        limits=None if limits is None else tuple(limits),
+        land_every=row["land_every"],
+        is_paused=row["is_paused"],
+        pause_reason=row["pause_reason"],
+        changed_at=row["changed_at"],
+        ciphertext=row.get("ciphertext"),
+    )

@@ -1,0 +1,71 @@
+"""One evaluation of a schedule or sensor: ask the tables who is due, and request runs for those alone.
+
+A tick asks for everything that is due, not for "its" minute, so a missed one needs no catching up. It never
+raises for a database that is away: the next tick asks again, and a traceback a minute would bury what
+matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dagster import AssetKey, DagsterInstance, RunRequest, SkipReason
+from sqlalchemy import Connection
+
+from partners.contract import Partner
+from resources.configurable import PostgresResource
+from resources.logins import Login, LoginsError
+from resources.private_files import PrivateFileError
+from zest_pipelines.jobs import Direction, busy_tenants, run_requests
+from zest_pipelines.partitions import sync_tenants
+from zest_pipelines.store import due
+from zest_pipelines.store.database import Database
+from zest_pipelines.store.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Who a tick looks for, and what it asks for them."""
+
+    partner: Partner
+    direction: Direction
+    what: str
+    """What it looks for, as the end of "no tenant has ..."."""
+    who: Callable[[Connection], Sequence[str]]
+    """The tenants that have it, asked as the scheduler's login."""
+    max_runs: int
+    selection: Sequence[AssetKey] | None = None
+    """Of the job's assets, those to make; None: all."""
+
+
+def request_runs(
+    demand: Demand, instance: DagsterInstance, postgres: PostgresResource, run_key: str | None
+) -> list[RunRequest] | SkipReason:
+    """The runs to start now, or in plain words why there are none. Brings the partition keys up to date first."""
+    partner, direction = demand.partner, demand.direction
+    try:
+        connected, wanted = _ask(demand, postgres)
+    except (StoreError, LoginsError, PrivateFileError) as error:
+        return SkipReason(f"{str(error).removesuffix('.')}. Nothing was requested; the next tick asks again.")
+    keys = sync_tenants(instance, partner, connected)
+    if not connected:
+        return SkipReason(f"No tenant is connected to {partner.name}: `zest connect` connects one.")
+    if not wanted:
+        return SkipReason(f"None of {len(connected)} connected tenants has {demand.what}.")
+    free = wanted - busy_tenants(instance, partner, direction, keys)
+    if not free:
+        return SkipReason(f"{len(wanted)} tenants have {demand.what}; each has a run queued or running already.")
+    return run_requests(
+        partner, direction, keys, free, max_runs=demand.max_runs, run_key=run_key, selection=demand.selection
+    )
+
+
+def _ask(demand: Demand, postgres: PostgresResource) -> tuple[frozenset[str], frozenset[str]]:
+    database = Database(postgres.logins())
+    try:
+        with database.transaction(Login.SCHEDULE, None) as tx:
+            connected = frozenset(due.tenants(tx, demand.partner.name))
+            return connected, connected & frozenset(demand.who(tx))
+    finally:
+        database.close()
