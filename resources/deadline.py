@@ -13,8 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import httpcore
@@ -25,14 +24,9 @@ class Deadline(threading.local):
 
     at = math.inf
 
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Let the block's calls have `seconds` together."""
+    def begin(self, seconds: float) -> None:
+        """Let the calls from now on have `seconds` together."""
         self.at = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            self.at = math.inf
 
     def left(self, most: float | None, late: type[Exception]) -> float:
         """Seconds left, at most `most`, always above 0. Raises `late` if there are none."""

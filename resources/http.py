@@ -98,7 +98,8 @@ class _Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send, and read the whole answer within the settings' bounds."""
-        with self._deadline.within(self._settings.total_seconds), _in_httpx_terms():
+        self._deadline.begin(self._settings.total_seconds)
+        with _in_httpx_terms():
             answer = self._pool.handle_request(_core_request(request))
             try:
                 return self._read(request, answer)
@@ -120,9 +121,7 @@ class _Transport(httpx.BaseTransport):
             if trace is not None:
                 trace(TOO_LARGE, {})
             raise
-        return httpx.Response(
-            answer.status, headers=headers, content=body, extensions=_plain(answer.extensions)
-        )
+        return httpx.Response(answer.status, headers=headers, content=body, extensions=_plain(answer.extensions))
 
 
 def _core_request(request: httpx.Request) -> httpcore.Request:

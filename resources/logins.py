@@ -75,9 +75,7 @@ class Logins:
     ) -> Logins:
         """Logins with a password each: from the environment, else the `known` one, else a new random one."""
         passwords = {
-            login: environ.get(login.password_variable)
-            or (known or {}).get(login)
-            or secrets.token_urlsafe(24)
+            login: environ.get(login.password_variable) or (known or {}).get(login) or secrets.token_urlsafe(24)
             for login in Login
         }
         return cls(host=host, port=port, passwords=passwords)

@@ -57,9 +57,7 @@ class Vault:
     def create_file(cls, path: Path) -> Vault:
         """Make a new key at `path` (mode 0600). Raises VaultError if one is there: stored rows need it."""
         if path.exists():
-            raise VaultError(
-                f"{path} is there already and the stored credentials need it: nothing was written"
-            )
+            raise VaultError(f"{path} is there already and the stored credentials need it: nothing was written")
         key = Fernet.generate_key().decode()
         write_private(path, key + "\n")
         return cls([key])

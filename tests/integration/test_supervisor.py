@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from zest_pipelines.local.orphan_guard import group_lives, signal_group
 from zest_pipelines.local.ports import PortInUseError, free_port, require_free_port
 from zest_pipelines.local.supervisor import (
     Child,
@@ -132,6 +133,17 @@ def test_a_polite_child_is_not_waited_for_longer_than_it_takes(tmp_path: Path) -
 
     assert time.monotonic() - before < 10
     assert set((tmp_path / "order").read_text().split()) == {"head", "below"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc tells the dead from the living")
+def test_a_group_of_dead_processes_that_nobody_reaped_counts_as_gone() -> None:
+    process = subprocess.Popen([sys.executable, "-IS", "-c", ""], start_new_session=True)
+
+    eventually(lambda: not group_lives(process.pid))
+
+    assert signal_group(process.pid, 0)
+    process.wait()
+    assert not signal_group(process.pid, 0)
 
 
 def test_delays_double_up_to_half_a_minute() -> None:

@@ -66,9 +66,7 @@ def test_no_window_of_any_limit_ever_holds_more_calls_than_it_allows(
             assert 1 <= len(reply.send_at) <= visit.calls
             assert all(now <= at <= now + timedelta(seconds=horizon) for at in reply.send_at)
             buckets = [Bucket(rate, tat) for rate, tat in zip(rates, reply.tats, strict=True)]
-            sent += [
-                at + timedelta(seconds=visit.lateness[number % 3]) for number, at in enumerate(reply.send_at)
-            ]
+            sent += [at + timedelta(seconds=visit.lateness[number % 3]) for number, at in enumerate(reply.send_at)]
         else:
             assert reply.until > now
     for rate in rates:

@@ -107,9 +107,7 @@ def send(decision: Decision, standing: Standing, exists: bool) -> Standing:
 
 
 @given(ops, ops, st.randoms(use_true_random=False))
-def test_coalescing_then_sending_ends_where_sending_all_ends(
-    sent: list[Op], waiting: list[Op], random: Any
-) -> None:
+def test_coalescing_then_sending_ends_where_sending_all_ends(sent: list[Op], waiting: list[Op], random: Any) -> None:
     history = [Version(number, op) for number, op in enumerate(sent + waiting, 1)]
     delivered = history[len(sent) - 1] if sent else None
     standing = send_all(history[: len(sent)], None)
@@ -163,16 +161,12 @@ rates = st.builds(
     st.integers(1, 31 * 86_400),
 )
 daily = st.builds(
-    lambda scope, calls, reset: Rate(
-        scope[0], calls, 86_400, scope[1], reset.replace(second=0, microsecond=0)
-    ),
+    lambda scope, calls, reset: Rate(scope[0], calls, 86_400, scope[1], reset.replace(second=0, microsecond=0)),
     scopes,
     st.integers(1, 1_000_000),
     st.times(),
 )
-concurrencies = st.builds(
-    lambda scope, calls: Concurrency(scope[0], calls, scope[1]), scopes, st.integers(1, 1000)
-)
+concurrencies = st.builds(lambda scope, calls: Concurrency(scope[0], calls, scope[1]), scopes, st.integers(1, 1000))
 
 
 @given(rates | daily | concurrencies)
@@ -188,9 +182,7 @@ def span(first: str, last: str) -> range:
 
 
 @given(st.sets(st.sampled_from(KEYS)), st.integers(1, 6))
-def test_packing_covers_every_due_key_once_in_few_enough_ranges_in_order(
-    due: set[str], max_runs: int
-) -> None:
+def test_packing_covers_every_due_key_once_in_few_enough_ranges_in_order(due: set[str], max_runs: int) -> None:
     found = pack(KEYS, due, max_runs)
     assert len(found) == min(max_runs, len(due))
     assert [key for each in found for key in each.due] == sorted(due)

@@ -50,9 +50,7 @@ def test_a_fresh_bucket_lets_one_call_go_at_once_and_the_next_an_interval_later(
 
 def test_a_spent_bucket_says_when_to_ask_again() -> None:
     assert admit([bucket("tenant:1/10s", ahead=4)], NOW, 1, AT_ONCE) == Wait(NOW + timedelta(seconds=4))
-    assert admit([bucket("tenant:1/10s", ahead=4)], NOW, 1, timedelta(seconds=1)) == Wait(
-        NOW + timedelta(seconds=3)
-    )
+    assert admit([bucket("tenant:1/10s", ahead=4)], NOW, 1, timedelta(seconds=1)) == Wait(NOW + timedelta(seconds=3))
 
 
 def test_an_idle_hour_saves_up_nothing() -> None:

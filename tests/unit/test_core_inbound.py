@@ -65,9 +65,7 @@ def test_a_reading_of_changed_records_says_nothing_about_who_is_missing() -> Non
         (51, 1000, True),
     ],
 )
-def test_deletes_above_ten_and_above_five_percent_are_held(
-    deletes: int, population: int, is_held: bool
-) -> None:
+def test_deletes_above_ten_and_above_five_percent_are_held(deletes: int, population: int, is_held: bool) -> None:
     assert hold(Counts(deletes), population) == (Held(deletes, {}) if is_held else None)
 
 
@@ -85,9 +83,7 @@ def test_a_field_that_changes_in_more_than_thirty_percent_of_ten_or_more_is_held
 def test_an_approval_is_a_ceiling() -> None:
     approved = Counts(60, {"phone": 40})
     assert hold(Counts(60, {"phone": 40}), 100, approved) is None
-    assert hold(Counts(61, {"phone": 41, "address": 40}), 100, approved) == Held(
-        61, {"phone": 41, "address": 40}
-    )
+    assert hold(Counts(61, {"phone": 41, "address": 40}), 100, approved) == Held(61, {"phone": 41, "address": 40})
 
 
 def test_a_difference_names_the_fields_and_keeps_none_apart_from_absent() -> None:

@@ -87,9 +87,7 @@ def test_the_fingerprint_does_not_change_from_release_to_release() -> None:
         ({"a": "ｱ"}, {"a": "ア"}),
     ],
 )
-def test_contents_that_could_mean_something_else_differ(
-    one: dict[str, object], other: dict[str, object]
-) -> None:
+def test_contents_that_could_mean_something_else_differ(one: dict[str, object], other: dict[str, object]) -> None:
     assert fingerprint(one, "1") != fingerprint(other, "1")
 
 

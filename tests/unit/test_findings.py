@@ -104,7 +104,7 @@ def test_rejected_records_are_named_with_the_next_action() -> None:
     assert _failed(finding) == {"nothing_rejected": WARN}
     check = _check(finding, "nothing_rejected")
     assert "birthDate" in (check.description or "")
-    assert [row.data["record"] for row in check.metadata["problems"].value] == ["p-17"]
+    assert [row.data["record"] for row in check.metadata["problems"].records] == ["p-17"]
 
 
 def test_records_left_behind_are_counted_as_the_difference() -> None:
@@ -143,8 +143,12 @@ def test_whatever_a_push_tried_is_news_and_answers_every_check(outcome: str) -> 
 
 @pytest.mark.parametrize(
     ("minutes", "failed"),
-    [(15, {}), (16, {"oldest_pending_age": WARN}), (60, {"oldest_pending_age": WARN})]
-    + [(61, {"oldest_pending_age": ERROR})],
+    [
+        (15, {}),
+        (16, {"oldest_pending_age": WARN}),
+        (60, {"oldest_pending_age": WARN}),
+        (61, {"oldest_pending_age": ERROR}),
+    ],
 )
 def test_an_old_edit_warns_after_15_minutes_and_is_an_error_after_an_hour(
     minutes: int, failed: dict[str, AssetCheckSeverity]

@@ -56,6 +56,13 @@ NEEDED = [
     "nothing_to_cancel",
     "secret_missing",
     "settings_missing",
+    "secret_unreadable",
+    "not_requested_yet",
+    "push_under_way",
+    "reading_under_way",
+    "time_box_ended",
+    "not_arrived",
+    "connection_changed",
 ]
 
 ENTRY = {

@@ -109,10 +109,13 @@ def check(
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows.check import check as run_check
+    from zest_pipelines.store import tenants
 
     check_tenant_id(tenant)
     declared = partner_named(partner)
     with open_session(chosen_data_dir(data_dir)) as session:
+        with session.transaction(Login.OPERATOR, tenant) as tx:
+            tenants.connection(tx, tenant, declared.name)  # tells an unknown tenant from an unknown connection
         report = run_check(session.services(), declared, tenant)
     if json_:
         print_json(_check_json(tenant, declared, report))

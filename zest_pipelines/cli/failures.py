@@ -16,12 +16,13 @@ from pathlib import Path
 
 from partners.errors import PartnerError
 from partners.limits import LimitSyntaxError
-from partners.reasons import Language, explain
+from partners.reasons import Language, UnknownReason, explain
 from partners.registry import UnknownPartnerError
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
 from zest_pipelines.cli.options import InputError, chosen_data_dir
+from zest_pipelines.cli.synchronization import SyncFailedError
 from zest_pipelines.core.identifiers import TenantIdError
 from zest_pipelines.local.dagster_home import DagsterHomeError
 from zest_pipelines.local.data_dir import DataDirError
@@ -36,6 +37,7 @@ INTERRUPTED = 130
 
 _SPEAKING = (
     InputError,
+    SyncFailedError,
     TenantIdError,
     UnknownPartnerError,
     LimitSyntaxError,
@@ -73,9 +75,11 @@ def sentence(error: Exception) -> str | None:
 
 
 def partner_sentence(reason: str, params: dict[str, str]) -> str:
-    """A reason of the catalogue as what happened and what to do."""
-    message, action = explain(reason, params, Language.ENGLISH)
-    return f"{message} {action}"
+    """A reason as what happened and what to do; one that the catalogue lacks says so."""
+    try:
+        return " ".join(explain(reason, params, Language.ENGLISH))
+    except UnknownReason:
+        return " ".join(explain("unknown", {"detail": reason}, Language.ENGLISH))
 
 
 def _capital(text: str) -> str:

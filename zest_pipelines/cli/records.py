@@ -1,0 +1,204 @@
+"""Commands that look and change nothing: how the connections stand, and what became of one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.table import Table
+
+from partners.contract import Entity
+from partners.reasons import Language, UnknownReason
+from partners.reasons import explain as sentences
+from resources.logins import Login
+from zest_pipelines.cli.options import (
+    DataDirOption,
+    InputError,
+    JsonOption,
+    TenantArgument,
+    chosen_data_dir,
+    out,
+    print_json,
+)
+from zest_pipelines.core.identifiers import check_tenant_id
+
+if TYPE_CHECKING:
+    from zest_pipelines.cli.session import Session
+    from zest_pipelines.store.reports import ConnectionStatus, LastError, RecordBadge, Step
+
+_JAPAN = ZoneInfo("Asia/Tokyo")
+Json = dict[str, Any]
+
+
+class Kind(StrEnum):
+    """The records that go out."""
+
+    VISIT = "visit"
+    VISIT_RECORD = "visit_record"
+
+
+def status(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
+    """How every connection stands: what came in, what went out, what waits and why."""
+    from partners.registry import PARTNERS
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.store import due
+
+    with open_session(chosen_data_dir(data_dir)) as session:
+        with session.transaction(Login.SCHEDULE, None) as tx:
+            connected = sorted({tenant for partner in PARTNERS for tenant in due.tenants(tx, partner)})
+        found = [each for tenant in connected for each in connection_statuses(session, tenant)]
+    if json_:
+        print_json({"connections": found})
+    elif found:
+        print_connections(found)
+    else:
+        out().print("No tenant is connected yet. Next: zest tenant add ID --name NAME, then zest connect")
+
+
+def explain(
+    tenant: TenantArgument,
+    entity: Annotated[Kind, typer.Argument(metavar="visit|visit_record", help="What it is.", show_default=False)],
+    record_id: Annotated[UUID, typer.Argument(metavar="ID", help="Its id (visit_id).", show_default=False)],
+    data_dir: DataDirOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """What became of one record at each partner, from its first edit on, and what to do next."""
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.core.badge import Badge, worst
+    from zest_pipelines.store import reports, tenants
+
+    check_tenant_id(tenant)
+    kind = Entity(entity)
+    with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.get(tx, tenant)
+        steps = reports.timeline(tx, tenant, kind, record_id)
+        badges = reports.badges(tx, tenant, kind, record_id)
+    if not steps:
+        raise InputError(f"Tenant {tenant} has no {kind} {record_id}: check the id, it is the product's visit_id")
+    told = [*map(_step, steps), *_waiting(badges, steps)]
+    badge = worst(Badge(each.badge) for each in badges)
+    if json_:
+        record = {"tenant": tenant, "entity": kind.value, "record_id": str(record_id)}
+        print_json(record | {"badge": badge.value, "timeline": told})
+    else:
+        _print_timeline(f"{kind} {record_id} of {tenant}: {badge}", told)
+
+
+def connection_statuses(session: Session, tenant: str) -> list[Json]:
+    """A tenant's connections as `status --json` shows them. Raises StoreError."""
+    from zest_pipelines.store import reports
+
+    with session.transaction(Login.OPERATOR, tenant) as tx:
+        return [_connection(each) for each in reports.connections(tx, tenant)]
+
+
+def connection_status(session: Session, tenant: str, partner: str) -> Json:
+    """One of them. Raises StoreError; StopIteration never: the caller knows that it is there."""
+    return next(each for each in connection_statuses(session, tenant) if each["partner"] == partner)
+
+
+def print_connections(connections: Sequence[Json]) -> None:
+    """A line for each connection, then what went wrong last."""
+    table = Table(
+        "tenant", "partner", "timing", "clients", "staff", "delivered", "pending", "parked", "unknown", "oldest"
+    )
+    for each in connections:
+        sent = each["out"]
+        timing = f"{each['timing']}, paused" if each["paused"] else each["timing"]
+        masters = [
+            f"{each['applied'][kind]['records']} of {each['landed'][kind]['records']}" for kind in ("client", "staff")
+        ]
+        counts = [str(sent[name]) for name in ("delivered", "pending", "parked", "unknown")]
+        table.add_row(each["tenant"], each["partner"], timing, *masters, *counts, _age(sent["oldest_pending_seconds"]))
+    out().print(table)
+    for each in connections:
+        if error := each["last_error"]:
+            told = f"{each['tenant']}, {each['partner']}: last error {_local(error['at'])}: {error['message']}"
+            out().print(f"{told} {error['next_action']}", soft_wrap=True, markup=False)
+
+
+def _connection(found: ConnectionStatus) -> Json:
+    masters = {entity.value: status for entity, status in found.masters.items()}
+    return {
+        "tenant": found.tenant,
+        "partner": found.partner,
+        "timing": found.timing,
+        "paused": found.is_paused,
+        "landed": {
+            entity: {"records": each.records, "snapshot": each.snapshot, "at": _utc(each.at)}
+            for entity, each in masters.items()
+        },
+        "applied": {
+            entity: {"records": each.applied, "rejected": each.rejected, "held": each.held}
+            for entity, each in masters.items()
+        },
+        "out": dict(vars(found.out)),
+        "last_error": _error(found.last_error),
+    }
+
+
+def _error(error: LastError | None) -> Json | None:
+    if error is None:
+        return None
+    message, action = _words(error.reason, error.params)
+    return {"at": _utc(error.at), "reason": error.reason, "message": message, "next_action": action}
+
+
+def _step(step: Step) -> Json:
+    return {
+        "at": _utc(step.at),
+        "partner": step.partner,
+        "what": step.what,
+        "version": step.version,
+        "outcome": step.outcome,
+        "reason": step.reason,
+        "next_action": _words(step.reason, step.params)[1] if step.reason else None,
+    }
+
+
+def _waiting(badges: Sequence[RecordBadge], steps: Sequence[Step]) -> list[Json]:
+    """What an open record waits for now, where its timeline does not end with saying so."""
+    now, told = datetime.now(UTC), []
+    for each in badges:
+        mine = [step for step in steps if step.partner in (None, each.partner)]
+        if each.reason and each.badge not in ("ok", "delivered_with_warning") and mine[-1].reason != each.reason:
+            told.append(
+                {**_step(mine[-1]), "at": _utc(now), "partner": each.partner, "what": "waiting", "outcome": None}
+            )
+            told[-1] |= {"reason": each.reason, "next_action": _words(each.reason, each.params)[1]}
+    return told
+
+
+def _print_timeline(title: str, steps: Sequence[Json]) -> None:
+    table = Table(
+        "at", "partner", "what", "version", "outcome", "reason", "next action", title=title, title_justify="left"
+    )
+    for step in steps:
+        cells = (step["partner"], step["what"], step["version"], step["outcome"], step["reason"], step["next_action"])
+        table.add_row(_local(step["at"]), *("" if cell is None else str(cell) for cell in cells))
+    out().print(table)
+
+
+def _words(reason: str, params: Mapping[str, str]) -> tuple[str, str]:
+    try:
+        return sentences(reason, params, Language.ENGLISH)
+    except UnknownReason:
+        return sentences("unknown", {"detail": reason}, Language.ENGLISH)
+
+
+def _utc(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+def _local(text: str) -> str:
+    """In Japan's time, for people."""
+    return datetime.fromisoformat(text).astimezone(_JAPAN).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _age(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"

@@ -1,7 +1,7 @@
 """`zest sync`: one connection, in and out, now, as runs of the same Dagster jobs that the schedules request.
 
-The runs are executed here, so they need no daemon, and recorded in the instance, so the UI shows them. Against a push that is
-under way elsewhere the lease decides, as everywhere.
+The runs are executed here, so they need no daemon, and recorded in the instance, so the UI shows them. Against a push
+that is under way elsewhere the lease decides, as everywhere.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ import typer
 from resources.logins import Login
 from zest_pipelines.cli.options import (
     DataDirOption,
-    InputError,
     JsonOption,
     PartnerArgument,
     TenantArgument,
     chosen_data_dir,
-    out,
     print_json,
     tell,
 )

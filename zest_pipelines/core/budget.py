@@ -105,9 +105,7 @@ def _free(bucket: Bucket, now: datetime) -> datetime:
     return max(now, bucket.tat or now, bucket.closed_until or now)
 
 
-def _ask_again_at(
-    buckets: Sequence[Bucket], free: Sequence[datetime], now: datetime, horizon: timedelta
-) -> datetime:
+def _ask_again_at(buckets: Sequence[Bucket], free: Sequence[datetime], now: datetime, horizon: timedelta) -> datetime:
     """When the next slot can be reserved: `horizon` ahead, or not ahead if a vendor's bucket would idle."""
     slot = max(free, default=now)
     by_scope = [(bucket.limit.scope, at) for bucket, at in zip(buckets, free, strict=True)]

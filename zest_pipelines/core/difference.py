@@ -53,9 +53,7 @@ class Difference:
 def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Difference:
     """What makes `after` out of `before`; None: the record is not there."""
     old, new = before or {}, after or {}
-    changes = (
-        FieldChange(name, old.get(name, ABSENT), new.get(name, ABSENT)) for name in sorted({*old, *new})
-    )
+    changes = (FieldChange(name, old.get(name, ABSENT), new.get(name, ABSENT)) for name in sorted({*old, *new}))
     fields = tuple(change for change in changes if change.before != change.after)
     return Difference(_kind(before, after, bool(fields)), fields)
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+
 class UnstorableText(ValueError):  # noqa: N818  # it names what was met
     """A value cannot be stored as it is; `path` says where (`name[0].family`)."""
 

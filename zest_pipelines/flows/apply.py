@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from sqlalchemy import Connection as Transaction
-
 from partners.contract import Entity, Partner
 from resources.logins import Login
 from zest_pipelines.core.guard import Counts, Held, hold
 from zest_pipelines.flows.reports import ApplyReport, Problem
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import masters
-from zest_pipelines.store.database import savepoint
+from zest_pipelines.store.database import Transaction, savepoint
 from zest_pipelines.store.errors import ConstraintError
 from zest_pipelines.store.masters import MasterResult, OpenChange, Scope
 

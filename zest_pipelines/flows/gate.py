@@ -69,7 +69,7 @@ class LedgerGate(Gate):
 
     def close_until(self, until: datetime) -> None:
         """Let nobody of this connection call before `until`, as the partner asked."""
-        names = [self._bucket(limit) for limit in self._limits]
+        names = [bucket_name(self._connection, limit) for limit in self._limits]
         with self._services.database.transaction(Login.BUDGET, None) as tx:
             budgets.close(tx, names, until)
 
@@ -86,7 +86,7 @@ class LedgerGate(Gate):
         if not limits:
             self._slots.append(_Slot(endpoint, before, float("inf")))
             return Granted((), ())
-        names = [self._bucket(limit) for limit in limits]
+        names = [bucket_name(self._connection, limit) for limit in limits]
         with self._services.database.transaction(Login.BUDGET, None) as tx:
             states, self._asked_at = budgets.lock(tx, names)
             buckets = [
@@ -102,7 +102,8 @@ class LedgerGate(Gate):
             self._slots.append(_Slot(endpoint, time.monotonic() + wait, before + wait + lateness))
         return answer
 
-    def _bucket(self, limit: Rate) -> str:
-        """The bucket's name: who shares it, and the limit. A changed limit is another bucket."""
-        owner = "" if limit.scope is LimitScope.VENDOR else self._connection.tenant
-        return f"{self._connection.partner}/{owner}/{limit}"
+
+def bucket_name(connection: Connection, limit: Limit) -> str:
+    """Who shares the limit, and the limit itself: a changed limit is another bucket."""
+    owner = "" if limit.scope is LimitScope.VENDOR else connection.tenant
+    return f"{connection.partner}/{owner}/{limit}"

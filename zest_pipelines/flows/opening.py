@@ -12,6 +12,7 @@ from partners.errors import AuthenticationError
 from partners.limits import parse_limit
 from resources.logins import Login
 from zest_pipelines.flows.gate import LedgerGate
+from zest_pipelines.flows.seats import seated
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
@@ -34,7 +35,8 @@ def connection_row(services: Services, partner: Partner, tenant: str, login: Log
 
 @contextmanager
 def open_line(services: Services, partner: Partner, row: ConnectionRow, patience: timedelta) -> Iterator[Line]:
-    """A connector for `row`. Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened."""
+    """A connector for `row`. Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened,
+    Deferred if too many calls are in flight."""
     connection = row.connection
     if row.ciphertext is None and any(secret.default is None for secret in partner.secrets):
         raise AuthenticationError("secret_missing")
@@ -45,8 +47,9 @@ def open_line(services: Services, partner: Partner, row: ConnectionRow, patience
     )
     limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
     gate = LedgerGate(services, connection, limits, patience)
-    connector = partner.open(connection, secret, services.http.client(), gate)
-    try:
-        yield Line(row, connector, gate)
-    finally:
-        connector.close()
+    with seated(services, connection, limits, patience):
+        connector = partner.open(connection, secret, services.http.client(), gate)
+        try:
+            yield Line(row, connector, gate)
+        finally:
+            connector.close()

@@ -16,6 +16,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ from zest_pipelines.local.postmaster import (
 from zest_pipelines.local.server_config import SUPERUSER, configure
 
 MAJOR = "18"
+
+_SCRATCH = "pg.new."
 
 _START_TIMEOUT = 60  # seconds; a crash recovery is replayed before the server answers
 _OLD_MEMORY_TIMEOUT = 10  # seconds that the children of a killed server may take to notice
@@ -170,11 +173,12 @@ def _launch(data_dir: DataDir) -> Path:
 
 def _make_cluster(pgdata: Path, user: OsUser) -> None:
     """In a folder beside it, moved into place when whole: a killed initdb leaves nothing half made."""
-    scratch = pgdata.with_name("pg.new")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700)
+    for leftover in pgdata.parent.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    # A new name each time: the initdb of a killed start may still be writing under the old one.
+    scratch = Path(tempfile.mkdtemp(dir=pgdata.parent, prefix=_SCRATCH))
     user.own(scratch)
-    # The same collation and messages on every machine; local= and host= methods are ours (server_config.py).
+    # The same collation and messages on every machine; who may log in is server_config.py's to say.
     locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
     command = [str(_program("initdb")), "-D", str(scratch), "-U", SUPERUSER, "--auth=reject", *locale]
     made = _run(user, command)
@@ -220,9 +224,7 @@ def _program(name: str) -> Path:
     return Path(folders[0]) / f"pginstall{MAJOR}" / "bin" / name
 
 
-def _run(
-    user: OsUser, command: list[str], output: int = subprocess.PIPE
-) -> subprocess.CompletedProcess[bytes]:
+def _run(user: OsUser, command: list[str], output: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
     """With an environment of its own: PG* variables would steer the programs, secrets do not belong there."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     return subprocess.run(  # noqa: S603 (our own program and arguments)

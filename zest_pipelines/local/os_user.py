@@ -55,9 +55,7 @@ def server_user(pgdata: Path) -> OsUser:
     owner = pgdata.stat().st_uid if pgdata.exists() else None
     if euid != 0:
         if owner not in (None, euid):
-            raise OsUserError(
-                f"{pgdata} belongs to another user: work as that user, or choose another --data-dir"
-            )
+            raise OsUserError(f"{pgdata} belongs to another user: work as that user, or choose another --data-dir")
         return _as_os_user(_entry(euid), by_root=False)
     if shutil.which("setpriv") is None:
         raise OsUserError(

@@ -97,9 +97,7 @@ class Supervisor:
     cuts the children's grace period short.
     """
 
-    def __init__(
-        self, logs: Path, *, grace: float = 10.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, logs: Path, *, grace: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._logs = logs
         self._grace = grace
         self._clock = clock  # decides about restarts alone
@@ -145,9 +143,7 @@ class Supervisor:
             raise SupervisorError(f"{child.name} is running already")
         self._running[child.name] = _Running(child, self._spawn(child), self._clock())
         if child.ready is not None and not wait_until(lambda: self._is_ready(child), timeout):
-            raise SupervisorError(
-                f"{child.name} was not ready within {timeout:g} s: see {self.log(child.name)}"
-            )
+            raise SupervisorError(f"{child.name} was not ready within {timeout:g} s: see {self.log(child.name)}")
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Look after the children until `until` is true or a signal asks for the end."""
@@ -258,9 +254,7 @@ def _as_supervisor_error(child: Child) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SupervisorError(
-            f"{child.name} cannot be started: {error.strerror} ({child.argv[0]})"
-        ) from error
+        raise SupervisorError(f"{child.name} cannot be started: {error.strerror} ({child.argv[0]})") from error
 
 
 @contextlib.contextmanager

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection as Transaction
-
 from resources.logins import Login
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 
 
@@ -50,6 +49,23 @@ _CLOSE = query(
     WHERE bucket = ANY (CAST(:buckets AS text[]))
     """,
 )
+
+
+# Locks of the session: they end with its connection, so a killed process frees its seat.
+_SIT = query(
+    "take_seat",
+    Login.BUDGET,
+    """
+    SELECT seat FROM generate_series(1, CAST(:seats AS integer)) AS seat
+    WHERE pg_try_advisory_lock(hashtextextended(concat_ws('#', CAST(:bucket AS text), seat), 0))
+    ORDER BY seat LIMIT 1
+    """,
+)
+
+
+def take_seat(session: Transaction, bucket: str, seats: int) -> bool:
+    """Whether one of the bucket's seats was free; it is then the session's until that ends."""
+    return _SIT.run(session, bucket=bucket, seats=seats).scalar_one_or_none() is not None
 
 
 def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, BucketState], datetime]:

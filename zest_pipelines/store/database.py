@@ -10,11 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from resources.logins import Login, Logins
 from zest_pipelines.store.errors import store_error
+
+Transaction = Connection
+"""An open transaction, as every call of the store takes it."""
 
 _SET_TENANT = text("SELECT set_config('app.tenant', :tenant, true)")
 
@@ -51,6 +54,18 @@ class Database:
                 if tenant is not None:
                     tx.execute(_SET_TENANT, {"tenant": tenant})
                 yield tx
+        except DBAPIError as error:
+            raise store_error(error) from None
+
+    @contextmanager
+    def session(self, login: Login) -> Iterator[Connection]:
+        """A connection of one's own without a transaction: what is locked in it stays locked until the block ends."""
+        engine = create_engine(
+            self._logins.url(login), poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
+        )
+        try:
+            with engine.connect() as connection:
+                yield connection
         except DBAPIError as error:
             raise store_error(error) from None
 

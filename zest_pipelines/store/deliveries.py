@@ -12,11 +12,11 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection as Transaction
 from sqlalchemy import RowMapping
 
 from partners.contract import Entity, Verb
 from resources.logins import Login
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 
 _TERMINAL = "('delivered', 'delivered_with_warning', 'superseded', 'not_needed', 'abandoned')"

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection as Transaction
-
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.deliveries import HAS_WHAT_IT_NEEDS, READY, READY_FROM
 from zest_pipelines.store.query import query
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection as Transaction
-
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection as Transaction
-
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import Query, query
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection as Transaction
-
 from partners.contract import MASTERS, Entity
 from resources.logins import Login
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 
 

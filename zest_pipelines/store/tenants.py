@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection as Transaction
 from sqlalchemy import RowMapping
 
 from partners.contract import Connection
 from resources.logins import Login
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
 from zest_pipelines.store.query import query
 

@@ -94,7 +94,10 @@ class Interactions:
             raise refuse(400, "structure", "the body is not a Bundle")
         if bundle.get("type") not in ("batch", "transaction"):
             raise refuse(400, "invalid", "the Bundle is neither batch nor transaction", "Bundle.type")
-        return [_sub_request(request, entry, number) for number, entry in enumerate(bundle.get("entry") or [])]
+        entries = bundle.get("entry", [])
+        if not isinstance(entries, list):
+            raise refuse(400, "structure", "expected a list", "Bundle.entry")
+        return [_sub_request(request, entry, number) for number, entry in enumerate(entries)]
 
     def _dispatch(self, config: SandboxConfig, request: FhirRequest) -> Answer:
         store, pages = self._store, self._pages

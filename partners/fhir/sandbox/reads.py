@@ -51,7 +51,7 @@ def _history_query(config: SandboxConfig, request: FhirRequest, kind: str, id: s
             continue
         if name == "_since":
             since, understood = _since(value), (*understood, (name, value))
-        elif name == "_count" and value.isdigit() and int(value) > 0:
+        elif name == "_count" and value.isascii() and value.isdigit() and int(value) > 0:
             count = min(int(value), config.max_count)
             understood = (*understood, (name, str(count)))
     return HistoryQuery(kind, id, since, count, understood)

@@ -56,6 +56,13 @@ class Vendor:
         self.pages = PageBook()
         self.closing = asyncio.Event()
         self._interactions = Interactions(self.store, self.pages, self.faults)
+        try:
+            self._load(config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, config: SandboxConfig) -> None:
         for version in self._state.replay() if self._state else ():
             self.store.restore(version)
         if self.store.is_empty():

@@ -1,0 +1,200 @@
+"""What tests share: one real PostgreSQL a session, a database cloned from a migrated template for each test, a tenant
+connected to a sandbox."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from cryptography.fernet import Fernet
+from psycopg import sql
+
+from partners.contract import Connection, Entity, Partner
+from partners.fhir.sandbox.config import SandboxConfig
+from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from partners.registry import PARTNERS
+from resources.http import Http
+from resources.logins import Login, Logins
+from resources.vault import Vault
+from zest_pipelines.flows.apply import apply
+from zest_pipelines.flows.diff import diff
+from zest_pipelines.flows.land import land
+from zest_pipelines.flows.services import Services
+from zest_pipelines.local import embedded
+from zest_pipelines.local.data_dir import DataDir
+from zest_pipelines.local.embedded import EmbeddedServer
+from zest_pipelines.store import tenants
+from zest_pipelines.store.database import Database
+from zest_pipelines.store.installation import install
+
+TOKEN = "a-token-for-tests"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A PostgreSQL of its own, gone with the session."""
+    data_dir = DataDir(tmp_path_factory.mktemp("zest"))
+    data_dir.open()
+    running = embedded.start(data_dir)
+    try:
+        yield running
+    finally:
+        running.stop("immediate")
+
+
+@pytest.fixture(scope="session")
+def template(server: EmbeddedServer) -> Logins:
+    """Logins of the server, and the migrated database that each test's own is cloned from."""
+    logins = Logins.generate(str(server.socket_dir), server.port, environ={})
+    install(server.admin_url, logins)
+    return logins
+
+
+@pytest.fixture
+def logins(server: EmbeddedServer, template: Logins) -> Iterator[Logins]:
+    """Logins to a fresh, migrated, empty database."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        identifiers = sql.Identifier(name), sql.Identifier(template.database)
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER zest_owner").format(*identifiers))
+        yield replace(template, database=name)
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(logins: Logins) -> Iterator[Database]:
+    """Transactions on the test's database."""
+    database = Database(logins)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def services(database: Database) -> Services:
+    """The real services, with short timeouts."""
+    return Services(database, Vault([Fernet.generate_key().decode()]), Http(total_seconds=3, connect_seconds=1))
+
+
+@pytest.fixture
+def fhir() -> Partner:
+    """The partner that most tests speak to."""
+    return PARTNERS["fhir"]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[RunningSandbox]:
+    """A FHIR sandbox with 30 clients and 8 staff."""
+    with running_sandbox(SandboxConfig(token=TOKEN, clients=30, staff=8)) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant of a test and its product's hand."""
+
+    name: str
+    services: Services
+    partner: Partner
+    sandbox: RunningSandbox
+
+    def take_in(self) -> None:
+        """Land, diff and apply all masters."""
+        for entity in self.partner.reads:
+            land(self.services, self.partner, self.name, entity)
+            diff(self.services, self.partner, self.name, entity)
+            apply(self.services, self.partner, self.name, entity)
+
+    def sql(self, statement: str, login: Login = Login.PRODUCT, **parameters: Any) -> Sequence[Any]:
+        """Run one statement in a transaction of its own and return its rows, if it has any."""
+        with self.services.database.transaction(login, self.name) as tx:
+            result = tx.execute(sa.text(statement), parameters)
+            return result.all() if result.returns_rows else []
+
+    def ids(self, table: str) -> list[UUID]:
+        """Ids of the tenant's clients or staff, in order."""
+        return [row[0] for row in self.sql(f"SELECT {table}_id FROM schedule.{table} ORDER BY 1")]
+
+    def add_visit(self, **columns: Any) -> UUID:
+        """A confirmed visit of the first client by the first member of staff, tomorrow at nine, unless said otherwise."""
+        values: dict[str, Any] = {
+            "tenant_id": self.name,
+            "visit_id": uuid4(),
+            "client_id": columns.get("client_id") or self.ids("client")[0],
+            "staff_id": self.ids("staff")[0],
+            "starts_at": "2026-12-01T09:00:00+09:00",
+            "ends_at": "2026-12-01T10:00:00+09:00",
+            "service_code": "131111",
+            "note": "",
+            "status": "confirmed",
+        } | columns
+        names = ", ".join(values)
+        self.sql(f"INSERT INTO schedule.visit ({names}) VALUES (:{', :'.join(values)})", **values)
+        return UUID(str(values["visit_id"]))
+
+    def edit_visit(self, visit_id: UUID, **columns: Any) -> None:
+        """Change columns of a visit."""
+        sets = ", ".join(f"{name} = :{name}" for name in columns)
+        self.sql(f"UPDATE schedule.visit SET {sets} WHERE visit_id = :id", id=visit_id, **columns)
+
+    def outcomes(self, record_id: UUID, entity: Entity = Entity.VISIT) -> list[tuple[int, str]]:
+        """(version, outcome) of every result of a record, in order."""
+        rows = self.sql(
+            "SELECT version, outcome FROM sync.result WHERE record_id = :id AND entity = :entity ORDER BY result_no",
+            Login.OPERATOR,
+            id=record_id,
+            entity=entity.value,
+        )
+        return [(row.version, row.outcome) for row in rows]
+
+
+NewTenant = Callable[..., Tenant]
+
+
+@pytest.fixture
+def new_tenant(services: Services, fhir: Partner) -> NewTenant:
+    """Adds a tenant that is connected to a sandbox."""
+
+    def add(
+        sandbox: RunningSandbox,
+        name: str = "sakura",
+        *,
+        timing: str = "minute",
+        limits: Sequence[str] | None = ("tenant:60000/60s",),
+        secret: Mapping[str, str] | None = None,
+        base_url: str | None = None,
+    ) -> Tenant:
+        config = SandboxConfig()
+        settings = {
+            "patient_identifier_system": config.patient_identifier_system,
+            "staff_identifier_system": config.staff_identifier_system,
+        }
+        sealed = services.vault.encrypt(secret or {"token": TOKEN}, tenant=name, partner=fhir.name)
+        with services.database.transaction(Login.OPERATOR, name) as tx:
+            tenants.add(tx, name, f"Tenant {name}")
+            tenants.connect(
+                tx,
+                Connection(name, fhir.name, base_url or sandbox.url, settings),
+                timing=timing,
+                limits=limits,
+                land_every=timedelta(hours=1),
+                ciphertext=sealed,
+            )
+        return Tenant(name, services, fhir, sandbox)
+
+    return add
+
+
+@pytest.fixture
+def tenant(sandbox: RunningSandbox, new_tenant: NewTenant) -> Tenant:
+    """One connected tenant whose masters are in."""
+    made = new_tenant(sandbox)
+    made.take_in()
+    return made

@@ -1,0 +1,368 @@
+"""Every write against every fault, and what the sandbox then holds: the reply never claims more than is sure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fhir_bench import CONFIG, NotingGate, connected, stored, visit, visit_record
+
+from partners.contract import (
+    Absent,
+    Command,
+    Conflict,
+    Delivered,
+    Entity,
+    Found,
+    Refused,
+    Reply,
+    Retry,
+    Unknown,
+    Verb,
+)
+from partners.errors import AuthenticationError, Deferred, PartnerError
+from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+
+
+@pytest.fixture(scope="module")
+def shared_sandbox() -> Iterator[RunningSandbox]:
+    with running_sandbox(CONFIG) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(shared_sandbox: RunningSandbox) -> Iterator[RunningSandbox]:
+    yield shared_sandbox
+    shared_sandbox.clear_faults()
+    shared_sandbox.configure(
+        token="a-token", read_only=False, stale_status=412, gone_status=410, conditional_create=True
+    )
+
+
+def delivered(sandbox: RunningSandbox, command: Command) -> Command:
+    """The command's record delivered, and the command to update it, knowing that."""
+    with connected(sandbox.url) as connector:
+        reply = connector.send(command)
+    assert isinstance(reply, Delivered)
+    known = {"partner_id": reply.partner_id, "partner_version": reply.partner_version}
+    return replace(command, verb=Verb.UPDATE, version=2, **known)
+
+
+def moved(command: Command) -> Command:
+    starts_at, ends_at = command.fields.starts_at, command.fields.ends_at  # type: ignore[union-attr]
+    day = timedelta(days=1)
+    return replace(command, fields=replace(command.fields, starts_at=starts_at + day, ends_at=ends_at + day))
+
+
+def prepared(sandbox: RunningSandbox, verb: Verb) -> Command:
+    """A command of that verb that would change something."""
+    new = visit(sandbox)
+    if verb is Verb.CREATE:
+        return new
+    return moved(replace(delivered(sandbox, new), verb=verb))
+
+
+def send(sandbox: RunningSandbox, command: Command, **options: Any) -> Reply:
+    with connected(sandbox.url, **options) as connector:
+        return connector.send(command)
+
+
+# --- Without faults ---
+
+
+@pytest.mark.parametrize("entity", [Entity.VISIT, Entity.VISIT_RECORD])
+def test_a_record_is_created_updated_and_cancelled(sandbox: RunningSandbox, entity: Entity) -> None:
+    planned = delivered(sandbox, visit(sandbox))
+    new = visit(sandbox) if entity is Entity.VISIT else visit_record(sandbox, planned.partner_id or "")
+    update = delivered(sandbox, new)
+    changed = replace(update, fields=replace(update.fields, note="変更"))
+    reply = send(sandbox, changed)
+    assert reply == Delivered(update.partner_id or "", "2")
+    cancel = replace(changed, verb=Verb.CANCEL, partner_version="2")
+    assert send(sandbox, cancel) == Delivered(update.partner_id or "", "3")
+    (resource,) = stored(sandbox, new)
+    assert resource["status"] == "cancelled"
+    with connected(sandbox.url) as connector:
+        assert connector.find(cancel) == Found(update.partner_id or "", "3", matches=True)
+        assert connector.find(changed) == Found(update.partner_id or "", "3", matches=False)
+
+
+def test_creating_twice_makes_one_and_says_delivered_both_times(sandbox: RunningSandbox) -> None:
+    new = visit(sandbox)
+    first = send(sandbox, new)
+    assert send(sandbox, new) == first
+    assert len(stored(sandbox, new)) == 1
+
+
+def test_creating_a_newer_version_over_an_older_one_asks_to_read_back(sandbox: RunningSandbox) -> None:
+    new = visit(sandbox)
+    first = send(sandbox, new)
+    assert isinstance(first, Delivered)
+    newer = moved(new)
+    assert send(sandbox, newer) == Unknown("answer_unreadable")
+    with connected(sandbox.url) as connector:
+        found = connector.find(newer)
+        assert found == Found(first.partner_id, "1", matches=False)
+        update = replace(newer, verb=Verb.UPDATE, partner_id=first.partner_id, partner_version="1")
+        assert connector.send(update) == Delivered(first.partner_id, "2")
+        assert connector.find(update) == Found(first.partner_id, "2", matches=True)
+
+
+def test_an_update_keeps_what_the_partners_people_added(sandbox: RunningSandbox) -> None:
+    update = delivered(sandbox, visit(sandbox))
+    (before,) = stored(sandbox, update)
+    sandbox.put(before | {"priority": 3, "meta": {}})
+    reply = send(sandbox, replace(moved(update), partner_version="2"))
+    assert reply == Delivered(update.partner_id or "", "3")
+    (after,) = stored(sandbox, update)
+    assert after["priority"] == 3
+    assert after["start"] == "2026-11-25T09:30:00+09:00"
+
+
+@pytest.mark.parametrize("verb", [Verb.UPDATE, Verb.CANCEL])
+def test_a_copy_changed_at_the_partner_is_not_overwritten(sandbox: RunningSandbox, verb: Verb) -> None:
+    command = prepared(sandbox, verb)
+    (before,) = stored(sandbox, command)
+    changed = sandbox.put(before | {"comment": "partner's own"})
+    assert send(sandbox, command) == Conflict("changed_at_partner")
+    assert stored(sandbox, command) == [changed]
+
+
+@pytest.mark.parametrize("stale_status", [409, 412])
+def test_a_change_between_our_read_and_our_write_is_a_conflict(sandbox: RunningSandbox, stale_status: int) -> None:
+    command = prepared(sandbox, Verb.UPDATE)
+    sandbox.configure(stale_status=stale_status)
+
+    class ChangingGate(NotingGate):
+        def admit(self, endpoint: str) -> None:
+            super().admit(endpoint)
+            if len(self.admitted) == 2:
+                (before,) = stored(sandbox, command)
+                sandbox.put(before | {"comment": "in between"})
+
+    assert send(sandbox, command, gate=ChangingGate()) == Conflict("changed_at_partner")
+    assert stored(sandbox, command)[0]["comment"] == "in between"
+
+
+def test_an_update_that_the_partner_already_has_is_delivered_without_a_write(
+    sandbox: RunningSandbox,
+) -> None:
+    command = prepared(sandbox, Verb.UPDATE)
+    sent = send(sandbox, command)
+    gate = NotingGate()
+    assert send(sandbox, command, gate=gate) == sent
+    assert gate.admitted == ["appointments"]
+
+
+def test_an_update_without_an_id_finds_its_record_by_the_identifier(sandbox: RunningSandbox) -> None:
+    command = prepared(sandbox, Verb.UPDATE)
+    unknown = replace(command, partner_id=None, partner_version=None)
+    assert send(sandbox, unknown) == Delivered(command.partner_id or "", "2")
+
+
+@pytest.mark.parametrize("gone_status", [404, 410])
+def test_a_record_deleted_at_the_partner_is_told_and_need_not_be_cancelled(
+    sandbox: RunningSandbox, gone_status: int
+) -> None:
+    command = prepared(sandbox, Verb.UPDATE)
+    sandbox.configure(gone_status=gone_status)
+    sandbox.delete("Appointment", command.partner_id or "")
+    assert send(sandbox, command) == Conflict("record_gone_at_partner")
+    nothing = Delivered(command.partner_id or "", "", "nothing_to_cancel")
+    assert send(sandbox, replace(command, verb=Verb.CANCEL)) == nothing
+    with connected(sandbox.url) as connector:
+        assert connector.find(command) == Absent()
+
+
+def test_a_record_that_is_there_twice_is_neither_created_nor_believed(sandbox: RunningSandbox) -> None:
+    command = prepared(sandbox, Verb.UPDATE)
+    (first,) = stored(sandbox, command)
+    sandbox.put(first | {"id": "second"})
+    create = replace(command, verb=Verb.CREATE, partner_id=None, partner_version=None)
+    assert send(sandbox, create) == Refused("several_at_partner")
+    unknown = replace(command, partner_id=None, partner_version=None)
+    assert send(sandbox, unknown) == Refused("several_at_partner")
+    with connected(sandbox.url) as connector, pytest.raises(PartnerError, match="several_at_partner"):
+        connector.find(create)
+    assert len(stored(sandbox, command)) == 2
+    sandbox.delete("Appointment", "second")
+
+
+def test_a_search_that_passes_over_the_identifier_proves_no_absence(sandbox: RunningSandbox) -> None:
+    for _ in range(2):
+        delivered(sandbox, visit(sandbox))
+    sandbox.configure(ignored_parameters=["identifier"], default_count=1)
+    try:
+        with connected(sandbox.url) as connector, pytest.raises(PartnerError) as caught:
+            connector.find(visit(sandbox))
+        assert (caught.value.reason, caught.value.params) == (
+            "partner_list_incomplete",
+            {"why": "identifier_ignored"},
+        )
+    finally:
+        sandbox.configure(ignored_parameters=[], default_count=50)
+
+
+def test_a_visit_for_a_client_who_is_not_there_is_refused_by_field(sandbox: RunningSandbox) -> None:
+    new = visit(sandbox, links={Entity.CLIENT: "nobody"})
+    refused = Refused("record_refused", {"field": "Appointment.participant[0].actor", "detail": "not-found"})
+    assert send(sandbox, new) == refused
+    assert stored(sandbox, new) == []
+
+
+def test_credential_and_permission_are_told_apart(sandbox: RunningSandbox) -> None:
+    new = visit(sandbox)
+    assert send(sandbox, new, token="another") == Refused("credential_refused")
+    sandbox.configure(read_only=True)
+    assert send(sandbox, new) == Refused("permission_missing", {"permission": "Appointment create"})
+
+
+def test_an_open_server_gets_no_credential(sandbox: RunningSandbox) -> None:
+    sandbox.configure(token=None)
+    assert isinstance(send(sandbox, visit(sandbox), token=""), Delivered)
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_when_the_limits_say_later_nothing_is_sent(sandbox: RunningSandbox, verb: Verb) -> None:
+    until = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+    class ClosedGate:
+        def admit(self, endpoint: str) -> None:
+            raise Deferred(until)
+
+    command = prepared(sandbox, verb)
+    before = stored(sandbox, command)
+    assert send(sandbox, command, gate=ClosedGate()) == Retry("budget_deferred", {}, until)
+    assert stored(sandbox, command) == before
+
+
+# --- With faults ---
+
+FAULTS: list[tuple[dict[str, Any], type[Reply]]] = [
+    ({"kind": "status", "status": 400, "code": "invalid"}, Refused),
+    ({"kind": "status", "status": 401, "code": "login"}, Refused),
+    ({"kind": "status", "status": 403, "code": "forbidden"}, Refused),
+    ({"kind": "status", "status": 403, "code": "throttled"}, Retry),
+    ({"kind": "status", "status": 405, "code": "not-supported"}, Refused),
+    ({"kind": "status", "status": 409, "code": "conflict"}, Conflict),
+    ({"kind": "status", "status": 415, "code": "not-supported"}, Refused),
+    ({"kind": "status", "status": 418}, Unknown),
+    ({"kind": "status", "status": 422, "code": "business-rule"}, Refused),
+    ({"kind": "status", "status": 429, "code": "throttled", "retry_after": 60}, Retry),
+    ({"kind": "status", "status": 500}, Unknown),
+    ({"kind": "status", "status": 503, "retry_after": 60}, Unknown),
+    ({"kind": "html_status", "status": 403}, Refused),
+    ({"kind": "html_status", "status": 404}, Unknown),
+    ({"kind": "html_status", "status": 502}, Unknown),
+    ({"kind": "html_login"}, Unknown),
+    ({"kind": "redirect"}, Refused),
+    ({"kind": "cut_before"}, Unknown),
+    ({"kind": "cut_before", "reset": True}, Unknown),
+    ({"kind": "cut_after"}, Unknown),
+    ({"kind": "cut_after", "reset": True}, Unknown),
+    ({"kind": "apply_then_status", "status": 500}, Unknown),
+    ({"kind": "apply_then_status", "status": 502}, Unknown),
+    ({"kind": "apply_then_status", "status": 503, "retry_after": 60}, Unknown),
+    ({"kind": "apply_then_status", "status": 504}, Unknown),
+    ({"kind": "wrong_content_type"}, Unknown),
+    ({"kind": "empty_body"}, Delivered),
+    ({"kind": "truncated_body"}, Unknown),
+    ({"kind": "truncated_body", "reset": True}, Unknown),
+    ({"kind": "delay", "seconds": 0.8}, Unknown),
+    ({"kind": "delay_before", "seconds": 0.8}, Unknown),
+    ({"kind": "drip", "bytes": 8, "seconds": 0.05}, Unknown),
+]
+METHODS = {Verb.CREATE: "POST", Verb.UPDATE: "PUT", Verb.CANCEL: "PUT"}
+
+
+def fault_name(value: object) -> str:
+    return "-".join(str(part) for part in value.values()) if isinstance(value, dict) else ""
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+@pytest.mark.parametrize(("fault", "expected"), FAULTS, ids=fault_name)
+def test_no_fault_makes_a_reply_that_claims_too_much(
+    sandbox: RunningSandbox, verb: Verb, fault: dict[str, Any], expected: type[Reply]
+) -> None:
+    command = prepared(sandbox, verb)
+    before = stored(sandbox, command)
+    sandbox.set_faults({"method": METHODS[verb], **fault})
+    reply = send(sandbox, command, seconds=0.4)
+    assert [rule["fired"] for rule in sandbox.faults()] == [1]
+    sandbox.clear_faults()
+    is_applied = stored(sandbox, command) != before
+    assert type(reply) is expected
+    if isinstance(reply, Retry | Refused | Conflict):
+        assert not is_applied
+    if isinstance(reply, Delivered):
+        (now,) = stored(sandbox, command)
+        assert (now["id"], now["meta"]["versionId"]) == (reply.partner_id, reply.partner_version)
+    if fault.get("retry_after") and isinstance(reply, Retry):
+        assert reply.not_before is not None
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+@pytest.mark.parametrize(
+    "fault", [fault for fault, reply in FAULTS if reply is Unknown and fault["kind"] != "delay_before"], ids=fault_name
+)
+def test_after_a_doubt_reading_back_and_sending_again_ends_with_one_record_as_commanded(
+    sandbox: RunningSandbox, verb: Verb, fault: dict[str, Any]
+) -> None:
+    command = prepared(sandbox, verb)
+    before = stored(sandbox, command)
+    sandbox.set_faults({"method": METHODS[verb], **fault})
+    assert isinstance(send(sandbox, command, seconds=0.4), Unknown)
+    sandbox.clear_faults()
+    is_applied = stored(sandbox, command) != before
+    with connected(sandbox.url) as connector:
+        found = connector.find(command)
+        assert (isinstance(found, Found) and found.matches) == is_applied
+        if not is_applied:
+            assert isinstance(connector.send(command), Delivered)
+        final = connector.find(command)
+    assert isinstance(final, Found)
+    assert final.matches
+    assert len(stored(sandbox, command)) == 1
+
+
+@pytest.mark.parametrize("verb", [Verb.UPDATE, Verb.CANCEL])
+@pytest.mark.parametrize(
+    "fault", [fault for fault, _ in FAULTS if fault["kind"] not in ("empty_body", "delay_before")], ids=fault_name
+)
+def test_a_fault_in_the_read_before_a_write_is_surely_not_applied(
+    sandbox: RunningSandbox, verb: Verb, fault: dict[str, Any]
+) -> None:
+    command = prepared(sandbox, verb)
+    before = stored(sandbox, command)
+    sandbox.set_faults({"method": "GET", **fault})
+    assert isinstance(send(sandbox, command, seconds=0.4), Retry | Refused)
+    assert stored(sandbox, command) == before
+
+
+def test_nobody_listening_is_surely_not_sent(sandbox: RunningSandbox) -> None:
+    new = visit(sandbox)
+    with connected("http://127.0.0.1:1") as connector:
+        assert connector.send(new) == Retry("partner_unreachable")
+        assert connector.send(replace(new, verb=Verb.CANCEL, partner_id="x")) == Retry("partner_unreachable")
+
+
+def test_a_server_that_passes_over_the_condition_is_still_read_back_by_the_identifier(
+    sandbox: RunningSandbox,
+) -> None:
+    sandbox.configure(conditional_create=False)
+    new = visit(sandbox)
+    sandbox.set_faults({"method": "POST", "kind": "cut_after"})
+    assert send(sandbox, new) == Unknown("connection_cut_unsure")
+    sandbox.clear_faults()
+    with connected(sandbox.url) as connector:
+        found = connector.find(new)
+    assert isinstance(found, Found)
+    assert found.matches
+
+
+def test_a_read_back_with_a_refused_credential_says_so(sandbox: RunningSandbox) -> None:
+    with connected(sandbox.url, token="another") as connector, pytest.raises(AuthenticationError):
+        connector.find(visit(sandbox))

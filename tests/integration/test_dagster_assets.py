@@ -1,0 +1,279 @@
+"""The assets in real Dagster runs, over stations that report what a test says: one tenant, many, faults, subsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, ExecuteInProcessResult
+
+from partners.contract import Capability, Entity, Partner, Recovery
+from resources.logins import Logins
+from resources.vault import Vault
+from zest_pipelines.assets import Stations
+from zest_pipelines.definitions import define
+from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
+from zest_pipelines.store.errors import DatabaseUnreachableError, UnknownConnectionError
+
+TENANTS = ["sakura", "ume", "matsu"]
+BACKGROUND = {"zest/lane": "background"}
+ALL_THREE = {
+    "dagster/asset_partition_range_start": "sakura",
+    "dagster/asset_partition_range_end": "matsu",
+}
+IN_ASSETS = ["landed_clients", "client_changes", "applied_clients"]
+OUT_ASSETS = ["visit_changes", "pushed_visits"]
+PARTNER_AWAY = LandReport("client", "s1", "failed", "partner_unreachable")
+
+
+def _refuse(*_: object) -> Any:
+    raise AssertionError("no partner is called here")
+
+
+PAPER = Partner(
+    name="paper",
+    title="Paper",
+    reads=(Entity.CLIENT,),
+    writes=(Entity.VISIT,),
+    capability=Capability(Recovery.NONE, has_version_check=False, is_incremental=False),
+    settings=(),
+    secrets=(),
+    limits=(),
+    mapping_version="1",
+    map=_refuse,
+    open=_refuse,
+)
+
+
+@dataclass
+class Script:
+    """What each station reports for a tenant, or raises; by default that it found nothing new."""
+
+    acts: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def stations(self) -> Stations:
+        """Stations that follow the script."""
+        return Stations(
+            land=self._station("land", LandReport("client", "s1", "certified", records=3)),
+            diff=self._station("diff", DiffReport("client")),
+            apply=self._station("apply", ApplyReport("client", landed_records=3, applied_records=3)),
+            accumulate=self._station("accumulate", AccumulateReport()),
+            push=self._station("push", PushReport()),
+        )
+
+    def _station(self, name: str, otherwise: Any) -> Any:
+        def act(_services: object, _partner: Partner, tenant: str, *_: object) -> Any:
+            self.calls.append((name, tenant))
+            told = self.acts.get((name, tenant), otherwise)
+            if isinstance(told, Exception):
+                raise told
+            return told
+
+        return act
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """Dagster with three tenants' keys, and a data directory whose database nobody asks."""
+    Logins.generate(str(tmp_path), 5432, environ={}).write(tmp_path / "logins.json")
+    Vault.create_file(tmp_path / "vault.key")
+    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
+    with DagsterInstance.ephemeral() as made:
+        made.add_dynamic_partitions("paper_tenants", TENANTS)
+        yield made
+
+
+def _run(
+    instance: DagsterInstance,
+    script: Script,
+    *,
+    tenant: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    job: str | None = "paper_in",
+    assets: Sequence[str] | None = None,
+) -> ExecuteInProcessResult:
+    """`job` None: as the UI materializes assets."""
+    definitions = define([PAPER], script.stations())
+    chosen = definitions.resolve_job_def(job) if job else definitions.resolve_implicit_global_asset_job_def()
+    return chosen.execute_in_process(
+        instance=instance,
+        partition_key=tenant,
+        tags=dict(tags or {}),
+        raise_on_error=False,
+        asset_selection=[AssetKey(["paper", name]) for name in assets] if assets else None,
+    )
+
+
+def _logged(instance: DagsterInstance, result: ExecuteInProcessResult) -> list[DagsterEvent]:
+    """From the event log: the result itself forgets what was logged before a step raised."""
+    return [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
+
+
+def _made(instance: DagsterInstance, result: ExecuteInProcessResult) -> list[tuple[str, str | None]]:
+    return [
+        (event.asset_key.path[-1], event.partition)
+        for event in _logged(instance, result)
+        if event.is_step_materialization and event.asset_key
+    ]
+
+
+def _failed_checks(instance: DagsterInstance, result: ExecuteInProcessResult) -> list[tuple[str, str | None]]:
+    checks = [
+        event.asset_check_evaluation_data
+        for event in _logged(instance, result)
+        if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+    return [(check.check_name, check.partition) for check in checks if not check.passed]
+
+
+def _description(result: ExecuteInProcessResult) -> str:
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    failure = event.step_failure_data.user_failure_data
+    assert failure is not None
+    return failure.description or ""
+
+
+def test_a_run_that_a_person_asked_for_makes_all_that_was_selected(instance: DagsterInstance) -> None:
+    result = _run(instance, Script(), tenant="ume")
+
+    assert result.success
+    assert _made(instance, result) == [(name, "ume") for name in IN_ASSETS]
+
+
+def test_a_background_run_of_one_tenant_makes_only_what_happened(instance: DagsterInstance) -> None:
+    result = _run(instance, Script(), tenant="ume", tags=BACKGROUND)
+
+    assert result.success
+    assert _made(instance, result) == [("landed_clients", "ume")]
+
+
+def test_a_run_of_many_tenants_logs_each_tenants_own_events_in_order(instance: DagsterInstance) -> None:
+    script = Script({("push", "ume"): PushReport(delivered=2)})
+
+    result = _run(instance, script, job="paper_out", tags=BACKGROUND | ALL_THREE)
+
+    assert result.success
+    assert _made(instance, result) == [("pushed_visits", "ume")]
+    assert script.calls == [(name, tenant) for tenant in TENANTS for name in ("accumulate", "push")]
+
+
+def test_one_unreachable_partner_fails_its_tenants_check_while_the_others_go_on(
+    instance: DagsterInstance,
+) -> None:
+    script = Script({("land", "ume"): PARTNER_AWAY})
+
+    result = _run(instance, script, tags=BACKGROUND | ALL_THREE)
+
+    assert result.success
+    assert _failed_checks(instance, result) == [("snapshot_certified", "ume")]
+    assert _made(instance, result) == [("landed_clients", "sakura"), ("landed_clients", "matsu")]
+    assert ("diff", "ume") not in script.calls
+
+
+def test_a_reading_that_broke_off_after_something_landed_lets_that_be_applied(
+    instance: DagsterInstance,
+) -> None:
+    broken = LandReport("client", "s1", "failed", "partner_unreachable", records=2)
+    script = Script({("land", "ume"): broken})
+
+    _run(instance, script, tenant="ume", tags=BACKGROUND)
+
+    assert script.calls == [("land", "ume"), ("diff", "ume"), ("apply", "ume")]
+
+
+def test_a_tenant_without_a_connection_fails_the_run_that_a_person_asked_for(
+    instance: DagsterInstance,
+) -> None:
+    script = Script({("land", "ume"): UnknownConnectionError("ume", "paper")})
+
+    result = _run(instance, script, tenant="ume")
+
+    assert not result.success
+    assert "`zest connect ume paper ...`" in _description(result)
+    assert _failed_checks(instance, result) == [("snapshot_certified", "ume")]
+
+
+def test_a_database_that_is_away_fails_the_run_at_once_and_blames_no_tenant(
+    instance: DagsterInstance,
+) -> None:
+    script = Script({("accumulate", "sakura"): DatabaseUnreachableError("the database does not answer")})
+
+    result = _run(instance, script, job="paper_out", tags=BACKGROUND | ALL_THREE)
+
+    assert not result.success
+    assert _failed_checks(instance, result) == []
+    assert script.calls == [("accumulate", "sakura")]
+
+
+def test_a_bug_met_at_one_tenant_fails_the_run_only_after_the_others(instance: DagsterInstance) -> None:
+    script = Script({("push", "sakura"): ValueError("家族名 佐藤"), ("push", "matsu"): PushReport(delivered=1)})
+
+    result = _run(instance, script, job="paper_out", tags=BACKGROUND | ALL_THREE)
+
+    assert not result.success
+    assert _made(instance, result) == [("pushed_visits", "matsu")]
+    assert _failed_checks(instance, result) == [("not_stopped", "sakura")]
+
+
+def test_nothing_that_a_foreign_exception_says_reaches_the_event_log(instance: DagsterInstance) -> None:
+    script = Script({("push", "sakura"): ValueError("家族名 佐藤")})
+
+    result = _run(instance, script, job="paper_out", tenant="sakura")
+
+    logged = [repr(entry) for entry in instance.all_logs(result.run_id)]
+    assert not result.success
+    assert not [entry for entry in logged if "佐藤" in entry]
+
+
+def test_what_was_accumulated_before_is_pushed_even_if_accumulating_fails(instance: DagsterInstance) -> None:
+    script = Script({("accumulate", "ume"): UnknownConnectionError("ume", "paper")})
+
+    _run(instance, script, job="paper_out", tenant="ume", tags=BACKGROUND)
+
+    assert ("push", "ume") in script.calls
+
+
+def test_a_selection_runs_its_own_stations_alone(instance: DagsterInstance) -> None:
+    script = Script()
+
+    result = _run(instance, script, tenant="ume", assets=["applied_clients"])
+
+    assert script.calls == [("apply", "ume")]
+    assert _made(instance, result) == [("applied_clients", "ume")]
+
+
+def test_both_ways_materialized_in_one_run_skip_nothing(instance: DagsterInstance) -> None:
+    result = _run(instance, Script(), tenant="ume", job=None)
+
+    assert result.success
+    assert [event for event in result.all_events if event.is_step_skipped] == []
+    assert _made(instance, result) == [(name, "ume") for name in IN_ASSETS + OUT_ASSETS]
+
+
+def test_a_run_without_a_tenant_says_that_one_must_be_chosen(instance: DagsterInstance) -> None:
+    result = _run(instance, Script())
+
+    assert not result.success
+    assert "No tenant was chosen" in _description(result)
+
+
+def test_a_missing_data_directory_is_a_failure_that_names_the_next_step(
+    instance: DagsterInstance, tmp_path: Path
+) -> None:
+    (tmp_path / "logins.json").unlink()
+
+    result = _run(instance, Script(), tenant="ume")
+
+    assert not result.success
+    assert "`zest init`" in _description(result)
+
+
+def test_the_partitions_of_assets_and_checks_show_each_tenant_apart(instance: DagsterInstance) -> None:
+    _run(instance, Script({("land", "ume"): PARTNER_AWAY}), tags=BACKGROUND | ALL_THREE)
+
+    made = instance.get_materialized_partitions(AssetKey(["paper", "landed_clients"]))
+    assert made == {"sakura", "matsu"}
