@@ -103,9 +103,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def exchange(
-    client: httpx.Client, gate: Gate, request: Request, *, now: Callable[[], datetime] = _utc_now
-) -> Exchange:
+def exchange(client: httpx.Client, gate: Gate, request: Request, *, now: Callable[[], datetime] = _utc_now) -> Exchange:
     """Send `request` once, as soon as the gate admits it; what cannot be sent does not ask the gate.
 
     The deadline and the largest body are the client's. Raises errors.Deferred (the gate's) and nothing else.

@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dagster import (
+    AssetCheckSpec,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
-    AssetSpec,
     MaterializeResult,
+    PartitionsDefinition,
     multi_asset,
 )
 
-from partners.contract import MASTERS, Entity, Partner
+from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
@@ -32,11 +32,18 @@ from zest_pipelines.findings import Finding, accumulating, applying, diffing, la
 from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.partitions import tenant_partitions
+from zest_pipelines.specs import (
+    applied,
+    changes,
+    inbound_specs,
+    landed,
+    masters,
+    outbound_specs,
+    pushed_visits,
+    visit_changes,
+)
 from zest_pipelines.steps import Chain, Step, work_through
 from zest_pipelines.store.database import Database
-
-_OWNERS = ("team:integrations",)
-_PLURALS = {Entity.CLIENT: "clients", Entity.STAFF: "staff"}
 
 
 @dataclass(frozen=True)
@@ -50,36 +57,6 @@ class Stations:
     push: Callable[[Services, Partner, str], PushReport]
 
 
-def landed(partner: Partner, entity: Entity) -> AssetKey:
-    """What the partner was last seen to have."""
-    return AssetKey([partner.name, f"landed_{_PLURALS[entity]}"])
-
-
-def changes(partner: Partner, entity: Entity) -> AssetKey:
-    """What differs between landed and applied."""
-    return AssetKey([partner.name, f"{entity.value}_changes"])
-
-
-def applied(partner: Partner, entity: Entity) -> AssetKey:
-    """What the product has taken over."""
-    return AssetKey([partner.name, f"applied_{_PLURALS[entity]}"])
-
-
-def visit_changes(partner: Partner) -> AssetKey:
-    """What the partner has to be told."""
-    return AssetKey([partner.name, "visit_changes"])
-
-
-def pushed_visits(partner: Partner) -> AssetKey:
-    """What the partner has been told."""
-    return AssetKey([partner.name, "pushed_visits"])
-
-
-def masters(partner: Partner) -> tuple[Entity, ...]:
-    """The master entities that the partner is read for, in the order in which they are read."""
-    return tuple(entity for entity in MASTERS if entity in partner.reads)
-
-
 def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     """The way in: land, diff and apply of every master entity that the partner is read for."""
     partitions = tenant_partitions(partner)
@@ -87,36 +64,19 @@ def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     @multi_asset(
         name=f"{partner.name}_bring_in",  # a job of the same name as an op is refused
         description=f"Reads masters from {partner.title} and applies what differs, tenant by tenant.",
-        specs=[spec for entity in masters(partner) for spec in _inbound_specs(partner, entity)],
-        check_specs=[
-            spec
-            for entity in masters(partner)
-            for spec in (
-                *checks.specs(landed(partner, entity), [CheckName.SNAPSHOT_CERTIFIED], partitions),
-                *checks.specs(
-                    applied(partner, entity),
-                    [CheckName.NOTHING_REJECTED, CheckName.EQUALS_LANDED],
-                    partitions,
-                ),
-            )
-        ],
+        specs=[spec for entity in masters(partner) for spec in inbound_specs(partner, entity)],
+        check_specs=[spec for entity in masters(partner) for spec in _inbound_checks(partner, entity, partitions)],
         partitions_def=partitions,
         can_subset=True,
     )
     def bring_in(
         context: AssetExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
     ) -> Iterator[MaterializeResult[None]]:
-        wanted = context.selected_asset_keys
         with _services(postgres, http, vault) as services:
             yield from work_through(
                 context,
                 lambda tenant: [
-                    [
-                        step
-                        for step in _inbound_chain(services, stations, partner, tenant, entity)
-                        if step.asset in wanted
-                    ]
-                    for entity in masters(partner)
+                    _inbound_chain(services, stations, partner, tenant, entity) for entity in masters(partner)
                 ],
             )
 
@@ -130,7 +90,7 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     @multi_asset(
         name=f"{partner.name}_send_out",
         description=f"Writes visits and visit records to {partner.title}, tenant by tenant.",
-        specs=_outbound_specs(partner),
+        specs=outbound_specs(partner),
         check_specs=checks.specs(
             pushed_visits(partner),
             [CheckName.NOT_STOPPED, CheckName.OLDEST_PENDING_AGE, CheckName.NOTHING_PARKED],
@@ -142,17 +102,18 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     def send_out(
         context: AssetExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
     ) -> Iterator[MaterializeResult[None]]:
-        wanted = context.selected_asset_keys
         with _services(postgres, http, vault) as services:
-            yield from work_through(
-                context,
-                # Chains of one: what had been accumulated before goes out even if accumulating fails now.
-                lambda tenant: [
-                    [step] for step in _outbound_steps(services, stations, partner, tenant) if step.asset in wanted
-                ],
-            )
+            yield from work_through(context, lambda tenant: _outbound_chains(services, stations, partner, tenant))
 
     return send_out
+
+
+def _inbound_checks(
+    partner: Partner, entity: Entity, partitions: PartitionsDefinition[str]
+) -> Iterable[AssetCheckSpec]:
+    of_applied = [CheckName.NOTHING_REJECTED, CheckName.EQUALS_LANDED]
+    yield from checks.specs(landed(partner, entity), [CheckName.SNAPSHOT_CERTIFIED], partitions)
+    yield from checks.specs(applied(partner, entity), of_applied, partitions)
 
 
 @contextmanager
@@ -166,88 +127,6 @@ def _services(postgres: PostgresResource, http: HttpResource, vault: VaultResour
         yield services
     finally:
         services.database.close()
-
-
-# --- What is declared ---------------------------------------------------------------------------------
-
-
-def _inbound_specs(partner: Partner, entity: Entity) -> Iterable[AssetSpec]:
-    what = _PLURALS[entity]
-    yield _spec(
-        partner,
-        landed(partner, entity),
-        entity,
-        f"The {what} that {partner.title} has, as last read. Written by the landing alone; a row only where "
-        "something differs. Red: the reading broke off or was incomplete; the check says why and what to do.",
-        kinds={"http", "postgres"},
-        code_version=partner.mapping_version,
-    )
-    yield _spec(
-        partner,
-        changes(partner, entity),
-        entity,
-        f"Differences (取込差分) between the {what} landed and applied. Written by the diff alone. Red: "
-        "the diff could not be made; see the run.",
-        deps=[landed(partner, entity)],
-    )
-    yield _spec(
-        partner,
-        applied(partner, entity),
-        entity,
-        f"The {what} taken over into ZEST SCHEDULE, and one result (取込結果) for each difference. "
-        "Written by the apply alone. Red: records were rejected or left behind; the check says what to do.",
-        deps=[changes(partner, entity)],
-        code_version=partner.mapping_version,
-    )
-
-
-def _outbound_specs(partner: Partner) -> list[AssetSpec]:
-    return [
-        _spec(
-            partner,
-            visit_changes(partner),
-            Entity.VISIT,
-            f"Versions of visits and visit records that {partner.title} has to receive (反映履歴). "
-            "Written by the accumulation alone. Red: edits could not be turned into changes; see the run.",
-            deps=[applied(partner, entity) for entity in masters(partner)],
-        ),
-        _spec(
-            partner,
-            pushed_visits(partner),
-            Entity.VISIT,
-            f"What became of each change at {partner.title} (送信意図, 反映結果). Written by the push alone. "
-            "Red: the checks say what waits, since when, and what to do.",
-            deps=[visit_changes(partner)],
-            kinds={"http", "postgres"},
-            code_version=partner.mapping_version,
-        ),
-    ]
-
-
-def _spec(
-    partner: Partner,
-    key: AssetKey,
-    entity: Entity,
-    description: str,
-    *,
-    deps: Iterable[AssetKey] = (),
-    kinds: frozenset[str] | set[str] = frozenset({"postgres"}),
-    code_version: str | None = None,
-) -> AssetSpec:
-    return AssetSpec(
-        key,
-        deps=deps,
-        description=description,
-        skippable=True,
-        group_name=partner.name,
-        owners=_OWNERS,
-        kinds=set(kinds),
-        tags={"zest/partner": partner.name, "zest/entity": entity.value},
-        code_version=code_version,
-    )
-
-
-# --- What is done -------------------------------------------------------------------------------------
 
 
 def _inbound_chain(services: Services, stations: Stations, partner: Partner, tenant: str, entity: Entity) -> Chain:
@@ -269,7 +148,8 @@ def _inbound_chain(services: Services, stations: Stations, partner: Partner, ten
     ]
 
 
-def _outbound_steps(services: Services, stations: Stations, partner: Partner, tenant: str) -> Chain:
+def _outbound_chains(services: Services, stations: Stations, partner: Partner, tenant: str) -> Iterable[Chain]:
+    """Chains of one: what had been accumulated before goes out even if accumulating fails now."""
     queued, sent = visit_changes(partner), pushed_visits(partner)
 
     def accumulate() -> Finding:
@@ -279,6 +159,6 @@ def _outbound_steps(services: Services, stations: Stations, partner: Partner, te
         return pushing(sent, tenant, stations.push(services, partner, tenant), services.now())
 
     return [
-        Step(queued, (sent, CheckName.NOT_STOPPED), accumulate),
-        Step(sent, (sent, CheckName.NOT_STOPPED), push),
+        [Step(queued, (sent, CheckName.NOT_STOPPED), accumulate)],
+        [Step(sent, (sent, CheckName.NOT_STOPPED), push)],
     ]

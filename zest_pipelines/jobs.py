@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from dagster import (
     AssetKey,
@@ -22,12 +23,14 @@ from dagster import (
     define_asset_job,
     in_process_executor,
 )
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from partners.contract import Partner
-from zest_pipelines.assets import applied, changes, landed, masters, pushed_visits, visit_changes
 from zest_pipelines.core.packing import KeyRange, pack
+from zest_pipelines.specs import applied, changes, landed, masters, pushed_visits, visit_changes
 from zest_pipelines.steps import BACKGROUND, LANE
+
+if TYPE_CHECKING:  # the type of what define_asset_job returns has no public name
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 CONNECTION = "zest/connection"
 """Run tag `tenant:partner:in|out`; the run queue lets one run a value run at a time."""

@@ -14,8 +14,8 @@ from dagster import (
 
 from partners.contract import Partner
 from resources.configurable import PostgresResource
-from zest_pipelines.assets import applied, masters
 from zest_pipelines.jobs import Direction, job_name
+from zest_pipelines.specs import applied, masters
 from zest_pipelines.store import due
 from zest_pipelines.ticks import Demand, request_runs
 

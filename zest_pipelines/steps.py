@@ -9,7 +9,7 @@ green while it did its own work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dagster import (
@@ -47,12 +47,12 @@ Chain = Sequence[Step]
 def work_through(
     context: AssetExecutionContext, chains: Callable[[str], Iterable[Chain]]
 ) -> Iterator[MaterializeResult[None]]:
-    """Run every tenant's chains and log what came of them. Raises Failure as the module says."""
+    """Run what is selected of every tenant's chains and log what came of it. Raises Failure as the module says."""
     tenants = _tenants(context)
     is_asked = len(tenants) == 1 and context.run.tags.get(LANE) != BACKGROUND
     faults: list[tuple[str, Fault]] = []
     for tenant in tenants:
-        for finding in _findings(tenant, chains(tenant)):
+        for finding in _findings(tenant, chains(tenant), context.selected_asset_keys):
             yield from _tell(context, tenant, finding, is_asked)
             if finding.fault is not None:
                 faults.append((tenant, finding.fault))
@@ -68,15 +68,13 @@ def _tenants(context: AssetExecutionContext) -> Sequence[str]:
     return keys
 
 
-def _findings(tenant: str, chains: Iterable[Chain]) -> Iterator[Finding]:
+def _findings(tenant: str, chains: Iterable[Chain], selected: Collection[AssetKey]) -> Iterator[Finding]:
     for chain in chains:
-        for step in chain:
+        for step in (step for step in chain if step.asset in selected):
             finding = _act(tenant, step)
             if finding.fault is not None and finding.fault.reach is Reach.RUN:
                 raise failure([(tenant, finding.fault)])
             yield finding
-            if not finding.lets_on:
-                break
 
 
 def _act(tenant: str, step: Step) -> Finding:

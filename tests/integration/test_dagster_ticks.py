@@ -20,6 +20,7 @@ from dagster import (
     build_schedule_context,
     build_sensor_context,
     instance_for_test,
+    partition_loading_context,
 )
 
 from partners.contract import Connection
@@ -104,7 +105,11 @@ def _tick(instance: DagsterInstance, name: str) -> Tick:
     }
     made: Any
     if repository.has_sensor_def(name):
-        with build_sensor_context(**given) as sensor_context:
+        # The daemon hands a sensor the instance's reference; the builder does not, and partitions need it.
+        with (
+            partition_loading_context(dynamic_partitions_store=instance),
+            build_sensor_context(**given) as sensor_context,
+        ):
             made = repository.get_sensor_def(name).evaluate_tick(sensor_context)
     else:
         with build_schedule_context(scheduled_execution_time=MINUTE, **given) as schedule_context:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from partners.contract import Verb
-from partners.reasons import Owner
-from zest_pipelines.core.badge import Badge, badge, settled_badge, worst
+from zest_pipelines.core.badge import Badge, worst
 from zest_pipelines.core.coalesce import Decision, Op, Version, coalesce
 from zest_pipelines.core.outcome import Outcome, PendingState
 
@@ -36,40 +35,6 @@ def test_terminal_outcomes_leave_pending_and_open_ones_stay_in_it() -> None:
         Outcome.PARKED: PendingState.PARKED,
         Outcome.RELEASED: PendingState.DUE,
     }
-
-
-@pytest.mark.parametrize(
-    ("state", "owner", "shown"),
-    [
-        (PendingState.DUE, None, Badge.WAITING),
-        (PendingState.DUE, Owner.USER, Badge.WAITING),
-        (PendingState.RETRY, Owner.PARTNER, Badge.RETRYING),
-        (PendingState.RETRY, Owner.USER, Badge.ACTION_NEEDED),
-        (PendingState.UNKNOWN, Owner.PARTNER, Badge.RETRYING),
-        (PendingState.UNKNOWN, Owner.USER, Badge.CHECK_NEEDED),
-        (PendingState.CONFLICT, Owner.USER, Badge.CHECK_NEEDED),
-        (PendingState.CONFLICT, Owner.PARTNER, Badge.CHECK_NEEDED),
-        (PendingState.PARKED, Owner.USER, Badge.ACTION_NEEDED),
-        (PendingState.PARKED, Owner.US, Badge.CHECK_NEEDED),
-        (PendingState.PARKED, None, Badge.CHECK_NEEDED),
-    ],
-)
-def test_the_badge_says_whose_turn_it_is(state: PendingState, owner: Owner | None, shown: Badge) -> None:
-    assert badge(state, owner) is shown
-
-
-def test_a_record_that_only_a_release_moves_on_never_looks_as_if_it_moved_by_itself() -> None:
-    stuck = {badge(state, owner) for state in (PendingState.PARKED, PendingState.CONFLICT) for owner in Owner}
-    assert stuck == {Badge.ACTION_NEEDED, Badge.CHECK_NEEDED}
-
-
-def test_a_settled_record_is_ok_but_for_a_warning() -> None:
-    assert {outcome: settled_badge(outcome) for outcome in TERMINAL} == {
-        **dict.fromkeys(TERMINAL, Badge.OK),
-        Outcome.DELIVERED_WITH_WARNING: Badge.DELIVERED_WITH_WARNING,
-    }
-    with pytest.raises(ValueError, match="not terminal"):
-        settled_badge(Outcome.RETRY)
 
 
 def test_the_worst_of_several_badges_is_shown() -> None:

@@ -42,11 +42,23 @@ class SyncFailedError(Exception):
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A check that a run of the sync answered with no."""
+    """A check that a run answered with no."""
 
     asset: str
     name: str
     description: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that is over."""
+
+    run_id: str
+    failures: tuple[str, ...]
+    """Why it failed; empty if it did not."""
+    failed_checks: tuple[FailedCheck, ...]
+    stops: frozenset[str]
+    """Reasons for which its stations stopped early."""
 
 
 def sync(
@@ -63,87 +75,87 @@ def sync(
     with open_session(chosen_data_dir(data_dir)) as session:
         with session.transaction(Login.OPERATOR, tenant) as tx:
             tenants.connection(tx, tenant, declared.name)
-        results = run_jobs(session, declared, tenant)
+        runs = run_jobs(session, declared, tenant)
         status = connection_status(session, tenant, declared.name)
-    failed = [check for result in results for check in failed_checks(result)]
+    failed = [check for run in runs for check in run.failed_checks]
     if json_:
         checks = [vars(check) for check in failed]
-        print_json({"runs": [result.run_id for result in results], "failed_checks": checks, "connection": status})
+        print_json({"runs": [run.run_id for run in runs], "failed_checks": checks, "connection": status})
     else:
         print_connections([status])
-        for check in failed:
-            tell(f"{check.asset}, {check.name}: {check.description}")
-    if broken := [reason for result in results for reason in failures(result)]:
-        raise SyncFailedError("\n".join(dict.fromkeys(broken)))
+    if reasons := dict.fromkeys(reason for run in runs for reason in run.failures):
+        raise SyncFailedError("\n".join(reasons))
+    for check in failed:
+        tell(f"{check.asset}, {check.name}: {check.description}")
     if failed or status["out"]["parked"]:
         raise typer.Exit(1)
 
 
-def run_jobs(session: Session, partner: Partner, tenant: str) -> list[ExecuteInProcessResult]:
-    """The way in once, the way out until all that is due was tried."""
+def run_jobs(session: Session, partner: Partner, tenant: str) -> list[Ended]:
+    """The way in once, the way out until all that is due was tried. Raises StoreError."""
     from zest_pipelines.definitions import definitions
     from zest_pipelines.jobs import CONNECTION, Direction, job_name
     from zest_pipelines.partitions import sync_tenants
+    from zest_pipelines.steps import LANE
     from zest_pipelines.store import due
 
-    with session.transaction(Login.SCHEDULE, None) as tx:
-        connected = due.tenants(tx, partner.name)
-
-    def run(direction: Direction) -> ExecuteInProcessResult:
-        return definitions.resolve_job_def(job_name(partner, direction)).execute_in_process(
+    def run(direction: Direction) -> Ended:
+        result = definitions.resolve_job_def(job_name(partner, direction)).execute_in_process(
             instance=instance,
             partition_key=tenant,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the sync tells it itself
-            tags={CONNECTION: f"{tenant}:{partner.name}:{direction}", "zest/lane": "interactive"},
+            tags={CONNECTION: f"{tenant}:{partner.name}:{direction}", LANE: "interactive"},
         )
+        return _ended(instance, result)
 
+    with session.transaction(Login.SCHEDULE, None) as tx:
+        connected = due.tenants(tx, partner.name)
     with _instance(session) as instance:
         sync_tenants(instance, partner, connected)
-        results = [run(Direction.IN)]
-        for _ in range(_MOST_PUSHES):
-            results.append(run(Direction.OUT))
-            if "time_box_ended" not in _stops(results[-1]):
-                break
-    return results
+        runs = [run(Direction.IN), run(Direction.OUT)]
+        while "time_box_ended" in runs[-1].stops and len(runs) < _MOST_PUSHES:
+            runs.append(run(Direction.OUT))
+    return runs
 
 
-def failed_checks(result: ExecuteInProcessResult) -> Iterator[FailedCheck]:
-    """The checks of a run that did not pass."""
-    for check in result.get_asset_check_evaluations():
-        if not check.passed:
-            yield FailedCheck(check.asset_key.to_user_string(), check.check_name, check.description or "")
+def _ended(instance: DagsterInstance, result: ExecuteInProcessResult) -> Ended:
+    """Read from the instance: what a station logs itself is not among the result's events."""
+    from dagster import DagsterEvent, DagsterEventType
+
+    def logged(kind: DagsterEventType) -> list[DagsterEvent]:
+        return [each.get_dagster_event() for each in instance.all_logs(result.run_id, of_type=kind)]
+
+    checks = [each.asset_check_evaluation_data for each in logged(DagsterEventType.ASSET_CHECK_EVALUATION)]
+    made = [each.step_materialization_data.materialization for each in logged(DagsterEventType.ASSET_MATERIALIZATION)]
+    return Ended(
+        result.run_id,
+        () if result.success else tuple(_failures(result)),
+        tuple(
+            FailedCheck(check.asset_key.to_user_string(), check.check_name, check.description or "")
+            for check in checks
+            if not check.passed
+        ),
+        frozenset(str(each.metadata["reason"].value) for each in made if "reason" in each.metadata),
+    )
 
 
-def failures(result: ExecuteInProcessResult) -> Iterator[str]:
-    """Why a run's steps failed; for what is no Failure of ours, where to look."""
-    if result.success:
-        return
-    told = False
-    for event in result.get_step_failure_events():
-        ours = event.step_failure_data.user_failure_data
-        if ours is not None and ours.description:
-            told = True
-            yield ours.description
-    if not told:
-        yield f"The run {result.run_id} broke off: start `zest up` and look at it in the UI, or report this id"
-
-
-def _stops(result: ExecuteInProcessResult) -> set[object]:
-    """Why the run's stations stopped, by the catalogue's codes."""
-    made = [event.materialization for event in result.get_asset_materialization_events()]
-    return {each.metadata["reason"].value for each in made if "reason" in each.metadata}
+def _failures(result: ExecuteInProcessResult) -> list[str]:
+    """What the run's steps say; where to look, for an error that is none of ours."""
+    told = [event.step_failure_data.user_failure_data for event in result.get_step_failure_events()]
+    return [ours.description for ours in told if ours and ours.description] or [
+        f"The run {result.run_id} broke off: look at it in the UI (`zest up`), or report this id"
+    ]
 
 
 @contextmanager
 def _instance(session: Session) -> Iterator[DagsterInstance]:
-    """The installation's instance: Dagster finds it by the environment alone."""
+    """The installation's instance, which Dagster finds by the environment alone."""
     from dagster import DagsterInstance
 
     from zest_pipelines.local import dagster_home
 
-    env = dagster_home.environment(session.data_dir, session.logins)
     dagster_home.link_config(session.data_dir)
-    os.environ.update(env)
+    os.environ.update(dagster_home.environment(session.data_dir, session.logins))
     with DagsterInstance.get() as instance:
         yield instance

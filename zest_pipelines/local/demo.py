@@ -21,6 +21,7 @@ from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.local import dagster_home, machine
 from zest_pipelines.local.data_dir import DataDir
+from zest_pipelines.local.demo_checks import Checks, read_checks
 from zest_pipelines.local.demo_comparison import Comparison
 from zest_pipelines.local.demo_pair import PARTNER, SYSTEMS, Pair
 from zest_pipelines.local.demo_partners import DemoPartner, demo_partner
@@ -61,19 +62,21 @@ def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> b
         dagster_home.configure(data_dir, env)
         with contextlib.chdir(data_dir.dagster):
             pairs = _start_partners(data_dir, logins, stage)
-            stage.say(f"Starting Dagster: http://{LOOPBACK}:{port}")
+            ui = f"http://{LOOPBACK}:{port}"
+            stage.say(f"Starting Dagster: {ui}")
             for child in dagster_home.services(port, env):
                 stage.start(child)
-            _cycle(pairs, stage)
+            _cycle(pairs, ui, stage)
             results = {pair.tenant: pair.comparison() for pair in pairs}
-            is_equal = not any(result.differences for result in results.values())
+            checks = read_checks(ui, TENANTS)
             console.print(_summary(results))
+            console.print(_told(checks), soft_wrap=True)
             if not once:
-                _invite(data_dir, port, console)
+                _invite(data_dir, ui, console)
                 supervisor.run()
     if once:
-        console.print(_json(results, is_equal, time.monotonic() - started_at), soft_wrap=True, markup=False)
-    return is_equal
+        console.file.write(_json(results, checks, time.monotonic() - started_at) + "\n")
+    return _all_equal(results)
 
 
 def _start_partners(data_dir: DataDir, logins: Logins, stage: Stage) -> list[Pair]:
@@ -112,25 +115,23 @@ def _connect(database: Database, vault: Vault, partner: DemoPartner) -> None:
         )
 
 
-def _cycle(pairs: Sequence[Pair], stage: Stage) -> None:
-    """In, and out twice. What is not equal in time is left to the comparison to tell."""
+def _cycle(pairs: Sequence[Pair], ui: str, stage: Stage) -> None:
+    """In, then out twice. It ends at what is not equal in time; the comparison tells what that is."""
     today = datetime.now(JAPAN).date()
-    stage.wait(
+    is_equal = stage.wait(
         "Dagster lands, compares and applies clients and staff",
         lambda: sum(pair.differing_masters() for pair in pairs),
     )
-    for pair in pairs:
-        pair.product.plan(today)
-    stage.wait(
-        "The product has planned its visits; Dagster delivers the confirmed ones",
-        lambda: sum(pair.differing() for pair in pairs),
-    )
-    for pair in pairs:
-        pair.product.edit(today)
-    stage.wait(
-        "The product has moved, cancelled, confirmed and recorded visits; Dagster delivers",
-        lambda: sum(pair.differing() for pair in pairs),
-    )
+    for what, act in (
+        ("The product has planned visits; Dagster delivers those that are confirmed", Product.plan),
+        ("The product has moved, cancelled, confirmed and recorded visits; Dagster delivers", Product.edit),
+    ):
+        if not is_equal:
+            return
+        for pair in pairs:
+            act(pair.product, today)
+        is_equal = stage.wait(what, lambda: sum(pair.differing() for pair in pairs))
+    stage.wait("Dagster evaluates its checks", lambda: read_checks(ui, TENANTS).missing)
 
 
 def _summary(results: Mapping[str, Comparison]) -> Table:
@@ -167,14 +168,28 @@ def _counts(result: Comparison) -> dict[str, int]:
     }
 
 
-def _json(results: Mapping[str, Comparison], is_equal: bool, seconds: float) -> str:
-    counts = {tenant: _counts(result) for tenant, result in results.items()}
-    return json.dumps({"equal": is_equal, "tenants": counts, "seconds": round(seconds, 1)})
+def _told(checks: Checks) -> str:
+    failed = f", {len(checks.failed)} failed: {'; '.join(checks.failed)}" if checks.failed else ""
+    return f"Asset checks: {checks.passed} passed{failed}"
 
 
-def _invite(data_dir: DataDir, port: int, console: Console) -> None:
+def _all_equal(results: Mapping[str, Comparison]) -> bool:
+    return not any(result.differences for result in results.values())
+
+
+def _json(results: Mapping[str, Comparison], checks: Checks, seconds: float) -> str:
+    return json.dumps(
+        {
+            "equal": _all_equal(results),
+            "tenants": {tenant: _counts(result) for tenant, result in results.items()},
+            "checks": {"passed": checks.passed, "failed": len(checks.failed), "missing": checks.missing},
+            "seconds": round(seconds, 1),
+        }
+    )
+
+
+def _invite(data_dir: DataDir, ui: str, console: Console) -> None:
     """What to look at first."""
-    ui = f"http://{LOOPBACK}:{port}"
     console.print(
         f"""
 [bold]The platform runs: {ui}[/bold]

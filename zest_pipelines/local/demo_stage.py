@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from zest_pipelines.local.supervisor import Child, StopRequestedError, Supervisor
 from zest_pipelines.store.errors import DatabaseUnreachableError
 
-_PATIENCE = 240.0  # seconds for one phase
+_PATIENCE = 180.0  # seconds for one phase
 _LOOK_EVERY = 3.0  # seconds; a look reads both sides whole
 
 
@@ -43,12 +43,12 @@ class Stage:
         """Look until nothing is left, and say so; False if it takes too long. Raises StopRequestedError."""
         self.say(what)
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             watch = _Watch(count_left, progress)
             self.supervisor.run(until=watch.is_over)
         if self.supervisor.stop_requested:
             raise StopRequestedError
-        self.say("... done" if watch.left == 0 else f"... {watch.left} records are not equal in time")
+        self.say("... done" if watch.left == 0 else f"... not in time: {watch.left} are left")
         return watch.left == 0
 
 
@@ -59,7 +59,7 @@ class _Watch:
         self.left: int | None = None
         self._count_left = count_left
         self._progress = progress
-        self._task = progress.add_task("records equal on both sides", total=None)
+        self._task = progress.add_task("done", total=None)
         self._next_at = 0.0
         self._give_up_at = time.monotonic() + _PATIENCE
         self._most = 0

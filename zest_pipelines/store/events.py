@@ -56,9 +56,8 @@ _ACCUMULATE = query(
         INSERT INTO sync.change (month, tenant_id, partner, entity, record_id, version, op, image, client_id, staff_id,
                                  on_date, edited_at)
         SELECT b.month, b.tenant_id, :partner, b.entity, b.record_id, b.version, b.change_op, b.image,
-               CAST(coalesce(b.image ->> 'client_id', b.image -> 'visit' ->> 'client_id') AS uuid),
-               CAST(coalesce(b.image ->> 'staff_id', b.image -> 'visit' ->> 'staff_id') AS uuid),
-               CAST(CAST(coalesce(b.image ->> 'starts_at', b.image -> 'visit' ->> 'starts_at') AS timestamptz)
+               CAST(b.image ->> 'client_id' AS uuid), CAST(b.image ->> 'staff_id' AS uuid),
+               CAST(CAST(coalesce(b.image ->> 'starts_at', b.image ->> 'visit_starts_at') AS timestamptz)
                     AT TIME ZONE t.timezone AS date),
                b.at
         FROM batch b

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,7 @@ def test_a_rule_can_name_the_number_of_the_page(caller: Caller) -> None:
     ],
 )
 def test_a_rule_befalls_what_all_its_matchers_match(caller: Caller, matcher: dict[str, Any], hits: list[str]) -> None:
-    calls = {
+    calls: dict[str, Callable[[], httpx.Response]] = {
         "PUT a": lambda: caller.update(patient("a", "1")),
         "PUT b": lambda: caller.update(patient("b", "2")),
         "GET a": lambda: caller.get("Patient/a"),

@@ -115,10 +115,10 @@ def test_a_limit_can_change_while_running_and_starts_anew() -> None:
 def test_no_window_holds_more_admitted_calls_than_the_limit_and_none_is_refused_below_it(
     limit: Limit, gaps: list[int]
 ) -> None:
-    limiter, now = Limiter(limit), 0
-    admitted: list[int] = []
+    limiter, now = Limiter(limit), 0.0
+    admitted: list[float] = []
     for gap in gaps:
-        now += gap
+        now += gap / 4
         inside = [at for at in admitted if at > now - limit.seconds]
         wait = limiter.admit(now)
         assert (wait is None) == (len(inside) < limit.calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -89,6 +90,16 @@ def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path: Path) -> None:
             caller.update(patient("a"))
     with calling(config) as caller:
         assert caller.get("Patient/a").headers["etag"] == 'W/"3"'
+
+
+def test_stamps_go_on_rising_even_if_the_clock_was_set_back(tmp_path: Path) -> None:
+    state_file = tmp_path / "state.jsonl"
+    ahead = {"resource_type": "Patient", "id": "a", "number": 1, "at": 9_000_000_000_000, "method": "PUT"}
+    state_file.write_text(json.dumps([ahead | {"resource": patient("a")}]) + "\n")
+    with calling(SandboxConfig(state_file=state_file)) as caller:
+        caller.update(patient("b"))
+        assert caller.ids(caller.get("Patient", _sort="_lastUpdated")) == ["a", "b"]
+        assert caller.get("Patient/b").json()["meta"]["lastUpdated"].startswith("2255-")
 
 
 def test_a_transaction_is_one_line_of_the_state_file(tmp_path: Path) -> None:

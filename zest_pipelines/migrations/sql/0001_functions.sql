@@ -61,6 +61,10 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended(
         concat_ws(' ', entity_name, coalesce(row_after, row_before) ->> 'tenant_id',
                   coalesce(row_after, row_before) ->> 'visit_id'), 0));
+    IF TG_OP <> 'DELETE' AND entity_name = 'visit_record' THEN
+        SELECT v.client_id, v.staff_id INTO NEW.client_id, NEW.staff_id
+        FROM schedule.visit v WHERE v.tenant_id = NEW.tenant_id AND v.visit_id = NEW.visit_id;
+    END IF;
     IF TG_OP = 'DELETE' THEN
         RETURN OLD;
     ELSIF TG_OP = 'INSERT' THEN
@@ -95,14 +99,19 @@ BEGIN
         ON CONFLICT (tenant_id, entity, record_id) DO UPDATE SET version = excluded.version;
     END IF;
     IF TG_TABLE_NAME = 'visit_record' THEN
-        image := image || jsonb_build_object('visit', (
-            SELECT jsonb_build_object('client_id', v.client_id, 'staff_id', v.staff_id, 'starts_at', v.starts_at)
-            FROM schedule.visit v
+        image := image || jsonb_build_object('visit_starts_at', (
+            SELECT v.starts_at FROM schedule.visit v
             WHERE v.tenant_id = image ->> 'tenant_id' AND v.visit_id = (image ->> 'visit_id')::uuid));
     END IF;
     INSERT INTO sync.update_event (month, tenant_id, entity, record_id, version, op, image, at)
     VALUES (date_trunc('month', moment AT TIME ZONE 'UTC')::date, image ->> 'tenant_id', TG_TABLE_NAME,
             (image ->> 'visit_id')::uuid, new_version, lower(TG_OP), image, moment);
+    IF TG_TABLE_NAME = 'visit' AND TG_OP = 'UPDATE' THEN
+        UPDATE schedule.visit_record r SET client_id = NULL -- the trigger before it puts the visit's people in
+        WHERE r.tenant_id = NEW.tenant_id AND r.visit_id = NEW.visit_id
+          AND (r.client_id, r.staff_id) IS DISTINCT FROM
+              ((image ->> 'client_id')::uuid, (image ->> 'staff_id')::uuid);
+    END IF;
     RETURN NULL;
 END $$;
 

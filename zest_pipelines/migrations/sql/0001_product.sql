@@ -64,6 +64,8 @@ CREATE TABLE schedule.visit_record (
     tenant_id  text NOT NULL,
     visit_id   uuid NOT NULL,
     version    bigint NOT NULL DEFAULT 1,
+    client_id  uuid, -- this and staff_id are the visit's, kept equal by triggers: who was visited by whom is part of
+    staff_id   uuid, -- what the partner is told of the record, so a change of it is a new version
     started_at timestamptz,
     ended_at   timestamptz,
     status     text NOT NULL CHECK (status IN ('done', 'absent', 'cancelled')),

@@ -140,7 +140,7 @@ CREATE TABLE sync.update_event (
     record_id uuid NOT NULL,
     version   bigint NOT NULL,
     op        text NOT NULL CHECK (op IN ('insert', 'update', 'delete')),
-    image     jsonb NOT NULL, -- the whole row; of a visit_record with its visit's people and start
+    image     jsonb NOT NULL, -- the whole row; of a visit_record with its visit's start
     at        timestamptz NOT NULL,
     PRIMARY KEY (month, event_id)
 ) PARTITION BY RANGE (month);

@@ -1,0 +1,309 @@
+"""Land: what the partner shows is stored once, and nothing that it fails to show is lost."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from conftest import NewTenant, Tenant
+from flow_bench import calls, impatient, mark, wait_for
+
+from partners.contract import Entity
+from partners.fhir.sandbox.faults import FaultKind, FaultRule
+from partners.fhir.sandbox.testing import RunningSandbox
+from resources.logins import Login
+from zest_pipelines.flows.apply import apply
+from zest_pipelines.flows.diff import diff
+from zest_pipelines.flows.land import land
+from zest_pipelines.flows.reports import LandReport
+from zest_pipelines.store.database import Database
+
+CLIENTS = 30
+
+
+def land_clients(tenant: Tenant, entity: Entity = Entity.CLIENT) -> LandReport:
+    return land(tenant.services, tenant.partner, tenant.name, entity)
+
+
+def take_in_clients(tenant: Tenant) -> None:
+    diff(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    apply(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+
+
+def tomorrow(tenant: Tenant) -> Tenant:
+    """The tenant a day later, when a reading of everything is due."""
+    return replace(tenant, services=replace(tenant.services, now=lambda: datetime.now(UTC) + timedelta(days=1, hours=1)))
+
+
+def landed(tenant: Tenant, entity: str = "client") -> list[Any]:
+    """All landed versions, oldest first."""
+    statement = "SELECT * FROM sync.landed_version WHERE entity = :entity ORDER BY landed_no"
+    return list(tenant.sql(statement, Login.OPERATOR, entity=entity))
+
+
+def active_clients(tenant: Tenant) -> int:
+    return int(tenant.sql("SELECT count(*) FROM schedule.client WHERE active")[0][0])
+
+
+def patient(sandbox: RunningSandbox, **changes: Any) -> dict[str, Any]:
+    """A patient of the sandbox with elements replaced; None takes one away."""
+    copy = sandbox.state("Patient")[0] | changes
+    return {name: value for name, value in copy.items() if value is not None}
+
+
+@pytest.fixture
+def fresh(sandbox: RunningSandbox, new_tenant: NewTenant) -> Tenant:
+    """A connected tenant of whom nothing has been read."""
+    return new_tenant(sandbox)
+
+
+def test_the_first_reading_is_of_everything_and_the_next_one_of_what_changed(
+    fresh: Tenant, sandbox: RunningSandbox
+) -> None:
+    first = land_clients(fresh)
+    assert (first.state, first.is_full, first.records, first.new_versions) == ("certified", True, CLIENTS, CLIENTS)
+    before = mark(sandbox)
+    second = land_clients(fresh)
+    assert (second.state, second.is_full, second.new_versions) == ("certified", False, 0)
+    assert all("_lastUpdated=ge" in row["query"] for row in calls(sandbox, after=before))
+    assert len(landed(fresh)) == CLIENTS
+
+
+def test_an_unchanged_night_writes_no_landed_version(tenant: Tenant) -> None:
+    counts = len(landed(tenant)), len(landed(tenant, "staff"))
+    for entity in tenant.partner.reads:
+        report = land_clients(tomorrow(tenant), entity)
+        assert (report.state, report.is_full, report.new_versions, report.gone) == ("certified", True, 0, 0)
+    assert (len(landed(tenant)), len(landed(tenant, "staff"))) == counts
+
+
+def test_a_changed_and_a_new_record_land_and_no_other(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    old = len(landed(tenant))
+    sandbox.put(patient(sandbox, birthDate="1950-05-05"))
+    new = patient(sandbox, id="newcomer")
+    new["identifier"] = [new["identifier"][0] | {"value": "99999999"}]
+    sandbox.put(new)
+    report = land_clients(tenant)
+    assert (report.state, report.is_full, report.new_versions) == ("certified", False, 2)
+    assert {row.master["birth_date"] for row in landed(tenant)[old:]} >= {"1950-05-05"}
+
+
+def test_a_role_that_changed_lands_its_holder_anew(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    role = sandbox.state("PractitionerRole")[0]
+    sandbox.put(role | {"code": [{"text": "看護師長"}]})
+    report = land_clients(tenant, Entity.STAFF)
+    assert (report.state, report.new_versions) == ("certified", 1)
+    assert landed(tenant, "staff")[-1].master["qualification"] == "看護師長"
+
+
+# Kind of fault, further matchers, the state, the reason and what its sentence mentions.
+FAULTS: list[tuple[FaultKind, dict[str, Any], str, str, str]] = [
+    (FaultKind.DROP_ENTRY, {"page": 2}, "incomplete", "partner_list_incomplete", "count_differs"),
+    (FaultKind.WRONG_TOTAL, {"page": 2}, "incomplete", "partner_list_incomplete", "total_moved"),
+    (FaultKind.WRONG_TOTAL, {}, "incomplete", "partner_list_incomplete", "count_differs"),
+    (FaultKind.MISSING_NEXT, {"page": 1}, "incomplete", "partner_list_incomplete", "count_differs"),
+    (FaultKind.STATUS, {"page": 2, "status": 500}, "failed", "partner_failed", ""),
+    (FaultKind.STATUS, {"page": 2, "status": 401}, "failed", "credential_refused", ""),
+    (FaultKind.STATUS, {"page": 2, "status": 429, "retry_after": 7}, "failed", "partner_busy", ""),
+    (FaultKind.HTML_STATUS, {"page": 2, "status": 503}, "failed", "partner_maintenance", ""),
+    (FaultKind.HTML_LOGIN, {"page": 2}, "failed", "html_instead_of_data", ""),
+    (FaultKind.CUT_BEFORE, {"page": 2}, "failed", "partner_unreachable", ""),
+    (FaultKind.CUT_AFTER, {"page": 2, "reset": True}, "failed", "partner_unreachable", ""),
+    (FaultKind.TRUNCATED_BODY, {"page": 2}, "failed", "partner_unreachable", ""),
+    (FaultKind.EMPTY_BODY, {"page": 2}, "failed", "answer_unreadable", ""),
+    (FaultKind.WRONG_CONTENT_TYPE, {"page": 2}, "failed", "answer_unreadable", ""),
+    (FaultKind.DELAY, {"page": 2, "seconds": 30}, "failed", "partner_unreachable", ""),
+]
+
+
+def test_a_broken_reading_lands_what_it_saw_deletes_nothing_and_says_why(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    """All kinds of fault in one go: each reading is of everything, in three pages or more."""
+    sandbox.configure(max_count=10)
+    hasty = impatient(tomorrow(tenant))
+    for number, (kind, more, state, reason, why) in enumerate(FAULTS):
+        newcomer = patient(sandbox, id=f"0-newcomer-{number}")  # on the first page: sorted by id
+        newcomer["identifier"] = [newcomer["identifier"][0] | {"value": f"new-{number}"}]
+        sandbox.put(newcomer)
+        sandbox.set_faults(FaultRule(kind, type="Patient", **more))
+        report = land_clients(hasty)
+        case = f"{kind} {more}"
+        assert (report.state, report.reason, report.gone) == (state, reason, 0), case
+        assert why in report.params.get("why", ""), case
+        assert report.new_versions == 1, case
+    assert [row for row in landed(tenant) if row.fingerprint is None] == []
+    take_in_clients(tenant)
+    sandbox.clear_faults()
+    healed = land_clients(hasty)
+    assert (healed.state, healed.records, healed.new_versions) == ("certified", CLIENTS + len(FAULTS), 0)
+    assert active_clients(tenant) >= CLIENTS + len(FAULTS) - 2  # two of the sandbox's people are inactive
+
+
+def test_an_entry_that_comes_twice_with_the_same_content_is_landed_once(fresh: Tenant, sandbox: RunningSandbox) -> None:
+    sandbox.set_faults(FaultRule(FaultKind.REPEAT_ENTRY, type="Patient"))
+    report = land_clients(fresh)
+    assert (report.state, report.records, len(landed(fresh))) == ("certified", CLIENTS, CLIENTS)
+
+
+def test_a_record_deleted_at_the_partner_is_gone_after_a_reading_of_everything_and_its_own_answer(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    gone = sandbox.state("Patient")[3]["id"]
+    before = active_clients(tenant)
+    sandbox.delete("Patient", gone)
+    assert land_clients(tenant).gone == 0  # a reading of changes says nothing about who is missing
+    start = mark(sandbox)
+    report = land_clients(tomorrow(tenant))
+    assert (report.state, report.gone) == ("certified", 1)
+    assert [row["status"] for row in calls(sandbox, after=start) if row["path"] == f"/Patient/{gone}"] == [410]
+    take_in_clients(tenant)
+    assert active_clients(tenant) == before - 1
+    (result,) = tenant.sql(
+        "SELECT r.outcome, c.kind FROM sync.master_result r JOIN sync.master_change c USING (partner_id, landed_no) "
+        "WHERE partner_id = :id AND kind = 'delete'",
+        Login.OPERATOR,
+        id=gone,
+    )
+    assert result.outcome == "applied"
+    assert land_clients(tomorrow(tenant)).gone == 0  # once
+
+
+@pytest.mark.parametrize("status", [404, 401, 500])
+def test_only_the_partners_own_word_makes_a_record_gone(tenant: Tenant, sandbox: RunningSandbox, status: int) -> None:
+    gone = sandbox.state("Patient")[3]["id"]
+    sandbox.delete("Patient", gone)
+    sandbox.set_faults(FaultRule(FaultKind.HTML_STATUS, id=gone, status=status))
+    report = land_clients(tomorrow(tenant))
+    assert (report.state, report.gone) == ("failed", 0)
+    assert all(row.fingerprint is not None for row in landed(tenant))
+
+
+def test_a_record_that_a_shifted_page_hides_stays(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    """The dropped entry and a total that agrees with it: the reading is certified and yet lacks somebody."""
+    start = mark(sandbox)
+    hide = FaultRule(FaultKind.DROP_ENTRY, type="Patient", page=1)
+    sandbox.set_faults(hide)
+    sandbox.configure(max_count=200)
+    hidden = sorted(sandbox.state("Patient"), key=lambda each: str(each["id"]))[0]["id"]
+    sandbox.put(patient(sandbox, id="zzz-extra"))  # it restores the count, so only the point read can tell
+    sandbox.delete("Patient", "zzz-extra")
+    report = land_with_total(tomorrow(tenant), CLIENTS - 1)
+    assert (report.state, report.records, report.gone) == ("certified", CLIENTS - 1, 0)
+    assert [row["status"] for row in calls(sandbox, after=start) if row["path"] == f"/Patient/{hidden}"] == [200]
+    assert all(row.fingerprint is not None for row in landed(tenant))
+
+
+def land_with_total(tenant: Tenant, total: int) -> LandReport:
+    """Land with a partner that tells `total`, whatever it lists."""
+
+    class Telling:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def read(self, entity: Entity, cursor: str | None) -> Any:
+            for page in self._inner.read(entity, cursor):
+                yield replace(page, total=total)
+
+    partner = replace(tenant.partner, open=lambda *given: Telling(tenant.partner.open(*given)))
+    return land_clients(replace(tenant, partner=partner))
+
+
+def test_a_record_that_cannot_be_mapped_is_quarantined_and_its_neighbours_go_on(
+    fresh: Tenant, sandbox: RunningSandbox
+) -> None:
+    sandbox.put(patient(sandbox, id="odd-sex", gender="M"))
+    sandbox.put(patient(sandbox, id="no-number", identifier=None))
+    sandbox.put(patient(sandbox, id="no-birth-date", birthDate=None))
+    report = land_clients(fresh)
+    assert (report.state, report.records, report.unmappable) == ("certified", CLIENTS + 3, 2)
+    problems = {row.partner_id: (row.problem, row.params) for row in landed(fresh) if row.problem}
+    assert problems == {
+        "odd-sex": ("unknown_code", {"field": "Patient.gender"}),
+        "no-number": ("required_field_missing", {"field": "Patient.identifier"}),
+    }
+    changes = diff(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
+    assert (changes.added, changes.unmappable) == (CLIENTS + 1, 2)
+    applied = apply(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
+    assert (applied.applied, applied.rejected, applied.equals_landed) == (CLIENTS + 1, 2, True)
+    sandbox.put(patient(sandbox, id="odd-sex", gender="male"))
+    land_clients(fresh)
+    take_in_clients(fresh)
+    assert len(fresh.ids("client")) == CLIENTS + 2
+
+
+def test_a_nul_in_a_name_stops_its_record_alone_and_once(fresh: Tenant, sandbox: RunningSandbox) -> None:
+    name = {"family": "山\u0000田", "given": ["太郎"]}
+    sandbox.put(patient(sandbox, id="nul", name=[name]))
+    report = land_clients(fresh)
+    assert (report.state, report.records, report.unmappable) == ("certified", CLIENTS + 1, 1)
+    (odd,) = [row for row in landed(fresh) if row.problem]
+    assert (odd.partner_id, odd.problem, odd.params) == ("nul", "field_invalid", {"field": "name[0].family"})
+    assert land_clients(fresh).new_versions == 0
+    sandbox.put(patient(sandbox, id="nul", name=[name | {"family": "山田"}]))
+    assert land_clients(fresh).new_versions == 1
+    take_in_clients(fresh)
+    assert len(fresh.ids("client")) == CLIENTS + 1
+
+
+def begin_and_die(tenant: Tenant) -> None:
+    """What a killed reading leaves."""
+    tenant.sql(
+        "INSERT INTO sync.snapshot (snapshot_id, tenant_id, partner, entity, state) "
+        "VALUES (gen_random_uuid(), :tenant, 'fhir', 'client', 'reading')",
+        Login.LAND,
+        tenant=tenant.name,
+    )
+
+
+def test_a_killed_reading_is_taken_over_after_a_minute_and_not_before(fresh: Tenant) -> None:
+    begin_and_die(fresh)
+    refused = land_clients(fresh)
+    assert (refused.state, refused.reason, refused.snapshot) == ("failed", "reading_under_way", "")
+    age = "UPDATE sync.snapshot SET touched_at = clock_timestamp() - make_interval(secs => :seconds)"
+    fresh.sql(age, Login.LAND, seconds=50)
+    assert land_clients(fresh).reason == "reading_under_way"
+    fresh.sql(age, Login.LAND, seconds=61)
+    assert land_clients(fresh).state == "certified"
+    states = fresh.sql("SELECT state, reason FROM sync.snapshot ORDER BY started_at", Login.LAND)
+    assert [tuple(row) for row in states] == [("failed", "reading_broken_off"), ("certified", None)]
+
+
+def test_a_reading_that_was_taken_for_dead_writes_nothing_more(fresh: Tenant, sandbox: RunningSandbox) -> None:
+    sandbox.configure(max_count=10)
+    sandbox.set_faults(FaultRule(FaultKind.DELAY, type="Patient", page=2, times=1, seconds=1.0))
+    reports: list[LandReport] = []
+    slow = threading.Thread(target=lambda: reports.append(land_clients(fresh)))
+    slow.start()
+    wait_for(lambda: len(landed(fresh)) == 10)
+    fresh.sql("UPDATE sync.snapshot SET touched_at = clock_timestamp() - interval '2 minutes'", Login.LAND)
+    taken_over = land_clients(fresh)
+    slow.join()
+    assert (taken_over.state, taken_over.records) == ("certified", CLIENTS)
+    assert [(report.state, report.reason) for report in reports] == [("failed", "reading_under_way")]
+    assert len(landed(fresh)) == CLIENTS
+
+
+def test_of_two_readings_at_once_one_reads(fresh: Tenant, sandbox: RunningSandbox) -> None:
+    sandbox.set_faults(FaultRule(FaultKind.DELAY, type="Patient", seconds=0.4))
+    other = Database(fresh.services.database._logins)
+    tenants = [fresh, replace(fresh, services=replace(fresh.services, database=other))]
+    reports: list[LandReport] = []
+    threads = [threading.Thread(target=lambda one=one: reports.append(land_clients(one))) for one in tenants]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.close()
+    assert sorted((report.state, report.reason or "") for report in reports) == [
+        ("certified", ""),
+        ("failed", "reading_under_way"),
+    ]
+    assert len(calls(sandbox, kind="Patient")) == 1
+    assert len(landed(fresh)) == CLIENTS

@@ -1,0 +1,62 @@
+"""What Dagster itself shows of its asset checks, asked as the UI asks it: over GraphQL, from the webserver."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+_DECLARED = """
+{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks { name } } } } }
+"""
+_NEWEST = """
+query Newest($asset: AssetKeyInput!, $check: String!, $tenant: String!) {
+  assetCheckExecutions(assetKey: $asset, checkName: $check, partition: $tenant, limit: 1) { status }
+}
+"""
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The newest answer of every check for every tenant."""
+
+    passed: int
+    failed: tuple[str, ...]
+    """Asset, check and tenant."""
+    missing: int
+    """Checks that have not been evaluated for a tenant yet."""
+
+
+def read_checks(ui: str, tenants: Collection[str]) -> Checks:
+    """The checks' answers for `tenants`. Raises httpx.HTTPError."""
+    with httpx.Client(base_url=ui, timeout=_SECONDS, trust_env=False) as client:
+        answers = {
+            f"{'/'.join(path)} {check} {tenant}": _newest(client, path, check, tenant)
+            for path, check in _declared(client)
+            for tenant in tenants
+        }
+    return Checks(
+        passed=sum(status == "SUCCEEDED" for status in answers.values()),
+        failed=tuple(name for name, status in answers.items() if status not in ("SUCCEEDED", None)),
+        missing=sum(status is None for status in answers.values()),
+    )
+
+
+def _declared(client: httpx.Client) -> Iterator[tuple[list[str], str]]:
+    for node in _ask(client, _DECLARED)["assetNodes"]:
+        for check in node["assetChecksOrError"].get("checks", []):
+            yield node["assetKey"]["path"], check["name"]
+
+
+def _newest(client: httpx.Client, path: list[str], check: str, tenant: str) -> str | None:
+    variables = {"asset": {"path": path}, "check": check, "tenant": tenant}
+    found = _ask(client, _NEWEST, variables)["assetCheckExecutions"]
+    return found[0]["status"] if found else None
+
+
+def _ask(client: httpx.Client, query: str, variables: dict[str, Any] | None = None) -> Any:
+    answer = client.post("/graphql", json={"query": query, "variables": variables or {}})
+    return answer.raise_for_status().json()["data"]
