@@ -1,1 +1,4 @@
-"""What the platform reaches outside for: the database, the partner over HTTP, secrets. Configuration only; nothing connects at import."""
+"""What the platform reaches outside for: database logins, partners over HTTP, secrets.
+
+Configuration only: nothing connects at import.
+"""

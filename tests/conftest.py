@@ -123,7 +123,7 @@ class Tenant:
         return [row[0] for row in self.sql(f"SELECT {table}_id FROM schedule.{table} ORDER BY 1")]
 
     def add_visit(self, **columns: Any) -> UUID:
-        """A confirmed visit of the first client by the first member of staff, tomorrow at nine, unless said otherwise."""
+        """A confirmed visit of the first client by the first member of staff on 2026-12-01, unless said otherwise."""
         values: dict[str, Any] = {
             "tenant_id": self.name,
             "visit_id": uuid4(),

@@ -75,6 +75,8 @@ def _findings(tenant: str, chains: Iterable[Chain], selected: Collection[AssetKe
             if finding.fault is not None and finding.fault.reach is Reach.RUN:
                 raise failure([(tenant, finding.fault)])
             yield finding
+            if not finding.lets_on:
+                break
 
 
 def _act(tenant: str, step: Step) -> Finding:

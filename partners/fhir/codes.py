@@ -185,9 +185,7 @@ def _meaning(act: Act, answered: Answered) -> Meaning:
     if _is_web_page(answered) and not 300 <= status <= 399 and status not in _AT_THE_DOOR:
         return _WEB_PAGE
     codes = _issue_codes(resource_in(answered) or {})
-    if 400 <= status <= 499 and (
-        "throttled" in codes or (status == 403 and "retry-after" in answered.headers)
-    ):
+    if 400 <= status <= 499 and ("throttled" in codes or (status == 403 and "retry-after" in answered.headers)):
         return _THROTTLED
     if status == 400 and _DATA_ISSUES.intersection(codes):
         return _BY_STATUS[422]  # many servers answer 400 where R4 says 422

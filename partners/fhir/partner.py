@@ -37,9 +37,7 @@ _SETTINGS = (
 )
 
 
-def open_connector(
-    connection: Connection, secret: Mapping[str, str], client: httpx.Client, gate: Gate
-) -> Connector:
+def open_connector(connection: Connection, secret: Mapping[str, str], client: httpx.Client, gate: Gate) -> Connector:
     """A connector; nothing is called yet. RejectedError if the address or a setting is missing or wrong."""
     defaults = {setting.key: setting.default for setting in _SETTINGS}
     settings = {key: connection.settings.get(key) or default for key, default in defaults.items()}

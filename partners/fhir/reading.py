@@ -252,9 +252,7 @@ def _batch(bundle: Json, resource_type: str, *, is_last: bool) -> Batch:
     if bundle.get("resourceType") != "Bundle":
         raise RetryableError("answer_unreadable")
     listed = (entry.get("resource") for entry in objects(bundle.get("entry")))
-    resources = [
-        each for each in listed if isinstance(each, dict) and each.get("resourceType") == resource_type
-    ]
+    resources = [each for each in listed if isinstance(each, dict) and each.get("resourceType") == resource_type]
     if not all(map(id_of, resources)):
         raise RetryableError("answer_unreadable")
     total = bundle.get("total")

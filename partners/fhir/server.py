@@ -90,9 +90,7 @@ class Server:
         if self.token:
             sent["authorization"] = f"Bearer {self.token}"
         endpoint = ENDPOINTS[resource_type]
-        return exchange(
-            self.client, self.gate, Request(method, address, endpoint, sent, params or {}, content)
-        )
+        return exchange(self.client, self.gate, Request(method, address, endpoint, sent, params or {}, content))
 
 
 def taken(answer: Exchange, resource_type: str) -> Json:

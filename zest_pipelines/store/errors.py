@@ -63,6 +63,8 @@ def store_error(error: DBAPIError | psycopg.Error) -> StoreError:
     """The StoreError for what a driver raised. Raise it `from None`."""
     original = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(original, "sqlstate", None)
+    if state is None and isinstance(original, psycopg.DataError):
+        return ConstraintError("22000", None)  # the driver refuses it before the server could: text with a NUL
     if state is None or state.startswith(_UNREACHABLE):
         if "password authentication failed" in str(original):
             return SchemaError("the database refuses the login's password: run `zest init` again")

@@ -34,18 +34,19 @@ _LOCK_CURSOR = query(
     ON CONFLICT (tenant_id, partner) DO UPDATE SET event_id = c.event_id
     """,
 )
-# Index: update_event_cursor. A draft is not for partners; a confirmed visit that is taken back, cancelled or deleted is
-# a cancellation, but only where an earlier version was for the partner (in this batch or before it).
+# What a partner is to have; everything else that becomes of a record is its cancellation there.
+_IS_FOR_PARTNERS = """({0}.op <> 'delete' AND CASE {0}.entity
+        WHEN 'visit' THEN {0}.image ->> 'status' = 'confirmed'
+        ELSE {0}.image ->> 'status' IN ('done', 'absent') END)"""
+# Index: update_event_cursor, update_event_version. A draft is not for partners; a confirmed visit that is taken back,
+# cancelled or deleted is a cancellation, but only where an earlier version was for partners. The events tell that, and
+# not what was accumulated: an earlier version may be read later than this one, when its transaction began later.
 _ACCUMULATE = query(
     "accumulate_changes",
     Login.ACCUMULATE,
-    """
+    f"""
     WITH batch AS (
-        SELECT e.*,
-               CASE WHEN e.op = 'delete' THEN 'cancel'
-                    WHEN e.entity = 'visit' AND e.image ->> 'status' = 'confirmed' THEN 'upsert'
-                    WHEN e.entity = 'visit_record' AND e.image ->> 'status' IN ('done', 'absent') THEN 'upsert'
-                    ELSE 'cancel' END AS change_op
+        SELECT e.*, CASE WHEN {_IS_FOR_PARTNERS.format("e")} THEN 'upsert' ELSE 'cancel' END AS change_op
         FROM sync.update_event e
         JOIN sync.event_cursor c ON c.tenant_id = e.tenant_id AND c.partner = :partner
         WHERE e.tenant_id = :tenant AND (e.xid, e.event_id) > (c.xid, c.event_id)
@@ -64,12 +65,9 @@ _ACCUMULATE = query(
         JOIN schedule.tenant t ON t.tenant_id = b.tenant_id
         WHERE b.entity = ANY (CAST(:entities AS text[]))
           AND (b.change_op = 'upsert'
-               OR EXISTS (SELECT FROM batch earlier WHERE earlier.entity = b.entity
-                          AND earlier.record_id = b.record_id AND earlier.version < b.version
-                          AND earlier.change_op = 'upsert')
-               OR EXISTS (SELECT FROM sync.change earlier WHERE earlier.tenant_id = b.tenant_id
-                          AND earlier.partner = :partner AND earlier.entity = b.entity
-                          AND earlier.record_id = b.record_id AND earlier.op = 'upsert'))
+               OR EXISTS (SELECT FROM sync.update_event earlier WHERE earlier.tenant_id = b.tenant_id
+                          AND earlier.entity = b.entity AND earlier.record_id = b.record_id
+                          AND earlier.version < b.version AND {_IS_FOR_PARTNERS.format("earlier")}))
         ORDER BY b.xid, b.event_id
         ON CONFLICT DO NOTHING
         RETURNING 1

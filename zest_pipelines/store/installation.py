@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from partners.reasons import all_reasons
 from resources.logins import Login, Logins
@@ -63,16 +64,10 @@ def migrate(logins: Logins) -> None:
 
 
 def check_schema(logins: Logins) -> None:
-    """SchemaError unless the database's schema is this version's."""
-    try:
-        with _as_owner(logins) as connection:
-            context = MigrationContext.configure(connection, opts={"version_table": "schema_version"})
-            found, wanted = (
-                context.get_current_revision(),
-                ScriptDirectory.from_config(_alembic()).get_current_head(),
-            )
-    except psycopg.Error as error:
-        raise store_error(error) from None
+    """SchemaError unless the database's schema is this version's; DatabaseUnreachableError."""
+    with _as_owner(logins) as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": "schema_version"})
+        found, wanted = context.get_current_revision(), ScriptDirectory.from_config(_alembic()).get_current_head()
     if found != wanted:
         raise SchemaError("the database's schema is not this version's: run `zest init`")
 
@@ -99,6 +94,8 @@ def _as_owner(logins: Logins) -> Iterator[Connection]:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"SET ROLE {OWNER}")
             yield connection
+    except (DBAPIError, psycopg.Error) as error:  # the schema's files are run by the driver itself
+        raise store_error(error) from None
     finally:
         engine.dispose()
 

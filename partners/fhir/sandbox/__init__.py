@@ -1,7 +1,7 @@
 """A FHIR R4 server that plays an electronic-record vendor, for demos and tests.
 
 It is a partner with a memory, a log and a temper: it keeps versions, tells afterwards what it was asked and what it
-did, and fails on demand in every way that a connector must survive. It is not a FHIR validator, and not for patient data.
+did, and fails on demand in every way that a connector must survive. It is no FHIR validator and not for patient data.
 """
 
 from partners.fhir.sandbox.app import create_app

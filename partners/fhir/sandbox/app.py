@@ -1,6 +1,6 @@
 """The sandbox as an ASGI application, and the gates that a FHIR request passes in it.
 
-    limit (429) -> token (401) -> write scope (403) -> fault -> interaction -> journal -> reply
+limit (429) -> token (401) -> write scope (403) -> fault -> interaction -> journal -> reply
 """
 
 from __future__ import annotations

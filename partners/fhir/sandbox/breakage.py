@@ -13,7 +13,7 @@ from partners.fhir.sandbox.outcome import Json, refuse
 from partners.fhir.sandbox.wire import Reply, cut, render, send_half, send_in_pieces, send_reply
 
 _HTML = "text/html; charset=utf-8"
-_LOGIN_PAGE = b"<!DOCTYPE html><html><body><form method=post><input name=user><input name=password></form></body></html>"
+_LOGIN_PAGE = b"<!DOCTYPE html><html><body><form method=post><input name=user><input name=pass></form></body></html>"
 _ERROR_PAGE = b"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Error</h1></body></html>"
 
 Sleep = Callable[[float], Awaitable[None]]

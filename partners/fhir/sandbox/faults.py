@@ -56,9 +56,7 @@ class FaultKind(StrEnum):
     """Not applied: one entry of a batch gets `status`; the others go on."""
 
 
-PAGE_KINDS = frozenset(
-    {FaultKind.DROP_ENTRY, FaultKind.REPEAT_ENTRY, FaultKind.WRONG_TOTAL, FaultKind.MISSING_NEXT}
-)
+PAGE_KINDS = frozenset({FaultKind.DROP_ENTRY, FaultKind.REPEAT_ENTRY, FaultKind.WRONG_TOTAL, FaultKind.MISSING_NEXT})
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def operation_outcome(issues: Sequence[Issue]) -> Json:
     return {"resourceType": "OperationOutcome", "issue": [issue.as_json() for issue in issues]}
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818  # the protocol's own word, and no fault of the program
     """An interaction ends here with `status`, an OperationOutcome and extra headers; nothing was changed."""
 
     def __init__(self, status: int, *issues: Issue, headers: tuple[tuple[str, str], ...] = ()) -> None:

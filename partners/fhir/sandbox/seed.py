@@ -25,6 +25,7 @@ from partners.fhir.sandbox.people import (
 from partners.fhir.sandbox.store import Store
 
 _REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
+_INSTITUTION_SYSTEM = "http://jpfhir.jp/fhir/core/IdSystem/insurance-medical-institution-no"
 _ROLE_SYSTEM = "urn:zest:sandbox:practitioner-role"
 
 
@@ -61,7 +62,7 @@ def _organization(draw: random.Random, facility: str) -> Json:
     return {
         "resourceType": "Organization",
         "id": _id(draw),
-        "identifier": [{"system": "http://jpfhir.jp/fhir/core/IdSystem/insurance-medical-institution-no", "value": facility}],
+        "identifier": [{"system": _INSTITUTION_SYSTEM, "value": facility}],
         "active": True,
         "name": "ひだまり訪問クリニック",
     }

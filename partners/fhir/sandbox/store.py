@@ -1,7 +1,7 @@
 """The vendor's database: every version of every record, in memory.
 
 All calls come from one event loop and none of them waits, so an effect is seen whole or not at all. Whoever wants
-effects to outlive the process hands in a sink: it is called before an effect is visible, and if it raises there is none.
+effects to outlive the process hands in a sink: it is called before an effect is visible; if it raises, there is none.
 
 Time stamps rise strictly over the whole store, so a type's live records, kept in the order of their last change,
 are sorted by `_lastUpdated` at no cost.

@@ -14,12 +14,15 @@ from partners.fhir.sandbox.outcome import Issue, Json
 from partners.fhir.sandbox.store import Store
 
 _APPOINTMENT_STATUS = frozenset(
-    "proposed pending booked arrived fulfilled cancelled noshow entered-in-error checked-in waitlist".split()
+    [
+        *("proposed", "pending", "booked", "arrived", "fulfilled"),
+        *("cancelled", "noshow", "entered-in-error", "checked-in", "waitlist"),
+    ]
 )
 _MAY_LACK_TIMES = frozenset({"proposed", "cancelled", "waitlist"})  # constraint app-3
-_PARTICIPATION_STATUS = frozenset("accepted declined tentative needs-action".split())
+_PARTICIPATION_STATUS = frozenset(["accepted", "declined", "tentative", "needs-action"])
 _ENCOUNTER_STATUS = frozenset(
-    "planned arrived triaged in-progress onleave finished cancelled entered-in-error unknown".split()
+    ["planned", "arrived", "triaged", "in-progress", "onleave", "finished", "cancelled", "entered-in-error", "unknown"]
 )
 _CHECKED_TARGETS = frozenset({"Patient", "Practitioner"})
 

@@ -110,9 +110,7 @@ def _matching(store: Store, config: SandboxConfig, kind: str, params: Params) ->
     return found[0] if found else None
 
 
-def _save(
-    store: Store, config: SandboxConfig, request: FhirRequest, resource: Json, id: str, method: Method
-) -> Answer:
+def _save(store: Store, config: SandboxConfig, request: FhirRequest, resource: Json, id: str, method: Method) -> Answer:
     issues = invariant_issues(resource)
     if config.check_references:
         issues += reference_issues(store, resource)

@@ -3,6 +3,23 @@
 
 -- Months --------------------------------------------------------------------------------------------------------------
 
+-- A partition is reached through its parent only: nobody is granted it, and its own row-level security lets nothing
+-- through. Triggers of rows are the parent's; one of statements is not handed down.
+CREATE FUNCTION sync.make_partition(parent text, part text, bounds text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF to_regclass(format('sync.%I', part)) IS NULL THEN
+        EXECUTE format('CREATE TABLE sync.%I PARTITION OF sync.%I %s', part, parent, bounds);
+        EXECUTE format('ALTER TABLE sync.%I ENABLE ROW LEVEL SECURITY', part);
+        EXECUTE format('ALTER TABLE sync.%I FORCE ROW LEVEL SECURITY', part);
+        EXECUTE format('CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON sync.%I
+                        FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_rewrite()', part);
+        EXECUTE format('ALTER TABLE sync.%I ENABLE ALWAYS TRIGGER refuse_truncate', part);
+    END IF;
+EXCEPTION WHEN check_violation THEN
+    NULL; -- the month was not prepared in time: its rows are in the default partition, and it stays there
+END $$;
+
 -- Makes the partitions of the history tables from `first` on; safe to repeat. What comes outside of them lands in the
 -- default partition, so nothing is ever refused for want of one.
 CREATE FUNCTION sync.make_months(first date, months integer) RETURNS void
@@ -10,29 +27,15 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
     parent text;
     start date;
-    part text;
 BEGIN
     FOREACH parent IN ARRAY ARRAY['update_event', 'change', 'intent', 'result'] LOOP
+        PERFORM sync.make_partition(parent, parent || '_default', 'DEFAULT');
         FOR start IN SELECT (date_trunc('month', first) + make_interval(months => n))::date
                      FROM generate_series(0, months - 1) AS n LOOP
-            part := format('%s_%s', parent, to_char(start, 'YYYY_MM'));
-            IF to_regclass('sync.' || part) IS NULL THEN
-                EXECUTE format('CREATE TABLE sync.%I PARTITION OF sync.%I FOR VALUES FROM (%L) TO (%L)',
-                               part, parent, start, (start + interval '1 month')::date);
-                EXECUTE format('ALTER TABLE sync.%I ENABLE ROW LEVEL SECURITY', part); -- reached through the parent only
-                EXECUTE format('ALTER TABLE sync.%I FORCE ROW LEVEL SECURITY', part);
-            END IF;
+            PERFORM sync.make_partition(
+                parent, format('%s_%s', parent, to_char(start, 'YYYY_MM')),
+                format('FOR VALUES FROM (%L) TO (%L)', start, (start + interval '1 month')::date));
         END LOOP;
-    END LOOP;
-END $$;
-
-DO $$
-DECLARE parent text;
-BEGIN
-    FOREACH parent IN ARRAY ARRAY['update_event', 'change', 'intent', 'result'] LOOP
-        EXECUTE format('CREATE TABLE sync.%I PARTITION OF sync.%I DEFAULT', parent || '_default', parent);
-        EXECUTE format('ALTER TABLE sync.%I ENABLE ROW LEVEL SECURITY', parent || '_default');
-        EXECUTE format('ALTER TABLE sync.%I FORCE ROW LEVEL SECURITY', parent || '_default');
     END LOOP;
 END $$;
 
@@ -58,10 +61,15 @@ DECLARE
     row_after jsonb := to_jsonb(NEW);
     entity_name text := TG_TABLE_NAME;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended(
-        concat_ws(' ', entity_name, coalesce(row_after, row_before) ->> 'tenant_id',
-                  coalesce(row_after, row_before) ->> 'visit_id'), 0));
+    IF TG_OP <> 'UPDATE' THEN -- an update holds the row's lock already; with both it would deadlock with an upsert
+        PERFORM pg_advisory_xact_lock(hashtextextended(
+            concat_ws(' ', entity_name, coalesce(row_after, row_before) ->> 'tenant_id',
+                      coalesce(row_after, row_before) ->> 'visit_id'), 0));
+    END IF;
     IF TG_OP <> 'DELETE' AND entity_name = 'visit_record' THEN
+        IF TG_OP = 'INSERT' THEN -- a change of the visit's people that is under way would not see this row
+            PERFORM FROM schedule.visit v WHERE v.tenant_id = NEW.tenant_id AND v.visit_id = NEW.visit_id FOR SHARE;
+        END IF;
         SELECT v.client_id, v.staff_id INTO NEW.client_id, NEW.staff_id
         FROM schedule.visit v WHERE v.tenant_id = NEW.tenant_id AND v.visit_id = NEW.visit_id;
     END IF;
@@ -99,9 +107,13 @@ BEGIN
         ON CONFLICT (tenant_id, entity, record_id) DO UPDATE SET version = excluded.version;
     END IF;
     IF TG_TABLE_NAME = 'visit_record' THEN
-        image := image || jsonb_build_object('visit_starts_at', (
-            SELECT v.starts_at FROM schedule.visit v
-            WHERE v.tenant_id = image ->> 'tenant_id' AND v.visit_id = (image ->> 'visit_id')::uuid));
+        image := image || jsonb_build_object('visit_starts_at', coalesce(
+            (SELECT to_jsonb(v.starts_at) FROM schedule.visit v
+             WHERE v.tenant_id = image ->> 'tenant_id' AND v.visit_id = (image ->> 'visit_id')::uuid),
+            (SELECT e.image -> 'visit_starts_at' FROM sync.update_event e -- one statement deleted the visit as well
+             WHERE e.tenant_id = image ->> 'tenant_id' AND e.entity = 'visit_record'
+               AND e.record_id = (image ->> 'visit_id')::uuid
+             ORDER BY e.version DESC LIMIT 1)));
     END IF;
     INSERT INTO sync.update_event (month, tenant_id, entity, record_id, version, op, image, at)
     VALUES (date_trunc('month', moment AT TIME ZONE 'UTC')::date, image ->> 'tenant_id', TG_TABLE_NAME,
@@ -200,6 +212,14 @@ CREATE TRIGGER project_change AFTER INSERT ON sync.change
 CREATE FUNCTION sync.project_result() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
+    IF NEW.outcome = 'unknown' THEN
+        PERFORM FROM sync.pending p WHERE p.tenant_id = NEW.tenant_id AND p.partner = NEW.partner
+            AND p.entity = NEW.entity AND p.record_id = NEW.record_id FOR UPDATE;
+        IF EXISTS (SELECT FROM sync.result r WHERE r.month = NEW.month AND r.intent_id = NEW.intent_id
+                   AND r.outcome <> 'unknown') THEN
+            RETURN NULL; -- somebody has read it back since: there is no doubt
+        END IF;
+    END IF;
     IF NEW.outcome IN ('delivered', 'delivered_with_warning', 'superseded', 'not_needed', 'abandoned') THEN
         DELETE FROM sync.pending p
         WHERE p.tenant_id = NEW.tenant_id AND p.partner = NEW.partner AND p.entity = NEW.entity

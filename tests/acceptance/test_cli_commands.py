@@ -1,0 +1,281 @@
+"""The commands, one after the other, as an operator types them against a partner that is a process of its own."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+from zest_process import Zest, wait_for
+
+from partners.fhir.sandbox.config import SandboxConfig
+from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from zest_pipelines.local.ports import free_port
+
+pytestmark = pytest.mark.acceptance
+
+TOKEN = "an-operators-token"
+CONFIG = SandboxConfig(token=TOKEN, clients=20, staff=5)
+SETTINGS = (
+    "--set",
+    f"patient_identifier_system={CONFIG.patient_identifier_system}",
+    "--set",
+    f"staff_identifier_system={CONFIG.staff_identifier_system}",
+)
+
+
+@pytest.fixture(scope="module")
+def zest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zest]:
+    zest = Zest(tmp_path_factory.mktemp("cli") / "data")
+    assert zest("init").code == 0
+    try:
+        yield zest
+    finally:
+        zest("down")
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[RunningSandbox]:
+    with running_sandbox(CONFIG) as running:
+        yield running
+
+
+@pytest.fixture
+def tenant(zest: Zest, sandbox: RunningSandbox) -> str:
+    """A new tenant, connected to the sandbox."""
+    name = f"t{uuid4().hex[:12]}"
+    assert zest("tenant", "add", name, "--name", "試験法人").code == 0
+    assert _connect(zest, name, sandbox.url).code == 0
+    return name
+
+
+def _connect(zest: Zest, tenant: str, url: str, token: str = TOKEN, *more: str):  # type: ignore[no-untyped-def]
+    base = ("connect", tenant, "fhir", "--base-url", url, "--timing", "minute", *SETTINGS, *more)
+    return zest(*base, "--secret-file", "-", stdin=json.dumps({"token": token}))
+
+
+def _insert_visit(zest: Zest, tenant: str, client: UUID | None = None) -> UUID:
+    """A confirmed visit, inserted as the product does it; of the first client unless said otherwise."""
+    url, visit = zest("db-url", "--login", "product").out.strip(), uuid4()
+    starts_at = datetime.now(UTC) + timedelta(days=1)
+    with psycopg.connect(url) as tx:
+        tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
+        found = tx.execute("SELECT client_id FROM schedule.client ORDER BY 1 LIMIT 1").fetchone()
+        tx.execute(
+            "INSERT INTO schedule.visit (tenant_id, visit_id, client_id, starts_at, ends_at, status) "
+            "VALUES (%s, %s, %s, %s, %s, 'confirmed')",
+            [tenant, visit, client or (found and found[0]), starts_at, starts_at + timedelta(hours=1)],
+        )
+    return visit
+
+
+def _delivered(sandbox: RunningSandbox, visit: UUID) -> int:
+    return sum(
+        {"system": "urn:zest:visit", "value": str(visit)} in each["identifier"] for each in sandbox.state("Appointment")
+    )
+
+
+def test_init_can_be_repeated_and_keeps_passwords_and_key(zest: Zest) -> None:
+    kept = [zest.data_dir / name for name in ("logins.json", "vault.key")]
+    before = [path.read_text() for path in kept]
+    told = zest("init", "--json").json
+    assert told == {"data_dir": str(zest.data_dir), "database": "embedded", "env_file": None}
+    assert [path.read_text() for path in kept] == before
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+
+
+def test_check_says_what_may_be_read_and_written_and_writes_nothing(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    before = sandbox.health()["journal"]
+    told = zest("check", tenant, "fhir", "--json").json
+    assert {each["entity"]: (each["may_read"], each["may_write"]) for each in told["access"]}["client"][0] is True
+    assert {row["method"] for row in sandbox.journal(before)} == {"GET"}
+
+
+def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox: RunningSandbox, tenant: str) -> None:
+    first = zest("sync", tenant, "fhir")
+    assert first.code == 0, first.err
+    known, unknown = _insert_visit(zest, tenant), _insert_visit(zest, tenant, uuid4())
+
+    second = zest("sync", tenant, "fhir", "--json")
+    assert second.code == 0, second.err
+    assert (_delivered(sandbox, known), _delivered(sandbox, unknown)) == (1, 0)
+    connections = zest("status", "--json").json["connections"]
+    status = next(each for each in connections if each["tenant"] == tenant)
+    assert status["out"]["oldest_pending_seconds"] > 0
+    assert _without_times(status) == {
+        "tenant": tenant,
+        "partner": "fhir",
+        "timing": "minute",
+        "paused": False,
+        "landed": {
+            "client": {"records": 20, "snapshot": "certified"},
+            "staff": {"records": 5, "snapshot": "certified"},
+        },
+        "applied": {
+            "client": {"records": 20, "rejected": 0, "held": 0},
+            "staff": {"records": 5, "rejected": 0, "held": 0},
+        },
+        "out": {"changes": 2, "delivered": 1, "pending": 1, "parked": 0, "unknown": 0},
+        "last_error": None,
+    }
+
+    life = zest("explain", tenant, "visit", str(known), "--json").json
+    assert {name: life[name] for name in ("tenant", "entity", "record_id", "badge")} == {
+        "tenant": tenant,
+        "entity": "visit",
+        "record_id": str(known),
+        "badge": "ok",
+    }
+    assert [step["what"] for step in life["timeline"]] == ["edited", "queued", "sent", "settled"]
+    assert life["timeline"][-1].keys() == {
+        "at", "partner", "what", "version", "outcome", "reason", "next_action",
+    }  # fmt: skip
+    waiting = zest("explain", tenant, "visit", str(unknown), "--json").json
+    assert waiting["badge"] == "waiting"
+    assert waiting["timeline"][-1]["reason"] == "client_not_yet_at_partner"
+    assert waiting["timeline"][-1]["next_action"]
+
+
+def _without_times(status: dict) -> dict:  # type: ignore[type-arg]
+    landed = {entity: {k: v for k, v in each.items() if k != "at"} for entity, each in status["landed"].items()}
+    out = {name: value for name, value in status["out"].items() if name != "oldest_pending_seconds"}
+    return status | {"landed": landed, "out": out}
+
+
+def test_a_wrong_token_is_told_by_check_and_sync_and_healed_by_connecting_again(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    assert _connect(zest, tenant, sandbox.url, "wrong").code == 0
+    for command in ("check", "sync"):
+        told = zest(command, tenant, "fhir")
+        assert told.code == 2
+        assert "credential" in told.err
+        assert "wrong" not in told.err + told.out
+    assert _connect(zest, tenant, sandbox.url).code == 0
+    assert zest("sync", tenant, "fhir").code == 0
+
+
+def test_connecting_again_without_a_secret_keeps_the_one_there_is(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    again = zest("connect", tenant, "fhir", "--base-url", sandbox.url, "--timing", "week", *SETTINGS)
+    assert again.code == 0
+    assert zest("check", tenant, "fhir").code == 0
+
+
+def test_an_address_where_nobody_listens_is_one_sentence_and_exit_code_2(zest: Zest, tenant: str) -> None:
+    assert _connect(zest, tenant, f"http://127.0.0.1:{free_port()}").code == 0
+    told = zest("check", tenant, "fhir")
+    assert told.code == 2
+    assert len(told.err.splitlines()) == 1
+
+
+class _Website(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html>Welcome</html>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_that_is_not_fhir_is_told_apart(zest: Zest, tenant: str) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Website) as website:
+        thread = threading.Thread(target=website.serve_forever)
+        thread.start()
+        try:
+            assert _connect(zest, tenant, f"http://127.0.0.1:{website.server_port}").code == 0
+            told = zest("check", tenant, "fhir")
+        finally:
+            website.shutdown()
+            thread.join()
+    assert told.code == 2
+    assert "FHIR" in told.err
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (("check", "nobody", "fhir"), "zest tenant add"),
+        (("sync", "nobody", "fhir"), "zest tenant add"),
+        (("explain", "nobody", "visit", str(UUID(int=7))), "zest tenant add"),
+        (
+            ("connect", "nobody", "fhir", "--base-url", "http://127.0.0.1:1", "--timing", "week", *SETTINGS),
+            "zest tenant",
+        ),
+    ],
+)
+def test_an_unknown_tenant_is_told_with_the_next_step(zest: Zest, command: tuple[str, ...], word: str) -> None:
+    told = zest(*command)
+    assert (told.code, len(told.err.splitlines())) == (2, 1)
+    assert word in told.err
+
+
+def test_an_unknown_record_is_told(zest: Zest, tenant: str) -> None:
+    told = zest("explain", tenant, "visit", str(UUID(int=7)))
+    assert (told.code, len(told.err.splitlines())) == (2, 1)
+
+
+def test_commands_start_the_embedded_server_that_is_down(zest: Zest) -> None:
+    assert zest("down").code == 0
+    assert not zest.left_behind()
+    assert zest("status", "--json").code == 0
+
+
+def test_up_delivers_an_edit_within_90_seconds_with_no_hand_in_between_and_leaves_nothing_behind(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    assert zest("sync", tenant, "fhir").code == 0
+    port = free_port()
+    with zest.running("up", "--port", str(port)) as up:
+        assert wait_for(lambda: _answers(port), 60)
+        assert zest("up", "--port", str(free_port())).code == 2
+        assert zest("down").code == 2
+        taken = Zest(zest.data_dir.with_name("other"))("up", "--port", str(port))
+        assert taken.code == 2
+        visit = _insert_visit(zest, tenant)
+        assert wait_for(lambda: _delivered(sandbox, visit) == 1, 90, interval=1)
+        up.terminate()
+        assert up.wait(timeout=60) == 0
+    assert wait_for(lambda: not zest.left_behind(), 15)
+
+
+def test_up_refuses_a_port_in_use(zest: Zest, sandbox: RunningSandbox) -> None:
+    port = sandbox.url.rpartition(":")[2]
+    told = zest("up", "--port", port)
+    assert (told.code, len(told.err.splitlines())) == (2, 1)
+    assert port in told.err
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/server_info", trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def test_the_sandbox_command_prints_its_address_and_shows_its_token_to_nobody(tmp_path: Path) -> None:
+    token = tmp_path / "token.json"
+    token.write_text(json.dumps({"token": TOKEN}))
+    command = ("sandbox", "fhir", "--clients", "3", "--staff", "1", "--token-file", str(token), "--json")
+    with Zest(tmp_path / "data").running(*command) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        assert httpx.get(f"{url}/Patient", trust_env=False).status_code == 401
+        found = httpx.get(f"{url}/Patient", trust_env=False, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert found.json()["total"] == 3
+        assert TOKEN not in Path(f"/proc/{process.pid}/cmdline").read_text()
+        process.terminate()
+        assert process.wait(timeout=20) == 0

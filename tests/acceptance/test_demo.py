@@ -1,0 +1,52 @@
+"""`zest demo --once`: from nothing to three tenants equal on both sides, and again from what is there."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from zest_process import Ended, Zest, wait_for
+
+from zest_pipelines.local.ports import free_port
+
+pytestmark = pytest.mark.acceptance
+
+
+def _summary(ended: Ended) -> dict:  # type: ignore[type-arg]
+    summary: dict = json.loads(ended.out.splitlines()[-1])  # type: ignore[type-arg]
+    return summary
+
+
+def test_the_demo_ends_equal_goes_on_the_second_time_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    zest = Zest(tmp_path / "data")
+    first = zest("demo", "--once", "--port", str(free_port()), timeout=400)
+    assert first.code == 0, first.out + first.err
+    told = _summary(first)
+    assert told["equal"] is True
+    assert told["checks"]["failed"] == told["checks"]["missing"] == 0
+    assert set(told["tenants"]) == {"demo-a", "demo-b", "demo-c"}
+    for counts in told["tenants"].values():
+        assert (counts["clients"], counts["staff"], counts["visits"]) == (200, 40, 300)
+        assert counts["differences"] == 0
+        assert min(counts["booked"], counts["cancelled"], counts["encounters"]) > 0
+    assert wait_for(lambda: not zest.left_behind(), 15), zest.left_behind()
+
+    second = zest("demo", "--once", "--port", str(free_port()), timeout=400)
+    assert second.code == 0, second.out + second.err
+    assert _summary(second)["tenants"] == told["tenants"]
+    assert wait_for(lambda: not zest.left_behind(), 15), zest.left_behind()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    zest = Zest(tmp_path / "data")
+    with zest.running("demo", "--port", str(free_port())) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "Starting Dagster" in line:
+                break
+        demo.send_signal(number)
+        assert demo.wait(timeout=60) == 130
+    assert wait_for(lambda: not zest.left_behind(), 15), zest.left_behind()

@@ -1,0 +1,147 @@
+"""What is typed wrong ends in one sentence and exit code 2, before anything is touched."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from partners.registry import PARTNERS
+from zest_pipelines.cli import run
+from zest_pipelines.cli.connections import checked_interval, checked_secret, checked_settings, checked_url
+from zest_pipelines.cli.options import InputError, remember_data_dir
+
+SETTINGS = ["--set", "patient_identifier_system=urn:p", "--set", "staff_identifier_system=urn:s"]
+CONNECT = ["connect", "sakura", "fhir", "--base-url", "http://127.0.0.1:9", "--timing", "minute"]
+
+
+@pytest.fixture(autouse=True)
+def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("ZEST_DATABASE_URL", raising=False)
+    remember_data_dir(None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["tenant", "add", "Sakura Care", "--name", "n"], "tenant id"),
+        (["tenant", "add", "sakura", "--name", " "], "--name"),
+        (["check", "sakura", "orca"], "fhir"),
+        (["check", "sa,kura", "fhir"], "tenant id"),
+        ([*CONNECT, *SETTINGS, "--limit", "600 a minute"], "tenant:10000/1d@09:00"),
+        ([*CONNECT, *SETTINGS, "--set", "colour=red"], "colour"),
+        ([*CONNECT, *SETTINGS, "--set", "novalue"], "--set"),
+        ([*CONNECT], "patient_identifier_system"),
+        ([*CONNECT, *SETTINGS, "--land-every", "8d"], "--land-every"),
+        ([*CONNECT, *SETTINGS, "--secret-file", "/nowhere/token.json"], "/nowhere/token.json"),
+        (["connect", "sakura", "fhir", "--base-url", "sftp://host", "--timing", "week", *SETTINGS], "--base-url"),
+        (["status"], "zest init"),
+        (["down"], "zest init"),
+        (["up"], "zest init"),
+        (["sync", "sakura", "fhir"], "zest init"),
+        (["db-url", "--login", "product"], "zest init"),
+        (["sandbox", "fhir", "--set", "colour=red"], "colour"),
+        (["sandbox", "fhir", "--set", "stale_status=500"], "stale_status"),
+        (["sandbox", "fhir", "--fault", "{"], "--fault"),
+    ],
+)
+def test_wrong_input_ends_in_one_sentence_that_names_it_and_touches_nothing(
+    arguments: list[str], word: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert word in told.err
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], [*CONNECT[:-1], "hourly"], ["explain", "a", "visit", "no-uuid"]])
+def test_wrong_usage_is_exit_code_2_without_a_traceback(
+    arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_data_directory_may_stand_before_or_after_the_command(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    run(["--data-dir", str(before), "status"])
+    run(["status", "--data-dir", str(after)])
+    run(["--data-dir", str(before), "status", "--data-dir", str(after)])
+    first, second, third = capfd.readouterr().err.splitlines()
+    assert str(before) in first
+    assert str(after) in second
+    assert str(after) in third
+
+
+def test_an_unforeseen_error_leaves_a_reference_and_a_private_log_without_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "data" / "logs"
+    logs.mkdir(parents=True)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("山" + "田")  # in two parts: the source line is logged
+
+    monkeypatch.setattr("zest_pipelines.local.machine.attach", fail)
+    assert run(["status"]) == 2
+    told = capfd.readouterr().err
+    log = logs / "cli.log"
+    reference = told.split("reference ")[1].split(",")[0]
+    assert reference in log.read_text()
+    assert "RuntimeError" in log.read_text()
+    assert "山田" not in told + log.read_text()
+    assert "Traceback" not in told
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_help_imports_neither_dagster_nor_a_database_driver() -> None:
+    heavy = "dagster", "sqlalchemy", "psycopg", "httpx", "pydantic", "uvicorn"
+    code = f"import sys, zest_pipelines.cli.app; print([name for name in {heavy!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "host", "ftp://h", "http://", "http://h:99999", "http://u:p@h/", "http://h/?a=1", "http://h/#a"],
+)
+def test_an_address_that_no_partner_can_have_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        checked_url(text)
+
+
+def test_an_address_loses_only_the_slash_at_its_end() -> None:
+    assert checked_url(" https://emr.example.jp:8443/fhir/r4/ ") == "https://emr.example.jp:8443/fhir/r4"
+
+
+def test_settings_are_completed_by_the_partners_defaults() -> None:
+    told = checked_settings(PARTNERS["fhir"], ["patient_identifier_system=a=b", "staff_identifier_system=s"])
+    assert told["patient_identifier_system"] == "a=b"
+    assert told["visit_identifier_system"] == "urn:zest:visit"
+
+
+@pytest.mark.parametrize("given", [[], "text", {"token": 1}, {"other": "x"}])
+def test_a_credential_of_another_shape_is_refused_without_quoting_it(given: object) -> None:
+    with pytest.raises(InputError) as refused:
+        checked_secret(PARTNERS["fhir"], given)
+    assert "'x'" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("1m", 1), ("60m", 60), ("6h", 360), ("7d", 7 * 24 * 60)])
+def test_an_interval_is_minutes_hours_or_days(text: str, minutes: int) -> None:
+    assert checked_interval(text) == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("text", ["0m", "30s", "1", "8d", "169h", "-1h", "1.5h", ""])
+def test_an_interval_outside_of_a_minute_to_a_week_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        checked_interval(text)
