@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -58,15 +59,22 @@ def template(server: EmbeddedServer) -> Logins:
     return logins
 
 
-@pytest.fixture
-def logins(server: EmbeddedServer, template: Logins) -> Iterator[Logins]:
-    """Logins to a fresh, migrated, empty database."""
+@contextmanager
+def fresh_database(server: EmbeddedServer, template: Logins) -> Iterator[Logins]:
+    """Logins to a fresh, migrated, empty database, gone at the end of the block."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server.admin_url, autocommit=True) as admin:
         identifiers = sql.Identifier(name), sql.Identifier(template.database)
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER zest_owner").format(*identifiers))
         yield replace(template, database=name)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def logins(server: EmbeddedServer, template: Logins) -> Iterator[Logins]:
+    """Logins to a fresh, migrated, empty database of the test's own."""
+    with fresh_database(server, template) as made:
+        yield made
 
 
 @pytest.fixture

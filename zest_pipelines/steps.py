@@ -72,7 +72,7 @@ def _findings(tenant: str, chains: Iterable[Chain], selected: Collection[AssetKe
     for chain in chains:
         for step in (step for step in chain if step.asset in selected):
             finding = _act(tenant, step)
-            if finding.fault is not None and finding.fault.reach is Reach.RUN:
+            if finding.fault is not None and finding.fault.reach is Reach.RUN:  # no tenant's check is to blame
                 raise failure([(tenant, finding.fault)])
             yield finding
             if not finding.lets_on:
@@ -85,8 +85,8 @@ def _act(tenant: str, step: Step) -> Finding:
     except Exception as error:  # noqa: BLE001  # one tenant's fault, even a bug that it found, must not stop the others
         fault = fault_of(error)
         asset, check = step.blamed
-        checks = () if fault.reach is Reach.RUN else (broken(asset, tenant, check, fault),)
-        return Finding(step.asset, Worth.NOTHING, checks=checks, fault=fault, lets_on=False)
+        answer = broken(asset, tenant, check, fault)
+        return Finding(step.asset, Worth.NOTHING, checks=(answer,), fault=fault, lets_on=False)
 
 
 def _tell(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dagster import AssetKey, DagsterInstance, RunRequest, SkipReason
-from sqlalchemy import Connection
 
 from partners.contract import Partner
 from resources.configurable import PostgresResource
@@ -20,7 +19,7 @@ from resources.private_files import PrivateFileError
 from zest_pipelines.jobs import Direction, busy_tenants, run_requests
 from zest_pipelines.partitions import sync_tenants
 from zest_pipelines.store import due
-from zest_pipelines.store.database import Database
+from zest_pipelines.store.database import Database, Transaction
 from zest_pipelines.store.errors import StoreError
 
 
@@ -32,7 +31,7 @@ class Demand:
     direction: Direction
     what: str
     """What it looks for, as the end of "no tenant has ..."."""
-    who: Callable[[Connection], Sequence[str]]
+    who: Callable[[Transaction], Sequence[str]]
     """The tenants that have it, asked as the scheduler's login."""
     max_runs: int
     selection: Sequence[AssetKey] | None = None

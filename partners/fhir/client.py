@@ -89,11 +89,8 @@ class FhirConnector:
         raise ValueError(f"not read from FHIR: {entity}")
 
     def send(self, command: Command) -> Reply:
-        """As the contract says; when the limits say "later", that is a Retry too."""
-        try:
-            return self._create(command) if command.verb is Verb.CREATE else self._change(command)
-        except Deferred as deferred:
-            return codes.unsent(deferred)
+        """As the contract says. Raises the gate's Deferred, and that only before the write."""
+        return self._create(command) if command.verb is Verb.CREATE else self._change(command)
 
     def find(self, command: Command) -> ReadBack:
         """By its id if that is known and still there, else by its business identifier."""
@@ -121,13 +118,15 @@ class FhirConnector:
             if copy is None:
                 return codes.denial(Act.CREATE, answer, kind)
             if not holds(copy, command, self._settings):
-                return Unknown("answer_unreadable")
+                return Unknown("found_different")
         return _delivered(Act.CREATE, answer, kind, None)
 
     def _change(self, command: Command) -> Reply:
         kind = RESOURCE_TYPES[command.entity]
         try:
             copy = self._copy(command)
+        except Deferred:
+            raise
         except PartnerError as error:
             return codes.unsent(error)
         if isinstance(copy, Gone):

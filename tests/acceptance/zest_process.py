@@ -65,7 +65,7 @@ class Zest:
 
     def left_behind(self) -> list[str]:
         """Command lines of the living processes that belong to the data directory."""
-        return [command for command in _commands(str(self.data_dir))]
+        return list(_commands(str(self.data_dir)))
 
     def _env(self) -> Mapping[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ZEST_", "DAGSTER_"))}

@@ -161,6 +161,17 @@ def test_a_run_of_many_tenants_logs_each_tenants_own_events_in_order(instance: D
     assert script.calls == [(name, tenant) for tenant in TENANTS for name in ("accumulate", "push")]
 
 
+def test_a_persons_run_of_many_tenants_logs_for_each_tenant_what_happened_to_it(
+    instance: DagsterInstance,
+) -> None:
+    script = Script({("land", "ume"): PARTNER_AWAY})
+
+    result = _run(instance, script, tags=ALL_THREE)
+
+    assert result.success
+    assert _made(instance, result) == [("landed_clients", "sakura"), ("landed_clients", "matsu")]
+
+
 def test_one_unreachable_partner_fails_its_tenants_check_while_the_others_go_on(
     instance: DagsterInstance,
 ) -> None:

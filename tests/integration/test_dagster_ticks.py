@@ -117,10 +117,9 @@ def _tick(instance: DagsterInstance, name: str) -> Tick:
     return Tick(tuple(made.run_requests or ()), made.skip_message or "")
 
 
-def _queue(instance: DagsterInstance, request: RunRequest, status: DagsterRunStatus) -> None:
+def _queue(instance: DagsterInstance, request: RunRequest, status: DagsterRunStatus, job: str = "fhir_in") -> None:
     """Put a requested run into the instance, as the daemon would."""
-    job = definitions.resolve_job_def("fhir_in")
-    instance.create_run_for_job(job, tags=dict(request.tags), status=status)
+    instance.create_run_for_job(definitions.resolve_job_def(job), tags=dict(request.tags), status=status)
 
 
 def test_without_tenants_a_tick_says_how_to_connect_one(instance: DagsterInstance) -> None:
@@ -170,6 +169,14 @@ def test_tenants_of_an_unfinished_packed_run_get_no_other(instance: DagsterInsta
 
     assert tick.requests == ()
     assert "each has a run queued or running already" in tick.skipped
+
+
+def test_a_run_the_other_way_does_not_hold_a_tenant_back(instance: DagsterInstance, connect: Connect) -> None:
+    connect("sakura")
+    (request,) = _tick(instance, "fhir_in_every_minute").requests
+    _queue(instance, request, DagsterRunStatus.STARTED, job="fhir_out")
+
+    assert _tick(instance, "fhir_in_every_minute").targets == ["sakura"]
 
 
 def test_a_run_that_ended_does_not_keep_a_tenant_from_the_next(instance: DagsterInstance, connect: Connect) -> None:

@@ -71,7 +71,9 @@ def test_every_client_of_the_partner_is_ours_once_under_one_identity(tenant: Ten
         key: (each["birthDate"], each["gender"], each["active"]) for key, each in theirs.items()
     }
     numbers = {row.partner_id: row.number for row in tenant.sql("SELECT * FROM sync.identity", Login.OPERATOR)}
-    assert {key: numbers[key] for key in theirs} == {key: each["identifier"][0]["value"] for key, each in theirs.items()}
+    assert {key: numbers[key] for key in theirs} == {
+        key: each["identifier"][0]["value"] for key, each in theirs.items()
+    }
 
 
 def test_a_second_diff_and_a_second_apply_do_nothing(tenant: Tenant) -> None:
@@ -174,7 +176,11 @@ def test_a_record_that_the_database_refuses_is_rejected_alone(sandbox: RunningSa
     _, applied = take_in(careless)
     assert (applied.applied, applied.rejected, applied.equals_landed) == (CLIENTS - 1, 1, True)
     (problem,) = applied.problems
-    assert (problem.record, problem.reason, problem.params) == (odd, "field_invalid", {"field": "client_birth_date_check"})
+    assert (problem.record, problem.reason, problem.params) == (
+        odd,
+        "field_invalid",
+        {"field": "client_birth_date_check"},
+    )
     assert odd not in clients(tenant)
     assert not tenant.sql("SELECT FROM sync.identity WHERE partner_id = :id", Login.OPERATOR, id=odd)
     careful = replace(tenant, partner=replace(tenant.partner, mapping_version="2"))
@@ -224,9 +230,7 @@ def test_tenants_with_the_same_partner_ids_do_not_mix(sandbox: RunningSandbox, n
 
 
 @pytest.mark.parametrize("gap", ["before_diff", "before_apply"])
-def test_what_a_dead_run_left_is_taken_up_by_the_next(
-    sandbox: RunningSandbox, new_tenant: NewTenant, gap: str
-) -> None:
+def test_what_a_dead_run_left_is_taken_up_by_the_next(sandbox: RunningSandbox, new_tenant: NewTenant, gap: str) -> None:
     tenant = new_tenant(sandbox)
     land(tenant.services, tenant.partner, tenant.name, CLIENT)
     if gap == "before_apply":

@@ -35,7 +35,9 @@ def take_in_clients(tenant: Tenant) -> None:
 
 def tomorrow(tenant: Tenant) -> Tenant:
     """The tenant a day later, when a reading of everything is due."""
-    return replace(tenant, services=replace(tenant.services, now=lambda: datetime.now(UTC) + timedelta(days=1, hours=1)))
+    return replace(
+        tenant, services=replace(tenant.services, now=lambda: datetime.now(UTC) + timedelta(days=1, hours=1))
+    )
 
 
 def landed(tenant: Tenant, entity: str = "client") -> list[Any]:

@@ -28,7 +28,9 @@ def test_env_file_keeps_foreign_lines_and_replaces_its_own(tmp_path: Path) -> No
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("value", ["plain", "with space", "it's", 'a"b', "back\\slash", "a#b", "p%40ss?x=1&y=2"])
+@pytest.mark.parametrize(
+    "value", ["plain", "with space", "it's", 'a"b', "back\\slash", "two\\\\", "ends\\", "a#b", "p%40ss?x=1&y=2"]
+)
 def test_dagster_reads_back_what_was_written(value: str, tmp_path: Path) -> None:
     path = tmp_path / ".env"
     write_env_file(path, {"NAME": value})

@@ -63,12 +63,15 @@ def up(
     from zest_pipelines.local import dagster_home, machine
     from zest_pipelines.local.ports import require_free_port
     from zest_pipelines.local.supervisor import Supervisor
+    from zest_pipelines.store.installation import check_schema
 
     home = chosen_data_dir(data_dir)
     machine.require_prepared(home)
     require_free_port(port)
     with machine.held(home):
-        env = dagster_home.environment(home, machine.attach(home))
+        logins = machine.attach(home)
+        check_schema(logins)
+        env = dagster_home.environment(home, logins)
         dagster_home.configure(home, env)
         with contextlib.chdir(home.dagster), Supervisor(home.logs) as supervisor:
             for child in dagster_home.services(port, env):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID, uuid4
 
@@ -39,6 +39,8 @@ from zest_pipelines.store import deliveries
 from zest_pipelines.store.deliveries import Doubt, Due, Intent, Key, Result, Target
 from zest_pipelines.store.errors import ConstraintError
 
+UNDER_WAY = timedelta(seconds=30)
+"""How long a request may be at work at the partner after we gave up waiting; no record is read back before."""
 _ENDPOINTS = {Entity.VISIT: "appointments", Entity.VISIT_RECORD: "encounters"}
 
 
@@ -84,7 +86,7 @@ class Delivery:
         try:
             reply = self.line.connector.send(sent)
         except Deferred as error:  # before its write, says the contract
-            reply = Retry(error.reason, not_before=error.until)
+            return Result(due.key, Outcome.RETRY, error.reason, intent_id=intent.intent_id, not_before=error.until)
         return self._ended(due, intent, sent, reply)
 
     def _commit(self, intent: Intent) -> None:
@@ -107,7 +109,9 @@ class Delivery:
             case Conflict(why, params):
                 return self._conflict(intent, sent, why, params)
             case Unknown(why, params):
-                return Result(due.key, Outcome.UNKNOWN, why, params, intent.intent_id)
+                # A request whose answer we did not wait for may take effect yet: "not there" proves nothing for now.
+                when = self.services.now() + UNDER_WAY if why == "timeout_unsure" else None
+                return Result(due.key, Outcome.UNKNOWN, why, params, intent.intent_id, not_before=when)
             case _:
                 assert_never(reply)
 
@@ -176,8 +180,9 @@ class Delivery:
                 if Outcome(result.outcome).is_terminal:
                     deliveries.supersede_older(tx, self.target, result.key)
         except ConstraintError as error:
-            # Another push took our lease while we waited for the answer, and has ended this intent or version already.
-            if error.constraint is None or "_ends_" not in error.constraint:
+            # Another push took our lease while we waited for the answer, and has ended this intent or version already:
+            # no other rule of uniqueness can be broken here.
+            if not error.is_duplicate:
                 raise
 
 
@@ -190,6 +195,9 @@ def _standing(due: Due) -> Version | None:
 
 def _intent(due: Due, verb: Verb) -> Intent:
     links = {Entity.CLIENT: due.client, Entity.STAFF: due.staff, Entity.VISIT: due.visit}
+    if verb is Verb.CANCEL and due.known is not None:
+        # The last edit before a cancellation may name people whom the partner does not know.
+        links = {entity: link or due.known.links.get(entity.value) for entity, link in links.items()}
     return Intent(
         uuid4(),
         due.key,

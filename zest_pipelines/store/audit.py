@@ -54,7 +54,8 @@ _REBUILD = query(
         ORDER BY c.partner, c.entity, c.record_id, c.version DESC
     ), pending AS (
         SELECT p.partner, p.entity, p.record_id,
-               (p.version, p.month, p.op, p.client_id, p.staff_id, p.on_date, p.edited_at) AS content, p.version, p.state
+               (p.version, p.month, p.op, p.client_id, p.staff_id, p.on_date, p.edited_at) AS content,
+               p.version, p.state
         FROM sync.pending p WHERE p.tenant_id = current_setting('app.tenant', true)
     )
     SELECT partner, entity, record_id, p.version AS pending, r.version AS rebuilt,

@@ -74,6 +74,8 @@ class Known:
     delivered_version: int
     """Our newest version that it confirmed; 0: none, yet the record was found there."""
     is_cancelled: bool
+    links: Mapping[str, str]
+    """What it was last sent with: entity to the partner's id."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ _DUE = query(
            client.partner_id AS client, staff.partner_id AS staff,
            CASE WHEN NOT visit.is_cancelled THEN visit.partner_id END AS visit,
            known.partner_id AS known_id, known.partner_version AS known_partner_version,
+           coalesce(known.links, '{{}}') AS known_links,
            coalesce(done.version, 0) AS done_version, coalesce(done.is_cancelled, false) AS done_is_cancelled,
            coalesce(ended.version, 0) AS settled_version,
            doubt.intent_id AS doubt_intent, doubt.month AS doubt_month, doubt.version AS doubt_version,
@@ -210,7 +213,8 @@ _DUE = query(
     JOIN sync.change c ON c.tenant_id = p.tenant_id AND c.partner = p.partner AND c.entity = p.entity
         AND c.record_id = p.record_id AND c.version = p.version AND c.month = p.month
     LEFT JOIN LATERAL (
-        SELECT r.partner_id, r.partner_version FROM sync.result r
+        SELECT r.partner_id, r.partner_version, sent.links FROM sync.result r
+        LEFT JOIN sync.intent sent ON sent.month = r.month AND sent.intent_id = r.intent_id
         WHERE r.tenant_id = p.tenant_id AND r.partner = p.partner AND r.entity = p.entity
           AND r.record_id = p.record_id AND r.partner_id IS NOT NULL
         ORDER BY r.version DESC, r.result_no DESC LIMIT 1) AS known ON true
@@ -286,7 +290,9 @@ _LAST_ANSWER = query(
     SELECT last.reason, last.at, clock_timestamp() AS now
     FROM (SELECT r.reason, r.made_at AS at FROM sync.result r
           WHERE r.tenant_id = :tenant AND r.partner = :partner ORDER BY r.result_no DESC LIMIT 1) AS last
-    WHERE last.reason IS NOT NULL
+    JOIN sync.connection n ON n.tenant_id = :tenant AND n.partner = :partner
+    LEFT JOIN sync.credential k ON k.tenant_id = n.tenant_id AND k.partner = n.partner
+    WHERE last.reason IS NOT NULL AND last.at > greatest(n.changed_at, k.changed_at)
     """,
 )
 # What may be cured: the connection or its credential changed since, or a fault of the whole connection has passed.
@@ -386,7 +392,7 @@ def supersede_older(tx: Transaction, target: Target, key: Key) -> int:
 
 
 def last_answer(tx: Transaction, target: Target) -> LastAnswer | None:
-    """The connection's newest result, if something was wrong with it."""
+    """The connection's newest result, if something was wrong with it and nobody changed the connection since."""
     row = _LAST_ANSWER.one(tx, **target.parameters())
     return None if row is None else LastAnswer(**row)
 
@@ -419,7 +425,11 @@ def _due(row: RowMapping) -> Due:
     known = doubt = None
     if row["known_id"] is not None:
         known = Known(
-            row["known_id"], row["known_partner_version"] or "", row["done_version"], row["done_is_cancelled"]
+            row["known_id"],
+            row["known_partner_version"] or "",
+            row["done_version"],
+            row["done_is_cancelled"],
+            row["known_links"],
         )
     if row["doubt_intent"] is not None:
         doubt = Doubt(

@@ -44,6 +44,11 @@ class ConstraintError(StoreError):
         self.sqlstate = sqlstate
         self.constraint = constraint
 
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether it is about uniqueness. In a partitioned table the constraint has the partition's name for it."""
+        return self.sqlstate == "23505"
+
 
 class UnknownTenantError(StoreError):
     """There is no such tenant."""

@@ -49,7 +49,10 @@ def install(admin_url: str, logins: Logins) -> None:
             "this login may not make roles and databases: give ZEST_DATABASE_URL an administrator's"
         ) from None
     except psycopg.Error as error:
-        raise store_error(error) from None
+        refused = store_error(error)
+        if isinstance(refused, SchemaError):  # its next step would be to do what is being done here
+            raise StoreError("the server refuses the administrator: correct what ZEST_DATABASE_URL says") from None
+        raise refused from None
     migrate(logins)
 
 

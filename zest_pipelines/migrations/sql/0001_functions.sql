@@ -111,8 +111,7 @@ BEGIN
             (SELECT to_jsonb(v.starts_at) FROM schedule.visit v
              WHERE v.tenant_id = image ->> 'tenant_id' AND v.visit_id = (image ->> 'visit_id')::uuid),
             (SELECT e.image -> 'visit_starts_at' FROM sync.update_event e -- one statement deleted the visit as well
-             WHERE e.tenant_id = image ->> 'tenant_id' AND e.entity = 'visit_record'
-               AND e.record_id = (image ->> 'visit_id')::uuid
+             WHERE e.tenant_id = OLD.tenant_id AND e.entity = 'visit_record' AND e.record_id = OLD.visit_id
              ORDER BY e.version DESC LIMIT 1)));
     END IF;
     INSERT INTO sync.update_event (month, tenant_id, entity, record_id, version, op, image, at)

@@ -1,0 +1,315 @@
+"""Update events become changes: none is lost, none is doubled, and what is not for partners stays at home."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from threading import Barrier
+from uuid import UUID, uuid4
+
+import pytest
+from conftest import fresh_database
+from product_hand import Hand, beside, new_hand
+
+from partners.contract import Entity
+from resources.logins import Login, Logins
+from zest_pipelines.local.embedded import EmbeddedServer
+from zest_pipelines.store import events
+from zest_pipelines.store.database import Database
+from zest_pipelines.store.events import Accumulated
+
+WRITES = (Entity.VISIT, Entity.VISIT_RECORD)
+_UNREAD = """
+    SELECT count(*) FROM sync.update_event e LEFT JOIN sync.event_cursor c
+        ON c.tenant_id = e.tenant_id AND c.partner = %(partner)s
+    WHERE e.tenant_id = %(tenant)s AND (c.xid IS NULL OR (e.xid, e.event_id) > (c.xid, c.event_id))
+"""
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """The way out of one tenant's connections, as far as the changes."""
+
+    hand: Hand
+    database: Database
+
+    def connect(self, partner: str = "fhir") -> None:
+        self.hand.admin.execute(
+            "INSERT INTO sync.connection (tenant_id, partner, base_url, timing) VALUES (%s, %s, 'http://x', 'minute')",
+            [self.hand.tenant, partner],
+        )
+
+    def step(self, partner: str = "fhir", entities: tuple[Entity, ...] = WRITES, batch: int = 1000) -> Accumulated:
+        with self.database.transaction(Login.ACCUMULATE, self.hand.tenant) as tx:
+            return events.accumulate(tx, self.hand.tenant, partner, entities, batch)
+
+    def read_all(self, partner: str = "fhir", entities: tuple[Entity, ...] = WRITES, batch: int = 1000) -> int:
+        """Read until nothing is unread, as the server's own transactions may hold the newest back; how many changes."""
+        deadline, changes = time.monotonic() + 10, 0
+        while self._unread(partner):
+            assert time.monotonic() < deadline, "an event is not read"
+            changes += self.step(partner, entities, batch).changes
+        return changes
+
+    def changes(self, partner: str = "fhir", entity: str = "visit") -> list[tuple[UUID, int, str]]:
+        """(record, version, op) of the connection's changes, in the order of their versions."""
+        rows = self.hand.admin.execute(
+            """
+            SELECT record_id, version, op FROM sync.change WHERE tenant_id = %s AND partner = %s AND entity = %s
+            ORDER BY version, record_id
+            """,
+            [self.hand.tenant, partner, entity],
+        )
+        return rows.fetchall()
+
+    def steps(self) -> list[tuple[int, str]]:
+        """(version, op) of the visit's changes."""
+        return [(version, op) for record, version, op in self.changes() if record == self.hand.visit]
+
+    def _unread(self, partner: str) -> bool:
+        row = self.hand.admin.execute(_UNREAD, {"tenant": self.hand.tenant, "partner": partner}).fetchone()
+        return row != (0,)
+
+
+@dataclass
+class NaiveReader:
+    """What one writes first: everything above the highest id that was seen."""
+
+    hand: Hand
+    cursor: int = 0
+    records: set[UUID] = field(default_factory=set)
+
+    def read(self) -> None:
+        rows = self.hand.admin.execute(
+            "SELECT event_id, record_id FROM sync.update_event WHERE tenant_id = %s AND event_id > %s ORDER BY 1",
+            [self.hand.tenant, self.cursor],
+        ).fetchall()
+        for event_id, record_id in rows:
+            self.cursor = event_id
+            self.records.add(record_id)
+
+
+@pytest.fixture(scope="module")
+def shared(server: EmbeddedServer, template: Logins) -> Iterator[Logins]:
+    with fresh_database(server, template) as logins:
+        yield logins
+
+
+@pytest.fixture(scope="module")
+def database(shared: Logins) -> Iterator[Database]:
+    made = Database(shared, connections=2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def out(server: EmbeddedServer, shared: Logins, database: Database) -> Iterator[Accumulator]:
+    """A new tenant in Tokyo with one connection."""
+    with new_hand(server, shared) as hand:
+        made = Accumulator(hand, database)
+        made.connect()
+        yield made
+
+
+def commit_late(hand: Hand, read: Callable[[], object]) -> set[UUID]:
+    """Two transactions of which the one that began first commits last, `read` in between and at the end."""
+    with hand.edit() as early, hand.edit() as late:
+        slow, quick = hand.insert(early, uuid4()), hand.insert(late, uuid4())
+        late.commit()
+        read()
+        early.commit()
+    read()
+    return {slow, quick}
+
+
+def test_a_transaction_that_commits_late_is_not_skipped(out: Accumulator) -> None:
+    records = commit_late(out.hand, out.step)
+    out.read_all()
+    assert {record for record, _, _ in out.changes()} == records
+
+
+def test_a_reader_of_ids_alone_would_skip_it(out: Accumulator) -> None:
+    naive = NaiveReader(out.hand)
+    records = commit_late(out.hand, naive.read)
+    naive.read()
+    assert len(records - naive.records) == 1
+
+
+def test_nothing_is_read_while_an_older_transaction_is_open(out: Accumulator) -> None:
+    with out.hand.edit() as older:
+        out.hand.insert(older, uuid4())
+        with out.hand.edit() as tx:
+            out.hand.insert(tx)
+        assert out.step() == Accumulated(0, 0)
+    assert out.read_all() == 2
+
+
+def test_a_cancellation_that_is_read_before_what_it_cancels_is_not_forgotten(out: Accumulator) -> None:
+    hand = out.hand
+    with hand.edit() as first, hand.edit() as between:
+        hand.insert(first, uuid4())  # its transaction has a number now, the lowest of the three
+        hand.insert(between, uuid4())
+        with hand.edit() as tx:
+            hand.insert(tx)
+        hand.update(first, status="cancelled")
+        first.commit()
+        deadline = time.monotonic() + 10
+        while out.step().events == 0:
+            assert time.monotonic() < deadline
+        assert out.steps() == [(2, "cancel")]
+    out.read_all()
+    assert out.steps() == [(1, "upsert"), (2, "cancel")]
+    pending = hand.admin.execute("SELECT version, op FROM sync.pending WHERE record_id = %s", [hand.visit])
+    assert pending.fetchall() == [(2, "cancel")]
+
+
+def test_two_at_once_read_each_event_once(out: Accumulator) -> None:
+    for _ in range(10):
+        with out.hand.edit() as tx:
+            for _ in range(5):
+                out.hand.insert(tx, uuid4())
+    made: list[int] = []
+    together = Barrier(2)
+
+    def read() -> None:
+        together.wait(timeout=10)
+        made.append(out.read_all(batch=7))
+
+    with beside(read), beside(read):
+        pass
+    assert sum(made) == 50
+    assert len(out.changes()) == 50
+    assert out.read_all() == 0
+
+
+def test_a_batch_may_end_within_a_transaction(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        records = {out.hand.insert(tx, uuid4()) for _ in range(3)}
+    assert out.read_all(batch=1) == 3
+    assert {record for record, _, _ in out.changes()} == records
+
+
+def test_a_draft_is_never_sent(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx, status="draft")
+        out.hand.update(tx, note="still a draft")
+    with out.hand.edit() as tx:
+        out.hand.update(tx, status="cancelled")
+        out.hand.delete(tx)
+    out.read_all()
+    assert out.steps() == []
+
+
+def test_a_draft_is_for_the_partner_once_it_is_confirmed(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx, status="draft")
+    out.read_all()
+    with out.hand.edit() as tx:
+        out.hand.update(tx, status="confirmed")
+    out.read_all()
+    assert out.steps() == [(2, "upsert")]
+
+
+@pytest.mark.parametrize("end", ["draft", "cancelled", "deleted"])
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_confirmed_visit_taken_back_is_a_cancellation(out: Accumulator, end: str, is_seen: bool) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+    if is_seen:
+        out.read_all()
+    with out.hand.edit() as tx:
+        out.hand.delete(tx) if end == "deleted" else out.hand.update(tx, status=end)
+    out.read_all()
+    assert out.steps() == [(1, "upsert"), (2, "cancel")]
+
+
+def test_a_visit_that_comes_and_goes_in_one_transaction_is_a_pair(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+        out.hand.delete(tx)
+    out.read_all()
+    assert out.steps() == [(1, "upsert"), (2, "cancel")]
+
+
+def test_a_visit_record_is_for_the_partner_when_it_is_done_or_absent(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+        tx.execute(
+            "INSERT INTO schedule.visit_record (tenant_id, visit_id, status) VALUES (%s, %s, 'absent')",
+            [out.hand.tenant, out.hand.visit],
+        )
+        tx.execute("UPDATE schedule.visit_record SET status = 'cancelled'")
+        tx.execute("DELETE FROM schedule.visit_record")
+    out.read_all()
+    assert [(version, op) for _, version, op in out.changes(entity="visit_record")] == [
+        (1, "upsert"),
+        (2, "cancel"),
+        (3, "cancel"),
+    ]
+    days = out.hand.admin.execute(
+        "SELECT DISTINCT on_date::text FROM sync.change WHERE tenant_id = %s", [out.hand.tenant]
+    )
+    assert days.fetchall() == [("2026-12-01",)]
+
+
+def test_a_visit_and_its_record_deleted_in_one_statement_stop_nothing(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+        values = {"tenant": out.hand.tenant, "visit": out.hand.visit}
+        tx.execute(
+            "INSERT INTO schedule.visit_record (tenant_id, visit_id, status) VALUES (%(tenant)s, %(visit)s, 'absent')",
+            values,
+        )
+        tx.execute(
+            """
+            WITH gone AS (DELETE FROM schedule.visit_record WHERE visit_id = %(visit)s)
+            DELETE FROM schedule.visit WHERE visit_id = %(visit)s
+            """,
+            values,
+        )
+    assert out.read_all() == 4
+
+
+def test_a_partner_gets_only_the_entities_that_it_takes(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+    assert out.read_all(entities=(Entity.VISIT_RECORD,)) == 0
+
+
+def test_a_new_connection_gets_everything_from_the_start(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+    out.read_all()
+    with out.hand.edit() as tx:
+        out.hand.update(tx, status="cancelled")
+    out.read_all()
+    out.connect("orca")
+    out.read_all("orca")
+    assert out.changes("orca") == out.changes("fhir") == [(out.hand.visit, 1, "upsert"), (out.hand.visit, 2, "cancel")]
+
+
+@pytest.mark.parametrize(("timezone", "day"), [("Asia/Tokyo", "2026-12-02"), ("UTC", "2026-12-01")])
+def test_a_visits_day_is_that_of_its_tenant(
+    server: EmbeddedServer, shared: Logins, database: Database, timezone: str, day: str
+) -> None:
+    with new_hand(server, shared, timezone) as hand:
+        out = Accumulator(hand, database)
+        out.connect()
+        with hand.edit() as tx:
+            tx.execute("SET LOCAL TimeZone = 'America/New_York'")  # the product's session does not matter
+            hand.insert(tx, starts_at="2026-12-01T23:30:00Z", ends_at="2026-12-02T00:30:00Z")
+        out.read_all()
+        row = hand.admin.execute("SELECT on_date::text FROM sync.change WHERE record_id = %s", [hand.visit]).fetchone()
+    assert row == (day,)
+
+
+def test_a_failure_moves_neither_changes_nor_cursor(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+
+    with out.database.transaction(Login.ACCUMULATE, out.hand.tenant) as tx:
+        events.accumulate(tx, out.hand.tenant, "fhir", WRITES, 1000)
+        tx.rollback()
+    assert out.changes() == []
+    assert out.read_all() == 1

@@ -1,0 +1,131 @@
+"""The same grants on a PostgreSQL that the operating system brings, over TCP with passwords: how a server that is
+already there is used (ZEST_DATABASE_URL). The embedded one has a socket only, and another version."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Thread
+
+import grant_matrix
+import psycopg
+import pytest
+
+from resources.logins import Login, Logins
+from zest_pipelines.local.os_user import OsUser, server_user
+from zest_pipelines.local.ports import free_port
+from zest_pipelines.store.database import Database
+from zest_pipelines.store.errors import SchemaError, StoreError
+from zest_pipelines.store.installation import check_schema, install
+
+_PASSWORD = "an-administrators"
+_VERSIONS = Path("/usr/lib/postgresql")
+_SETTINGS = ("fsync=off", "listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=32MB")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A server of the operating system's PostgreSQL, run by the test."""
+
+    pgdata: Path
+    programs: Path
+    user: OsUser
+    port: int
+
+    @property
+    def admin_url(self) -> str:
+        return f"postgresql://postgres:{_PASSWORD}@127.0.0.1:{self.port}/postgres?connect_timeout=5"
+
+    def run(self, program: str, *arguments: str) -> None:
+        command = self.user.argv([str(self.programs / program), "-D", str(self.pgdata), *arguments])
+        # Not captured: the server would hold the pipe open.
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    found = sorted(_VERSIONS.glob("*/bin/postgres"), key=lambda path: int(path.parent.parent.name))
+    if not found:
+        pytest.skip("no PostgreSQL of the operating system's: apt-get install postgresql")
+    folder = tmp_path_factory.mktemp("debian")
+    pgdata, secret = folder / "pg", folder / "secret"
+    user = server_user(pgdata)
+    secret.write_text(_PASSWORD)
+    user.own(folder)
+    user.own(secret)
+    made = Cluster(pgdata, found[-1].parent, user, free_port())
+    made.run("initdb", "-U", "postgres", f"--pwfile={secret}", "-A", "scram-sha-256", "-N", "-E", "UTF8", "--locale=C")
+    options = " ".join(f"-c {setting}" for setting in (*_SETTINGS, f"port={made.port}"))
+    made.run("pg_ctl", "start", "-w", "-s", "-l", str(folder / "log"), "-o", options)
+    try:
+        yield made
+    finally:
+        made.run("pg_ctl", "stop", "-s", "-m", "immediate")
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster) -> Logins:
+    """Logins of a server on which two installations began at once, with nothing there before them."""
+    logins = Logins.generate("127.0.0.1", cluster.port, environ={})
+    failed: list[StoreError] = []
+
+    def run() -> None:
+        try:
+            install(cluster.admin_url, logins)
+        except StoreError as error:
+            failed.append(error)
+
+    threads = [Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    return logins
+
+
+def test_two_installations_at_once_make_one_schema(installed: Logins) -> None:
+    check_schema(installed)
+
+
+def test_logins_are_asked_for_their_passwords(installed: Logins) -> None:
+    with psycopg.connect(installed.libpq_url(Login.PUSH)) as connection:
+        assert connection.pgconn.used_password
+        row = connection.execute("SELECT current_user::text, inet_client_addr() IS NOT NULL").fetchone()
+    assert row == ("zest_push", True)
+
+
+def test_the_grants_are_the_matrix_here_too(cluster: Cluster, installed: Logins) -> None:
+    def connect(login: Login) -> psycopg.Connection:
+        return psycopg.connect(installed.libpq_url(login), autocommit=True)
+
+    with psycopg.connect(cluster.admin_url, dbname=installed.database) as admin:
+        assert grant_matrix.mismatches(admin) == []
+        assert grant_matrix.false_answers(admin, connect) == []
+        assert grant_matrix.calls_of_others(admin, connect) == []
+
+
+def test_a_login_may_not_enter_the_other_database(installed: Logins) -> None:
+    for login, other in ((Login.DAGSTER, installed.database), (Login.PUSH, installed.dagster_database)):
+        url = replace(installed, database=other).libpq_url(login)
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(url)
+
+
+def test_a_wrong_password_ends_in_one_clear_sentence(installed: Logins) -> None:
+    wrong = replace(installed, passwords=dict.fromkeys(Login, "a-wrong-one"))
+    database = Database(wrong)
+    with pytest.raises(SchemaError) as refused, database.transaction(Login.PUSH, "sakura"):
+        pytest.fail("a wrong password was let in")
+    database.close()
+    assert str(refused.value) == "the database refuses the login's password: run `zest init` again"
+    with pytest.raises(SchemaError, match="zest init"):
+        check_schema(wrong)
+
+
+def test_a_wrong_administrators_password_ends_in_one_clear_sentence(cluster: Cluster, installed: Logins) -> None:
+    with pytest.raises(StoreError) as refused:
+        install(cluster.admin_url.replace(_PASSWORD, "another"), installed)
+    assert str(refused.value) == "the server refuses the administrator: correct what ZEST_DATABASE_URL says"
