@@ -292,7 +292,10 @@ class Connector(Protocol):
         """One record as it is now: the proof before a delete. Raises PartnerError."""
 
     def send(self, command: Command) -> Reply:
-        """Write, once. Never raises for what the partner or the network does."""
+        """Write, once. Never raises for what the partner or the network does.
+
+        Raises errors.Deferred alone, and only before anything is written.
+        """
 
     def find(self, command: Command) -> ReadBack:
         """Whether the partner has the command's record, and whether as the command says. Raises PartnerError."""

@@ -88,10 +88,11 @@ def snapshot_certified(asset: AssetKey, tenant: str, report: LandReport) -> Asse
 def nothing_rejected(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
     """Whether every record could be taken."""
     name, count = CheckName.NOTHING_REJECTED, report.rejected_records
-    metadata = {"rejected_records": MetadataValue.int(count)} | problems(report.problems)
+    rejected = [each for each in report.problems if each.outcome == "rejected"]
+    metadata = {"rejected_records": MetadataValue.int(count)} | problems(rejected)
     if count == 0:
         return _evaluation(asset, tenant, name, None, "No record is rejected.", metadata)
-    words = f"{_records(count)} rejected. {advice(report.problems) or _WHERE}"
+    words = f"{_records(count)} rejected. {advice(rejected) or _WHERE}"
     return _evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
 
 
@@ -142,10 +143,11 @@ def oldest_pending_age(asset: AssetKey, tenant: str, report: PushReport, now: da
 def nothing_parked(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckEvaluation:
     """Whether no record waits for a person because the partner refused it."""
     name = CheckName.NOTHING_PARKED
-    metadata = {"parked": MetadataValue.int(report.parked)} | problems(report.problems)
-    if report.parked == 0:
-        return _evaluation(asset, tenant, name, None, "No record was parked.", metadata)
-    words = f"{_records(report.parked)} parked. {advice(report.problems) or _WHERE}"
+    parked = [each for each in report.problems if each.outcome == "parked"]
+    metadata = {"parked": MetadataValue.int(report.pending_parked)} | problems(parked)
+    if report.pending_parked == 0:
+        return _evaluation(asset, tenant, name, None, "No record is parked.", metadata)
+    words = f"{_records(report.pending_parked)} parked. {advice(parked) or _WHERE}"
     return _evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
 
 

@@ -39,6 +39,7 @@ from partners.errors import AuthenticationError, Deferred, PartnerError, Rejecte
 from partners.fhir import codes, reading
 from partners.fhir.codes import Act
 from partners.fhir.elements import objects
+from partners.fhir.search import search
 from partners.fhir.server import Server, id_of, identity_in_headers, taken, version_of
 from partners.fhir.visits import RESOURCE_TYPES, business_identifier, carries, holds, merged
 from partners.wire import Answered, Cause, NotSent
@@ -153,7 +154,7 @@ class FhirConnector:
         """The one record with the command's identifier. RejectedError if there are several."""
         kind = RESOURCE_TYPES[command.entity]
         wanted = business_identifier(command, self._settings)
-        first = next(reading.search(self._server, kind, {"identifier": self._identifier(command)}))
+        first = next(search(self._server, kind, {"identifier": self._identifier(command)}))
         hits = [each for each in first.resources if carries(each, wanted)]
         if len(hits) > 1:
             raise RejectedError("several_at_partner")

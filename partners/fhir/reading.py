@@ -1,9 +1,7 @@
-"""Reading masters: pages by the server's own `next` links, in full or since a cursor.
+"""Reading masters, in full or since a cursor.
 
 What a reading may rely on, and what not:
 
-- `next` is opaque: it is followed and never built. When it has expired the search is begun again, once;
-  what was seen before is passed over.
 - Servers may ignore a parameter. The `self` link shows what they used (R4, Search): if `_lastUpdated` is
   not in it, the reading was of all records.
 - Pages are sorted by id. Servers page by offset over live data: sorted by time, a record that changes
@@ -21,32 +19,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qsl, urlsplit
 
 from partners.contract import Json, Page, SourceRecord
-from partners.errors import RetryableError
-from partners.fhir.elements import local_reference, objects
-from partners.fhir.server import Server, id_of, taken, version_of
+from partners.fhir.elements import local_reference
+from partners.fhir.search import Batch, search, whole
+from partners.fhir.server import Server, id_of, version_of
 from partners.fhir.times import parse_moment
-from partners.wire import Answered
 
 OVERLAP = timedelta(minutes=5)
 """How long before the cursor a reading begins."""
 PAGE_SIZE = 200
 _IDS_AT_ONCE = 40  # ids are up to 64 characters, addresses should stay below 4 KB
-
-Params = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One page of a search."""
-
-    resources: Sequence[Json]
-    total: int | None
-    is_last: bool
-    understood: frozenset[str] | None
-    """Names of the parameters that the server used; None: it does not say."""
 
 
 @dataclass
@@ -123,42 +106,6 @@ def roles_of(server: Server, practitioner_ids: Sequence[str]) -> dict[str, list[
     """The roles of these practitioners, by practitioner id; one without a role is not in it."""
     asked = {"practitioner": ",".join(practitioner_ids), **_listing(None)}
     return _by_practitioner(whole(server, "PractitionerRole", asked).resources)
-
-
-def whole(server: Server, resource_type: str, params: Params) -> Batch:
-    """A search as one page. RetryableError if it is fewer or more than the server says there are.
-
-    For what is joined: if a role were lost with a page, its holder would seem to have left.
-    """
-    batches = list(search(server, resource_type, params))
-    found = {id_of(resource): resource for batch in batches for resource in batch.resources}
-    total = batches[-1].total
-    if total not in (None, len(found)):
-        raise RetryableError("partner_list_incomplete", {"why": "count_differs"})
-    return Batch(list(found.values()), total, is_last=True, understood=batches[0].understood)
-
-
-def search(server: Server, resource_type: str, params: Params) -> Iterator[Batch]:
-    """The pages of a search, to the last. After an expired `next` they come again from the first, once."""
-    answer = server.get(resource_type, resource_type, params)
-    followed: set[str] = set()
-    has_restarted = False
-    while True:
-        bundle = taken(answer, resource_type)
-        following = _link(bundle, "next")
-        yield _batch(bundle, resource_type, is_last=following is None)
-        if following is None:
-            return
-        if following in followed:
-            raise RetryableError("partner_list_incomplete", {"why": "next_repeats"})
-        followed.add(following)
-        answer = server.follow(resource_type, following)
-        if isinstance(answer, Answered) and answer.status in (404, 410):
-            if has_restarted:
-                raise RetryableError("partner_list_incomplete", {"why": "next_expired"})
-            has_restarted = True
-            followed.clear()
-            answer = server.get(resource_type, resource_type, params)
 
 
 class _Seen:
@@ -245,35 +192,6 @@ def _listing(since: datetime | None) -> dict[str, str]:
 def _is_full(since: datetime | None, first: Batch) -> bool:
     """Whether the reading is of all records. A server that does not say is believed to have used the time."""
     return since is None or (first.understood is not None and "_lastUpdated" not in first.understood)
-
-
-def _batch(bundle: Json, resource_type: str, *, is_last: bool) -> Batch:
-    """A Bundle as a Batch. Entries of other types (outcomes, included records) are passed over."""
-    if bundle.get("resourceType") != "Bundle":
-        raise RetryableError("answer_unreadable")
-    listed = (entry.get("resource") for entry in objects(bundle.get("entry")))
-    resources = [each for each in listed if isinstance(each, dict) and each.get("resourceType") == resource_type]
-    if not all(map(id_of, resources)):
-        raise RetryableError("answer_unreadable")
-    total = bundle.get("total")
-    is_count = isinstance(total, int) and not isinstance(total, bool)
-    shown = _link(bundle, "self")
-    return Batch(resources, total if is_count else None, is_last, _names(shown) if shown else None)
-
-
-def _names(address: str) -> frozenset[str]:
-    try:
-        pairs = parse_qsl(urlsplit(address).query, keep_blank_values=True)
-    except ValueError:
-        return frozenset()
-    return frozenset(name.partition(":")[0] for name, _ in pairs)
-
-
-def _link(bundle: Json, relation: str) -> str | None:
-    for link in objects(bundle.get("link")):
-        if link.get("relation") == relation and isinstance(link.get("url"), str):
-            return str(link["url"])
-    return None
 
 
 def _content(resource: Json) -> Json:

@@ -322,6 +322,15 @@ def test_a_changed_practitioner_comes_with_its_roles(sandbox: RunningSandbox, co
     assert len(record.content["roles"]) == 1
 
 
+def test_a_role_that_points_at_no_practitioner_brings_nobody(sandbox: RunningSandbox, connector: Connector) -> None:
+    future = json.loads(aged(cursor_after(connector, Entity.STAFF)))
+    organization = {"reference": f"Organization/{ids(sandbox, 'Practitioner')[0]}"}
+    role = sandbox.put({"resourceType": "PractitionerRole", "id": "vacant", "practitioner": organization})
+    sandbox.put({"resourceType": "PractitionerRole", "id": "vacant-too"})
+    cursor = json.dumps(future | {"PractitionerRole": _just_before(role)})
+    assert records(pages(connector, Entity.STAFF, cursor)) == []
+
+
 def test_a_quiet_incremental_reading_of_staff_is_one_empty_page(connector: Connector) -> None:
     cursor = aged(cursor_after(connector, Entity.STAFF))
     (page,) = pages(connector, Entity.STAFF, cursor)

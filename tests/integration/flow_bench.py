@@ -1,4 +1,4 @@
-"""What the tests of the flows share: the product's and the partner's truth beside each other, and hands to meddle with."""
+"""What the tests of the flows share: the product's and the partner's truth, and hands to meddle with."""
 
 from __future__ import annotations
 

@@ -129,3 +129,13 @@ def test_a_wrong_administrators_password_ends_in_one_clear_sentence(cluster: Clu
     with pytest.raises(StoreError) as refused:
         install(cluster.admin_url.replace(_PASSWORD, "another"), installed)
     assert str(refused.value) == "the server refuses the administrator: correct what ZEST_DATABASE_URL says"
+
+
+def test_installing_with_other_passwords_renews_them(cluster: Cluster, installed: Logins) -> None:
+    renewed = Logins.generate("127.0.0.1", cluster.port, environ={})
+    install(cluster.admin_url, renewed)
+    check_schema(renewed)
+    with pytest.raises(SchemaError, match="password"):
+        check_schema(installed)
+    install(cluster.admin_url, installed)
+    check_schema(installed)

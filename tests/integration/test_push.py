@@ -5,8 +5,8 @@ What happened is read from the partner's own log and state; our tables only say 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -70,7 +70,7 @@ def set_credential(tenant: Tenant, token: str) -> None:
     )
 
 
-# --- What reaches the partner -------------------------------------------------------------------------------------------
+# --- What reaches the partner -----------------------------------------------------------------------------------------
 
 
 def test_a_visit_is_created_updated_and_cancelled_each_with_one_write(tenant: Tenant, sandbox: RunningSandbox) -> None:
@@ -227,7 +227,7 @@ def test_a_visit_record_waits_for_its_visit_and_follows_it(tenant: Tenant, sandb
     assert copy_of(sandbox, visit, "Encounter")["status"] == "cancelled"
 
 
-# --- When it is sent ----------------------------------------------------------------------------------------------------
+# --- When it is sent --------------------------------------------------------------------------------------------------
 
 
 def request_push(tenant: Tenant, first: str, last: str) -> None:
@@ -287,80 +287,76 @@ def test_a_time_box_ends_a_push_and_the_next_one_goes_on(tenant: Tenant, sandbox
     assert broken_promises(tenant) == []
 
 
-# --- The lease ----------------------------------------------------------------------------------------------------------
+# --- The lease --------------------------------------------------------------------------------------------------------
 
 
-def in_thread(act: Callable[[], PushReport]) -> tuple[threading.Thread, list[PushReport | Exception]]:
-    """Start `act`; its report or error is in the list once the thread has ended."""
-    ended: list[PushReport | Exception] = []
-
-    def run() -> None:
-        try:
-            ended.append(act())
-        except Exception as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, ended
+@pytest.fixture
+def aside() -> Iterator[ThreadPoolExecutor]:
+    """Runs one thing beside the test."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
 
 
-def test_a_second_push_at_once_sends_nothing(tenant: Tenant, sandbox: RunningSandbox) -> None:
+def test_a_second_push_at_once_sends_nothing(
+    tenant: Tenant, sandbox: RunningSandbox, aside: ThreadPoolExecutor
+) -> None:
     tenant.add_visit()
     accumulate_all(tenant)
     sandbox.set_faults(FaultRule(FaultKind.DELAY, method="POST", seconds=0.6))
     other = another_hand(tenant)
     start = mark(sandbox)
-    first, ended = in_thread(lambda: push(tenant.services, tenant.partner, tenant.name))
+    first = aside.submit(push, tenant.services, tenant.partner, tenant.name)
     wait_for(lambda: bool(calls(sandbox, "POST", after=start)))
     second = push(other.services, other.partner, other.name)
-    first.join()
+    report = first.result()
     other.services.database.close()
     assert (second.stopped, second.delivered, second.recovered) == ("push_under_way", 0, 0)
-    assert [report.delivered for report in ended if isinstance(report, PushReport)] == [1]
+    assert report.delivered == 1
     assert len(calls(sandbox, after=start)) == 1
     assert push_now(tenant).stopped is None  # the lease was given back
 
 
-def test_a_push_whose_lease_ran_out_between_two_records_sends_no_more(tenant: Tenant, sandbox: RunningSandbox) -> None:
+def test_a_push_whose_lease_ran_out_between_two_records_sends_no_more(
+    tenant: Tenant, sandbox: RunningSandbox, aside: ThreadPoolExecutor
+) -> None:
     for _ in range(3):
         tenant.add_visit()
     accumulate_all(tenant)
     sandbox.set_faults(FaultRule(FaultKind.DELAY, method="POST", times=1, seconds=0.5))
     start = mark(sandbox)
-    first, ended = in_thread(lambda: push(tenant.services, tenant.partner, tenant.name))
+    first = aside.submit(push, tenant.services, tenant.partner, tenant.name)
     wait_for(lambda: bool(calls(sandbox, "POST", after=start)))
     other = another_hand(tenant)
     expire_lease(other)
-    first.join()
+    report = first.result()
     other.services.database.close()
-    assert [(each.delivered, each.stopped) for each in ended if isinstance(each, PushReport)] == [(1, "push_under_way")]
+    assert (report.delivered, report.stopped) == (1, "push_under_way")
     assert len(calls(sandbox, "POST", after=start)) == 1
     assert push_now(tenant).delivered == 2
     assert broken_promises(tenant) == []
 
 
 def test_an_answer_that_comes_after_another_push_settled_the_record_is_dropped(
-    tenant: Tenant, sandbox: RunningSandbox
+    tenant: Tenant, sandbox: RunningSandbox, aside: ThreadPoolExecutor
 ) -> None:
     visit = tenant.add_visit()
     accumulate_all(tenant)
     sandbox.set_faults(FaultRule(FaultKind.DELAY, method="POST", times=1, seconds=0.8))
     start = mark(sandbox)
-    first, ended = in_thread(lambda: push(tenant.services, tenant.partner, tenant.name))
+    first = aside.submit(push, tenant.services, tenant.partner, tenant.name)
     wait_for(lambda: bool(calls(sandbox, "POST", after=start)))
     other = another_hand(tenant)
     expire_lease(other)
     second = push(other.services, other.partner, other.name)
-    first.join()
+    report = first.result()
     other.services.database.close()
     assert (second.recovered, second.delivered) == (1, 1)
-    assert [type(each) for each in ended] == [PushReport], ended
+    assert report.stopped is None
     assert tenant.outcomes(visit) == [(1, "delivered")]
     assert broken_promises(tenant) == []
 
 
-# --- Faults -------------------------------------------------------------------------------------------------------------
+# --- Faults -----------------------------------------------------------------------------------------------------------
 
 # A fault and how the record stands after the one push in which it strikes.
 FAULTS: list[tuple[str, FaultKind, dict[str, Any], str]] = [

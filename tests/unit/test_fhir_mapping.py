@@ -197,6 +197,7 @@ def test_the_address_is_the_home_in_force_and_is_written_out_if_it_has_no_text()
     found = client(address=[*places, home])
     assert (found.postal_code, found.address) == ("000-0001", "東京都若葉市本町1")
     assert client(address=places).address == "仮"
+    assert client(address=places[:2]).address == ""
     repeated = {"state": "東京都", "city": "若葉市", "line": ["東京都若葉市本町1"]}
     assert client(address=[repeated]).address == "東京都若葉市本町1"
 

@@ -20,7 +20,7 @@ from zest_pipelines.flows.reports import (
 ASSET = AssetKey(["paper", "asset"])
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 WARN, ERROR = AssetCheckSeverity.WARN, AssetCheckSeverity.ERROR
-A_REFUSAL = Problem("visit", "0e9d", "record_refused", {"field": "start", "detail": "app-3"})
+A_REFUSAL = Problem("visit", "0e9d", "parked", "record_refused", {"field": "start", "detail": "app-3"})
 
 
 def _push(**fields: object) -> Finding:
@@ -94,7 +94,7 @@ def test_records_that_go_on_waiting_for_a_person_are_no_news_and_no_difference()
 
 
 def test_rejected_records_are_named_with_the_next_action() -> None:
-    problem = Problem("client", "p-17", "required_field_missing", {"field": "birthDate"})
+    problem = Problem("client", "p-17", "rejected", "required_field_missing", {"field": "birthDate"})
     report = ApplyReport(
         "client", rejected=1, problems=(problem,), landed_records=5, applied_records=4, rejected_records=1
     )
@@ -164,7 +164,7 @@ def test_an_old_edit_shows_even_if_the_push_had_nothing_to_try() -> None:
 
 
 def test_parked_records_warn_with_what_the_person_must_do() -> None:
-    finding = _push(parked=1, problems=(A_REFUSAL,))
+    finding = _push(parked=1, pending_parked=1, problems=(A_REFUSAL,))
 
     assert _failed(finding) == {"nothing_parked": WARN}
     assert "app-3" in (_check(finding, "nothing_parked").description or "")

@@ -116,7 +116,7 @@ def _write(tx: Transaction, scope: Scope, opened: OpenChange) -> MasterResult:
 
 def _problems(entity: Entity, results: Sequence[MasterResult]) -> tuple[Problem, ...]:
     return tuple(
-        Problem(entity, result.partner_id, result.reason, result.params)
+        Problem(entity, result.partner_id, result.outcome, result.reason, result.params)
         for result in results
         if result.reason is not None
     )[:MOST_PROBLEMS]

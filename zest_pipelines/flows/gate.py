@@ -68,8 +68,12 @@ class LedgerGate(Gate):
                 return
 
     def close_until(self, until: datetime) -> None:
-        """Let nobody of this connection call before `until`, as the partner asked."""
-        names = [bucket_name(self._connection, limit) for limit in self._limits]
+        """Let nobody of this connection call before `until`, as the partner asked.
+
+        The vendor's own limits, which other tenants share, are closed only if the connection has no others.
+        """
+        own = [limit for limit in self._limits if limit.scope is not LimitScope.VENDOR]
+        names = [bucket_name(self._connection, limit) for limit in own or self._limits]
         with self._services.database.transaction(Login.BUDGET, None) as tx:
             budgets.close(tx, names, until)
 

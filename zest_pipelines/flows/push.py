@@ -81,7 +81,9 @@ class _Tally:
         if has_had_its_turn:
             self.done.add(record)
         if result.reason is not None and len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(Problem(due.key.entity, str(due.key.record_id), result.reason, result.params))
+            record_id = str(due.key.record_id)
+            problem = Problem(due.key.entity, record_id, result.outcome, result.reason, result.params)
+            self.problems.append(problem)
 
 
 def push(services: Services, partner: Partner, tenant: str, box_seconds: float = 45.0) -> PushReport:
@@ -104,6 +106,7 @@ def push(services: Services, partner: Partner, tenant: str, box_seconds: float =
         **counts,
         recovered=tally.recovered,
         pending=backlog.pending,
+        pending_parked=backlog.parked,
         oldest_pending=backlog.oldest,
         stopped=tally.stopped,
         params=tally.params,

@@ -14,6 +14,8 @@ class Problem:
     entity: str
     record: str
     """Opaque id: ours for visits, the partner's for masters."""
+    outcome: str
+    """held or rejected on the way in; on the way out an open outcome, or delivered_with_warning."""
     reason: str
     """A code of the catalogue of reasons."""
     params: Mapping[str, str] = field(default_factory=dict)
@@ -113,8 +115,10 @@ class PushReport:
     """In doubt before; read back and settled or cleared for another try."""
     pending: int = 0
     """Open changes left, of whatever state."""
+    pending_parked: int = 0
+    """Of these: parked, now or earlier."""
     oldest_pending: datetime | None = None
-    """Edit time of the oldest change that the partner has not got and that is not parked."""
+    """Edit time of the oldest change that could go and has not: not parked, asked for, its people known there."""
     stopped: str | None = None
     """Why it ended before all that was due had been tried: a code of the catalogue; None: all tried."""
     params: Mapping[str, str] = field(default_factory=dict)

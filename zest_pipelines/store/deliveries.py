@@ -33,11 +33,11 @@ READY_FROM = f"""JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partn
         WHERE p.entity = 'visit_record' AND r.tenant_id = p.tenant_id AND r.partner = p.partner
           AND r.entity = 'visit' AND r.record_id = p.record_id AND r.outcome IN {_DELIVERED}
         ORDER BY r.version DESC LIMIT 1) AS visit ON true"""
-READY = """p.state IN ('due', 'retry', 'unknown') AND n.paused_at IS NULL
-      AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
-      AND (n.timing = 'minute' OR EXISTS (
+REQUESTED = """(n.timing = 'minute' OR EXISTS (
            SELECT FROM sync.push_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
            AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at))"""
+READY = f"""p.state IN ('due', 'retry', 'unknown') AND n.paused_at IS NULL
+      AND (p.not_before IS NULL OR p.not_before <= clock_timestamp()) AND {REQUESTED}"""
 HAS_WHAT_IT_NEEDS = """(p.op = 'cancel' OR p.state = 'unknown' OR (
           client.partner_id IS NOT NULL AND (p.staff_id IS NULL OR staff.partner_id IS NOT NULL)
           AND (p.entity = 'visit' OR (visit.partner_id IS NOT NULL AND NOT visit.is_cancelled))))"""
@@ -158,8 +158,9 @@ class Backlog:
     """What is open at a connection."""
 
     pending: int
+    parked: int
     oldest: datetime | None
-    """Edit time of the oldest that is not parked."""
+    """Edit time of the oldest that could go: not parked, asked for, with all that it needs."""
 
 
 _TAKE = query(
@@ -318,9 +319,12 @@ _CURABLE = query(
 _BACKLOG = query(
     "backlog",
     Login.PUSH,
-    """
-    SELECT count(*) AS pending, min(since) FILTER (WHERE state <> 'parked') AS oldest
-    FROM sync.pending WHERE tenant_id = :tenant AND partner = :partner
+    f"""
+    SELECT count(*) AS pending, count(*) FILTER (WHERE p.state = 'parked') AS parked,
+           min(p.since) FILTER (WHERE p.state <> 'parked' AND {REQUESTED} AND {HAS_WHAT_IT_NEEDS}) AS oldest
+    FROM sync.pending p
+    {READY_FROM}
+    WHERE p.tenant_id = :tenant AND p.partner = :partner
     """,
 )
 

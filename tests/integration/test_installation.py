@@ -1,0 +1,214 @@
+"""Preparing a server can be repeated and run twice at once; whatever is wrong ends in one sentence without data."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from conftest import fresh_database
+from product_hand import beside
+from psycopg import sql
+from sqlalchemy.exc import DBAPIError
+
+from partners.reasons import all_reasons
+from resources.logins import Login, Logins
+from zest_pipelines.local.embedded import EmbeddedServer
+from zest_pipelines.store import tenants
+from zest_pipelines.store.database import Database, savepoint
+from zest_pipelines.store.errors import ConstraintError, DatabaseUnreachableError, SchemaError, StoreError
+from zest_pipelines.store.installation import check_schema, install
+
+CANARY = "カナリア花子"
+
+
+@pytest.fixture
+def elsewhere(server: EmbeddedServer, template: Logins) -> Iterator[Logins]:
+    """Logins to two databases that are not there yet."""
+    made = replace(template, database="another", dagster_database="another_dagster")
+    yield made
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        for name in (made.database, made.dagster_database):
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def shared(server: EmbeddedServer, template: Logins) -> Iterator[Logins]:
+    with fresh_database(server, template) as logins:
+        yield logins
+
+
+@pytest.fixture
+def opened(shared: Logins) -> Iterator[Database]:
+    made = Database(shared)
+    with made.transaction(Login.OPERATOR, "sakura") as tx:
+        tenants.add(tx, "sakura", "A corporation")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def down(template: Logins, tmp_path: Path) -> Logins:
+    """Logins to a server that is not up."""
+    return replace(template, host=str(tmp_path))
+
+
+def test_installing_again_changes_nothing(server: EmbeddedServer, elsewhere: Logins) -> None:
+    install(server.admin_url, elsewhere)
+    check_schema(elsewhere)
+    database = Database(elsewhere)
+    with database.transaction(Login.OPERATOR, "sakura") as tx:
+        tenants.add(tx, "sakura", "A corporation")
+    install(server.admin_url, elsewhere)
+    check_schema(elsewhere)
+    with database.transaction(Login.OPERATOR, "sakura") as tx:
+        assert tenants.get(tx, "sakura").name == "A corporation"
+        reasons = tx.execute(sa.text("SELECT count(*) FROM sync.reason")).scalar_one()
+    database.close()
+    assert reasons == len(tuple(all_reasons()))
+
+
+def test_two_installations_at_once_both_succeed(server: EmbeddedServer, elsewhere: Logins) -> None:
+    with beside(lambda: install(server.admin_url, elsewhere)), beside(lambda: install(server.admin_url, elsewhere)):
+        pass
+    check_schema(elsewhere)
+
+
+def test_an_installation_that_was_killed_halfway_is_finished_by_the_next(
+    server: EmbeddedServer, elsewhere: Logins
+) -> None:
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE another OWNER zest_owner")
+    install(server.admin_url, elsewhere)
+    check_schema(elsewhere)
+
+
+def test_a_database_that_is_not_there_or_empty_or_of_another_version_is_told_apart_from_a_good_one(
+    server: EmbeddedServer, elsewhere: Logins
+) -> None:
+    with pytest.raises(SchemaError, match="`zest init`"):
+        check_schema(elsewhere)
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE another OWNER zest_owner")
+    with pytest.raises(SchemaError, match="`zest init`"):
+        check_schema(elsewhere)
+    install(server.admin_url, elsewhere)
+    with psycopg.connect(server.admin_url, dbname="another") as admin:
+        admin.execute("UPDATE public.schema_version SET version_num = '0000'")
+    with pytest.raises(SchemaError, match="`zest init`"):
+        check_schema(elsewhere)
+
+
+def test_work_on_a_database_without_the_schema_says_to_prepare_it(server: EmbeddedServer, elsewhere: Logins) -> None:
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE another OWNER zest_owner")
+    database = Database(elsewhere)
+    with pytest.raises(SchemaError, match="`zest init`"), database.transaction(Login.OPERATOR, "sakura") as tx:
+        tenants.get(tx, "sakura")
+    database.close()
+
+
+def test_a_server_that_is_down_is_unreachable_to_everyone(server: EmbeddedServer, down: Logins) -> None:
+    database = Database(down)
+    with pytest.raises(DatabaseUnreachableError), database.transaction(Login.PUSH, "sakura"):
+        pytest.fail("a server that is down let somebody in")
+    with pytest.raises(DatabaseUnreachableError):
+        check_schema(down)
+    with pytest.raises(DatabaseUnreachableError):
+        install(f"postgresql://postgres@/postgres?host={down.host}", down)
+
+
+def test_a_connection_that_is_cut_is_unreachable_once(server: EmbeddedServer, opened: Database) -> None:
+    def work_on_a_cut_connection() -> None:
+        with opened.transaction(Login.OPERATOR, "sakura") as tx:
+            pid = tx.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+            with psycopg.connect(server.admin_url) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            tenants.get(tx, "sakura")
+
+    with pytest.raises(DatabaseUnreachableError):
+        work_on_a_cut_connection()
+    with opened.transaction(Login.OPERATOR, "sakura") as tx:
+        assert tenants.get(tx, "sakura").tenant_id == "sakura"
+
+
+@pytest.mark.parametrize("login", [Login.OPERATOR, Login.MIGRATOR])
+def test_an_administrator_without_rights_is_told_so(template: Logins, elsewhere: Logins, login: Login) -> None:
+    with pytest.raises(StoreError) as refused:
+        install(template.libpq_url(login), elsewhere)
+    assert str(refused.value) == (
+        "this login may not make roles and databases: give ZEST_DATABASE_URL an administrator's"
+    )
+    with pytest.raises(SchemaError):
+        check_schema(elsewhere)
+
+
+def test_passwords_are_kept_as_hashes_only(server: EmbeddedServer, template: Logins) -> None:
+    with psycopg.connect(server.admin_url) as admin:
+        rows = admin.execute("SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY (%s)", [[*Login]])
+        kept = dict(rows.fetchall())
+    assert kept.keys() == set(Login)
+    assert all(password.startswith("SCRAM-SHA-256$") for password in kept.values())
+
+
+def unique(tx: sa.Connection) -> None:
+    for _ in range(2):
+        run(tx, "INSERT INTO sync.connection VALUES ('sakura', :canary, 'http://x', 'minute')")
+
+
+def run(tx: sa.Connection, statement: str) -> None:
+    tx.execute(sa.text(statement), {"canary": CANARY} if ":canary" in statement else {})
+
+
+_BREACHES: dict[str, Callable[[sa.Connection], Any]] = {
+    "unique": unique,
+    "check": lambda tx: run(tx, "INSERT INTO sync.connection VALUES ('sakura', 'fhir', :canary, 'never')"),
+    "not null": lambda tx: run(tx, "INSERT INTO schedule.tenant (tenant_id, timezone) VALUES ('sakura', :canary)"),
+    "foreign key": lambda tx: run(tx, "INSERT INTO sync.credential VALUES ('sakura', :canary, 'x')"),
+    "type": lambda tx: run(tx, "SELECT CAST(:canary AS uuid)"),
+    "date": lambda tx: run(tx, "SELECT CAST(:canary AS date)"),
+    "json": lambda tx: run(tx, "SELECT CAST(:canary AS jsonb)"),
+    "another tenant's": lambda tx: run(tx, "INSERT INTO schedule.tenant (tenant_id, name) VALUES ('momiji', :canary)"),
+    "nul": lambda tx: tx.execute(sa.text("SELECT :text"), {"text": f"{CANARY}\0"}),
+    "no table": lambda tx: run(tx, f'SELECT * FROM "{CANARY}"'),
+    "no right": lambda tx: run(tx, f"SELECT '{CANARY}' FROM sync.intent FOR UPDATE"),
+    "no syntax": lambda tx: run(tx, f"SELECT '{CANARY}"),
+    "raised": lambda tx: run(tx, f"DO $$ BEGIN RAISE EXCEPTION '{CANARY}'; END $$"),
+}
+
+
+@pytest.mark.parametrize("breach", _BREACHES)
+def test_what_the_database_refuses_is_told_without_data(opened: Database, breach: str) -> None:
+    with pytest.raises(StoreError) as refused, opened.transaction(Login.OPERATOR, "sakura") as tx:
+        _BREACHES[breach](tx)
+    assert_without_canary(refused.value)
+
+
+def assert_without_canary(error: StoreError) -> None:
+    told = [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)]
+    assert not any(CANARY in part for part in told)
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+def test_a_part_that_is_undone_is_told_without_data_and_the_rest_stays(opened: Database) -> None:
+    with opened.transaction(Login.OPERATOR, "sakura") as tx:
+        with pytest.raises(ConstraintError) as refused, savepoint(tx):
+            _BREACHES["check"](tx)
+        assert tenants.get(tx, "sakura").name == "A corporation"
+    assert_without_canary(refused.value)
+    assert refused.value.constraint == "connection_timing_check"
+
+
+# Where row-level security is on, PostgreSQL leaves the row out of its DETAIL; a value it cannot read it always quotes.
+@pytest.mark.parametrize("breach", ["type", "date", "raised"])
+def test_the_drivers_own_errors_would_tell(opened: Database, breach: str) -> None:
+    with opened.transaction(Login.OPERATOR, "sakura") as tx:
+        with pytest.raises(DBAPIError, match=CANARY):
+            _BREACHES[breach](tx)
+        tx.rollback()
