@@ -75,7 +75,7 @@ def accumulating(asset: AssetKey, report: AccumulateReport) -> Finding:
 
 
 def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> Finding:
-    """News if anything was tried or ended. A push with nothing to do answers only the checks that fail."""
+    """News if anything was tried or ended."""
     tried = _tried(report)
     answers = (
         checks.not_stopped(asset, tenant, report),
@@ -87,7 +87,7 @@ def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> 
         asset,
         Worth.NOTHING if is_fault and not tried else _news_if(tried),
         metadata.of_pushing(report, now),
-        answers if tried else tuple(answer for answer in answers if not answer.passed),
+        answers,
         fault_for(report.stopped, report.params) if report.stopped and is_fault else None,
     )
 

@@ -32,8 +32,8 @@ def partner_sensors(partner: Partner) -> tuple[SensorDefinition, ...]:
             Demand(
                 partner,
                 Direction.OUT,
-                "a new edit",
-                lambda tx: due.unread_events(tx, partner.name),
+                "a new edit, or what a push left when it died",
+                lambda tx: due.urgent(tx, partner.name),
                 _MAX_RUNS,
             ),
         ),

@@ -92,7 +92,7 @@ def _act(tenant: str, step: Step) -> Finding:
 def _tell(
     context: AssetExecutionContext, tenant: str, finding: Finding, is_asked: bool
 ) -> Iterator[MaterializeResult[None]]:
-    for check in finding.checks:
+    for check in finding.checks:  # also where nothing happened: a check that its run planned would show as skipped
         context.log_event(check)
     if finding.fault is not None:
         context.log.warning(f"{tenant}: {finding.fault.description}")

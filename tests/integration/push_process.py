@@ -1,7 +1,7 @@
 """A push in a process of its own, which may be told to die at a certain point.
 
-What to do comes as JSON on its standard input. It prints nothing; it ends with 0, or by its own SIGKILL. `mutants` breaks a rule on purpose, so that a test can see
-that its breach would be noticed.
+What to do comes as JSON on its standard input. It prints nothing; it ends with 0, or by its own SIGKILL. A `mutant`
+breaks a rule on purpose, so that a test can see that the breach would be noticed.
 """
 
 from __future__ import annotations

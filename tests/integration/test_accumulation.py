@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Barrier
 from uuid import UUID, uuid4
 
 import pytest
 from conftest import fresh_database
-from product_hand import Hand, beside, new_hand
+from product_hand import Hand, beside, new_hand, wait_for_lock
 
 from partners.contract import Entity
 from resources.logins import Login, Logins
@@ -181,6 +182,22 @@ def test_two_at_once_read_each_event_once(out: Accumulator) -> None:
     assert sum(made) == 50
     assert len(out.changes()) == 50
     assert out.read_all() == 0
+
+
+def test_the_second_of_two_waits_and_goes_on_where_the_first_ended(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx, uuid4())
+    out.read_all()
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+    second: list[Accumulated] = []
+    with ExitStack() as stack, out.database.transaction(Login.ACCUMULATE, out.hand.tenant) as tx:
+        deadline = time.monotonic() + 10
+        while events.accumulate(tx, out.hand.tenant, "fhir", WRITES, 1000).events == 0:
+            assert time.monotonic() < deadline
+        stack.enter_context(beside(lambda: second.append(out.step())))
+        wait_for_lock(out.hand.admin)
+    assert second == [Accumulated(0, 0)]
 
 
 def test_a_batch_may_end_within_a_transaction(out: Accumulator) -> None:

@@ -257,7 +257,7 @@ def test_the_instance_of_dagster_yaml_stores_in_the_embedded_server(
             "zest/connection": 1,
             "zest/lane": 4,
         }
-        assert type(instance.run_launcher).__name__ == "DefaultRunLauncher"
+        assert type(instance.run_launcher).__name__ == "WatchedRunLauncher"
         assert instance.run_coordinator.dequeue_interval_seconds == 2
         assert instance.run_monitoring_enabled
         assert instance.run_retries_max_retries == 1

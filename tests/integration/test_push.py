@@ -546,6 +546,21 @@ def test_a_record_that_the_partner_refuses_is_parked_alone_and_a_new_version_rel
     assert broken_promises(tenant) == []
 
 
+def test_a_record_at_which_each_push_stops_delays_no_other(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    """A gateway that does not like what one record says answers with a page, as if the whole partner were away."""
+    bad = tenant.add_visit()
+    good = [tenant.add_visit() for _ in range(2)]
+    sandbox.set_faults(FaultRule(FaultKind.HTML_STATUS, method="POST", identifier=str(bad), status=404))
+    hasty = impatient(tenant)
+    assert push_now(hasty).stopped == "html_instead_of_data"
+    report = push_now(hasty)
+    assert (report.delivered, report.stopped) == (2, "html_instead_of_data")
+    assert [effects(sandbox, visit) for visit in (bad, *good)] == [[], ["created"], ["created"]]
+    sandbox.clear_faults()
+    push_now(hasty)
+    assert broken_promises(hasty) == []
+
+
 @pytest.mark.parametrize("where", ["before_the_read", "between_read_and_write"])
 @pytest.mark.parametrize("stale_status", [412, 409])
 def test_an_appointment_that_the_partner_edited_is_not_overwritten_until_somebody_decides(

@@ -114,10 +114,11 @@ def test_records_left_behind_are_counted_as_the_difference() -> None:
     assert _check(finding, "equals_landed").metadata["difference"] == IntMetadataValue(2)
 
 
-def test_a_push_that_had_nothing_to_do_says_nothing() -> None:
+def test_a_push_that_had_nothing_to_do_is_no_news_but_answers_every_check() -> None:
     finding = _push()
 
-    assert (finding.worth, finding.checks, finding.fault) == (Worth.ON_REQUEST, (), None)
+    assert (finding.worth, _failed(finding), finding.fault) == (Worth.ON_REQUEST, {}, None)
+    assert len(finding.checks) == 3
 
 
 @pytest.mark.parametrize(
@@ -173,13 +174,13 @@ def test_parked_records_warn_with_what_the_person_must_do() -> None:
 def test_waiting_for_the_limits_is_neither_fault_nor_failed_check() -> None:
     finding = _push(stopped="budget_deferred")
 
-    assert (finding.fault, finding.checks) == (None, ())
+    assert (finding.fault, _failed(finding)) == (None, {})
 
 
 def test_a_paused_connection_fails_no_check_but_tells_whoever_pushed_it() -> None:
     finding = _push(stopped="connection_paused")
 
-    assert finding.checks == ()
+    assert _failed(finding) == {}
     assert finding.fault is not None
 
 

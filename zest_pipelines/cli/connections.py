@@ -179,7 +179,8 @@ def _print_check(partner: Partner, report: CheckReport) -> None:
     words = {True: "yes", False: "no", None: "cannot be told without trying"}
     table = Table("record", "may read", "may write", title=f"{partner.title}: {report.server}", title_justify="left")
     for access in report.access:
-        needs = (access.entity in partner.reads, access.entity in partner.writes)
+        # What is written is read too: back, when in doubt.
+        needs = (access.entity in (*partner.reads, *partner.writes), access.entity in partner.writes)
         cells = [words[a] if need else "-" for a, need in zip((access.may_read, access.may_write), needs, strict=True)]
         table.add_row(access.entity, *cells)
     out().print(table)

@@ -61,6 +61,7 @@ def up(
 ) -> None:
     """Run the platform on this machine until Ctrl-C: database, Dagster's webserver and daemon."""
     from zest_pipelines.local import dagster_home, machine
+    from zest_pipelines.local.keeper import Keeper
     from zest_pipelines.local.ports import require_free_port
     from zest_pipelines.local.supervisor import Supervisor
     from zest_pipelines.store.installation import check_schema
@@ -73,7 +74,7 @@ def up(
         check_schema(logins)
         env = dagster_home.environment(home, logins)
         dagster_home.configure(home, env)
-        with contextlib.chdir(home.dagster), Supervisor(home.logs) as supervisor:
+        with contextlib.chdir(home.dagster), Supervisor(home.logs, beside=Keeper(home)) as supervisor:
             for child in dagster_home.services(port, env):
                 supervisor.start(child)
             tell(f"The platform runs at http://127.0.0.1:{port} (Ctrl-C ends it; logs in {home.logs})")

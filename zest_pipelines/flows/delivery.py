@@ -110,8 +110,8 @@ class Delivery:
                 return self._conflict(intent, sent, why, params)
             case Unknown(why, params):
                 # A request whose answer we did not wait for may take effect yet: "not there" proves nothing for now.
-                when = self.services.now() + UNDER_WAY if why == "timeout_unsure" else None
-                return Result(due.key, Outcome.UNKNOWN, why, params, intent.intent_id, not_before=when)
+                quiet = self.services.now() + UNDER_WAY if why == "timeout_unsure" else None
+                return Result(due.key, Outcome.UNKNOWN, why, params, intent.intent_id, not_before=quiet)
             case _:
                 assert_never(reply)
 

@@ -27,6 +27,7 @@ from zest_pipelines.local.demo_pair import PARTNER, SYSTEMS, Pair
 from zest_pipelines.local.demo_partners import DemoPartner, demo_partner
 from zest_pipelines.local.demo_product import JAPAN, Product
 from zest_pipelines.local.demo_stage import Stage
+from zest_pipelines.local.keeper import Keeper
 from zest_pipelines.local.ports import LOOPBACK, require_free_port
 from zest_pipelines.local.supervisor import Supervisor
 from zest_pipelines.store import tenants
@@ -54,7 +55,7 @@ def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> b
     started_at = time.monotonic()
     data_dir.open()
     require_free_port(port)
-    with machine.held(data_dir), Supervisor(data_dir.logs) as supervisor:
+    with machine.held(data_dir), Supervisor(data_dir.logs, beside=Keeper(data_dir)) as supervisor:
         stage = Stage(supervisor, console, started_at)
         stage.say("Preparing PostgreSQL, its logins and tables")
         logins = machine.prepare(data_dir).logins

@@ -97,8 +97,17 @@ class Supervisor:
     cuts the children's grace period short.
     """
 
-    def __init__(self, logs: Path, *, grace: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        logs: Path,
+        *,
+        grace: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        beside: Callable[[], None] | None = None,
+    ) -> None:
+        """`beside` is called at every tick: it looks after what the children need and is no child."""
         self._logs = logs
+        self._beside = beside
         self._grace = grace
         self._clock = clock  # decides about restarts alone
         self._running: dict[str, _Running] = {}
@@ -152,7 +161,9 @@ class Supervisor:
             time.sleep(_TICK)
 
     def tick(self) -> None:
-        """Note who has ended, and restart who is due. Never waits."""
+        """Note who has ended, and restart who is due. Waits for nothing but `beside`."""
+        if self._beside is not None:
+            self._beside()
         for entry in self._running.values():
             if entry.clear_at is not None and self._clock() >= entry.clear_at:
                 self._clear(entry)

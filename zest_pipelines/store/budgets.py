@@ -55,17 +55,14 @@ _CLOSE = query(
 _SIT = query(
     "take_seat",
     Login.BUDGET,
-    """
-    SELECT seat FROM generate_series(1, CAST(:seats AS integer)) AS seat
-    WHERE pg_try_advisory_lock(hashtextextended(concat_ws('#', CAST(:bucket AS text), seat), 0))
-    ORDER BY seat LIMIT 1
-    """,
+    "SELECT pg_try_advisory_lock(hashtextextended(:seat, 0))",
 )
 
 
 def take_seat(session: Transaction, bucket: str, seats: int) -> bool:
     """Whether one of the bucket's seats was free; it is then the session's until that ends."""
-    return _SIT.run(session, bucket=bucket, seats=seats).scalar_one_or_none() is not None
+    # One by one: a single statement over all seats may lock more than the one that it returns.
+    return any(_SIT.run(session, seat=f"{bucket}#{seat}").scalar_one() for seat in range(1, seats + 1))
 
 
 def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, BucketState], datetime]:

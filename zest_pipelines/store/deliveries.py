@@ -188,7 +188,7 @@ _RELEASE = query(
     "release_lease",
     Login.PUSH,
     """
-    UPDATE sync.lease SET until = clock_timestamp()
+    UPDATE sync.lease SET until = clock_timestamp(), holder = ''
     WHERE tenant_id = :tenant AND partner = :partner AND epoch = :epoch AND until > clock_timestamp()
     """,
 )
@@ -244,7 +244,7 @@ _DUE = query(
       AND (doubt.intent_id IS NOT NULL OR ended.version >= p.version OR {HAS_WHAT_IT_NEEDS})
       AND (p.entity, p.record_id) <> ALL (
            SELECT * FROM unnest(CAST(:tried_entities AS text[]), CAST(:tried_ids AS uuid[])))
-    ORDER BY p.since, p.entity, p.record_id
+    ORDER BY p.attempts, p.since, p.entity, p.record_id
     LIMIT :most
     """,
 )
@@ -346,7 +346,10 @@ def release_lease(tx: Transaction, target: Target, epoch: int) -> None:
 
 
 def due(tx: Transaction, target: Target, most: int, tried: Sequence[tuple[Entity, UUID]] = ()) -> tuple[Due, ...]:
-    """Up to `most` due records, the longest waiting first, without those in `tried`."""
+    """Up to `most` due records without those in `tried`: who failed least first, then the longest waiting.
+
+    A record at which each push stops (a gateway that answers its content with a web page) thus delays no other.
+    """
     rows = _DUE.all(
         tx,
         most=most,

@@ -48,6 +48,18 @@ _PENDING = query(
     ORDER BY p.tenant_id
     """,
 )
+# A lease that ran out without being given back: the push died. Whoever pushes next takes it, and gives it back.
+_ABANDONED = query(
+    "abandoned_pushes",
+    Login.SCHEDULE,
+    f"""
+    SELECT DISTINCT p.tenant_id FROM sync.lease l
+    JOIN sync.pending p ON p.tenant_id = l.tenant_id AND p.partner = l.partner
+    {READY_FROM}
+    WHERE l.partner = :partner AND l.holder <> '' AND l.until <= clock_timestamp() AND {READY} AND {HAS_WHAT_IT_NEEDS}
+    ORDER BY p.tenant_id
+    """,
+)
 # Index: update_event_cursor, one probe a connection.
 _UNREAD = query(
     "unread_events",
@@ -94,6 +106,11 @@ def outbound(tx: Transaction, partner: str) -> tuple[str, ...]:
 def unread_events(tx: Transaction, partner: str) -> tuple[str, ...]:
     """Who has an edit that nobody has looked at."""
     return _UNREAD.column(tx, partner=partner)
+
+
+def urgent(tx: Transaction, partner: str) -> tuple[str, ...]:
+    """Who has an edit that nobody has looked at, or records that a push left behind when it died."""
+    return tuple(sorted({*_ABANDONED.column(tx, partner=partner), *unread_events(tx, partner)}))
 
 
 def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:

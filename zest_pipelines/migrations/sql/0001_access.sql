@@ -23,7 +23,8 @@ DECLARE t text;
 BEGIN
     FOREACH t IN ARRAY ARRAY[
         'schedule.tenant', 'sync.connection', 'sync.snapshot', 'sync.master_change', 'sync.master_result',
-        'sync.update_event', 'sync.event_cursor', 'sync.pending', 'sync.push_request', 'sync.identity', 'sync.result'
+        'sync.update_event', 'sync.event_cursor', 'sync.pending', 'sync.lease', 'sync.push_request', 'sync.identity',
+        'sync.result'
     ] LOOP
         EXECUTE format('CREATE POLICY scheduler_sees_all ON %s FOR SELECT TO zest_schedule USING (true)', t);
     END LOOP;
@@ -41,6 +42,7 @@ GRANT SELECT (tenant_id, partner, entity, record_id, version, op, client_id, sta
 GRANT SELECT (tenant_id, partner, entity, record_id, partner_id, valid_to) ON sync.identity TO zest_schedule;
 GRANT SELECT (tenant_id, partner, entity, record_id, version, result_no, outcome, partner_id, is_cancelled)
     ON sync.result TO zest_schedule;
+GRANT SELECT (tenant_id, partner, holder, until) ON sync.lease TO zest_schedule;
 GRANT SELECT (tenant_id, partner, from_date, to_date, requested_at) ON sync.push_request TO zest_schedule;
 
 -- The product.

@@ -260,13 +260,14 @@ CREATE TABLE sync.pending (
     since      timestamptz NOT NULL, -- of the oldest edit that the partner has not got
     PRIMARY KEY (tenant_id, partner, entity, record_id)
 );
-CREATE INDEX pending_queue ON sync.pending (tenant_id, partner, since) WHERE state IN ('due', 'retry', 'unknown');
+CREATE INDEX pending_queue ON sync.pending (tenant_id, partner, attempts, since)
+    WHERE state IN ('due', 'retry', 'unknown');
 
 CREATE TABLE sync.lease (
     tenant_id text NOT NULL,
     partner   text NOT NULL,
     epoch     bigint NOT NULL,
-    holder    text NOT NULL,
+    holder    text NOT NULL, -- '' once it was given back: one that merely ran out was left by a push that died
     until     timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, partner)
 );

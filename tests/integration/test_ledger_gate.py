@@ -1,0 +1,260 @@
+"""The ledger: the partner never counts more calls than it allows, whoever makes them, and nothing goes round it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from conftest import NewTenant, Tenant
+from flow_bench import accumulate_all, broken_promises, calls, effects, forget_backoff, impatient, mark, push_now
+
+from partners.contract import Connection, Entity, Gate
+from partners.errors import Deferred
+from partners.fhir.sandbox.faults import FaultKind, FaultRule
+from partners.fhir.sandbox.testing import RunningSandbox
+from partners.limits import parse_limit
+from resources.logins import Login
+from zest_pipelines.flows import push as push_module
+from zest_pipelines.flows.check import check
+from zest_pipelines.flows.gate import LedgerGate
+from zest_pipelines.flows.land import land
+from zest_pipelines.flows.push import push
+from zest_pipelines.flows.reports import PushReport
+from zest_pipelines.flows.seats import seated
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store.database import Database
+
+
+def set_limits(tenant: Tenant, *limits: str) -> None:
+    tenant.sql("UPDATE sync.connection SET limits = :limits", Login.OPERATOR, limits=list(limits))
+
+
+@contextmanager
+def other_process(services: Services) -> Iterator[Services]:
+    """Services as another process has them: nothing is shared but the server."""
+    database = Database(services.database._logins)
+    try:
+        yield replace(services, database=database)
+    finally:
+        database.close()
+
+
+def gate(services: Services, limits: list[str], tenant: str = "sakura", patience: float = 0.0) -> LedgerGate:
+    parsed = [parse_limit(text) for text in limits]
+    return LedgerGate(services, Connection(tenant, "fhir", "", {}), parsed, timedelta(seconds=patience))
+
+
+def refused(sandbox: RunningSandbox) -> dict[str, Any]:
+    counts: dict[str, Any] = sandbox.health()["limit"]
+    return counts
+
+
+def test_a_push_and_a_reading_at_once_stay_within_the_tenants_limit(
+    sandbox: RunningSandbox, new_tenant: NewTenant
+) -> None:
+    tenant = new_tenant(sandbox)
+    tenant.take_in()
+    visits = [tenant.add_visit() for _ in range(14)]
+    accumulate_all(tenant)
+    set_limits(tenant, "tenant:20/2s")
+    sandbox.configure(limit={"calls": 20, "seconds": 2}, max_count=3)
+    start = mark(sandbox)
+    with other_process(tenant.services) as other, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(land, other, tenant.partner, tenant.name, Entity.CLIENT)
+        report = push(tenant.services, tenant.partner, tenant.name)
+        assert (report.delivered, reading.result().state) == (14, "certified")
+    assert len(calls(sandbox, after=start)) == 24  # fourteen visits, ten pages: more than one window holds
+    assert refused(sandbox)["refused"] == 0
+    assert [effects(sandbox, visit) for visit in visits] == [["created"]] * 14
+
+
+def test_two_tenants_share_the_vendors_limit(sandbox: RunningSandbox, new_tenant: NewTenant) -> None:
+    tenants = [new_tenant(sandbox, name) for name in ("one", "two")]
+    for tenant in tenants:
+        tenant.take_in()
+        for _ in range(12):
+            tenant.add_visit()
+        accumulate_all(tenant)
+        set_limits(tenant, "vendor:20/2s", "tenant:600/60s")
+    sandbox.configure(limit={"calls": 20, "seconds": 2})
+    with other_process(tenants[1].services) as other, ThreadPoolExecutor(1) as pool:
+        second = pool.submit(push, other, tenants[1].partner, "two")
+        reports = [push(tenants[0].services, tenants[0].partner, "one"), second.result()]
+    assert [(report.delivered, report.retry, report.stopped) for report in reports] == [(12, 0, None)] * 2
+    assert refused(sandbox) == {"admitted": 24, "refused": 0, "peak": refused(sandbox)["peak"]}
+
+
+def test_the_partner_would_notice_calls_beyond_its_limit(sandbox: RunningSandbox, new_tenant: NewTenant) -> None:
+    """The two tests above with the ledger blind: the oracle speaks."""
+    tenant = new_tenant(sandbox)
+    tenant.take_in()
+    for _ in range(24):
+        tenant.add_visit()
+    sandbox.configure(limit={"calls": 20, "seconds": 2})
+    report = push_now(tenant)
+    assert (report.delivered, report.retry, report.stopped) == (20, 1, "partner_busy")
+    assert refused(sandbox)["refused"] == 1
+
+
+def test_a_limit_of_one_endpoint_holds_up_no_other(services: Services) -> None:
+    narrow = gate(services, ["endpoint=appointments:2/60s", "tenant:60000/60s"])
+    narrow.admit("appointments")
+    with pytest.raises(Deferred) as deferred:
+        narrow.admit("appointments")
+    assert timedelta(seconds=25) < deferred.value.until - datetime.now(UTC) < timedelta(seconds=31)
+    for _ in range(3):
+        narrow.admit("patients")
+
+
+def test_a_limit_of_one_tenant_holds_up_no_other_and_the_vendors_holds_up_all(services: Services) -> None:
+    own, shared = ["tenant:1/60s"], ["vendor:1/60s"]
+    gate(services, own, "one").admit("patients")
+    gate(services, own, "two").admit("patients")
+    with pytest.raises(Deferred):
+        gate(services, own, "one").admit("patients")
+    gate(services, shared, "one").admit("patients")
+    with pytest.raises(Deferred):
+        gate(services, shared, "two").admit("patients")
+
+
+def test_a_slot_that_was_missed_is_not_used(services: Services) -> None:
+    late = gate(services, ["tenant:4/2s"], patience=5)
+    late.reserve("appointments")
+    pending = late._slots[0]
+    late._slots[0] = replace(pending, not_before=pending.not_before - 60, until=pending.until - 60)
+    late.admit("appointments")
+    with services.database.transaction(Login.BUDGET, None) as tx:
+        (spent,) = tx.exec_driver_sql("SELECT tat - clock_timestamp() FROM sync.budget").scalars()
+    assert spent > timedelta(seconds=0.2)  # the first slot stays spent: the second one is a whole pace later
+
+
+def test_a_push_whose_patience_the_limits_exceed_stops_and_loses_nothing(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    visits = [tenant.add_visit() for _ in range(3)]
+    set_limits(tenant, "endpoint=appointments:1/30s", "tenant:60000/60s")
+    report = push_now(tenant)
+    assert (report.delivered, report.stopped, report.pending) == (1, "budget_deferred", 2)
+    assert sorted(map(tenant.outcomes, visits)) == [[], [], [(1, "delivered")]]  # who was not tried has no result
+    set_limits(tenant, "tenant:60000/60s")
+    assert push_now(tenant).delivered == 2
+    assert broken_promises(tenant) == []
+
+
+def test_limits_that_run_out_within_one_change_put_it_off_and_close_nothing(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    visit = tenant.add_visit(note="1")
+    push_now(tenant)
+    tenant.edit_visit(visit, note="2")
+    set_limits(tenant, "endpoint=appointments:1/30s", "tenant:60000/60s")
+    report = push_now(tenant)  # its first call reads the copy, its second one would write
+    assert (report.retry, report.stopped, report.pending) == (1, "budget_deferred", 1)
+    assert effects(sandbox, visit) == ["created"]
+    with tenant.services.database.transaction(Login.BUDGET, None) as tx:
+        closed = tx.exec_driver_sql("SELECT count(*) FROM sync.budget WHERE closed_until IS NOT NULL").scalar_one()
+    assert closed == 0
+    set_limits(tenant, "tenant:60000/60s")
+    forget_backoff(tenant)
+    assert push_now(tenant).delivered == 1
+    assert broken_promises(tenant) == []
+
+
+def test_a_reading_that_the_limits_put_off_says_so(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    sandbox.configure(max_count=10)
+    set_limits(tenant, "endpoint=patients:1/120s")
+    start = mark(sandbox)
+    report = land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    assert (report.state, report.reason, report.gone) == ("failed", "budget_deferred", 0)
+    assert len(calls(sandbox, after=start)) == 1
+
+
+@dataclass
+class Turnstile:
+    """A gate that counts who passes."""
+
+    inner: Gate
+    passed: Counter[str] = field(default_factory=Counter)
+
+    def admit(self, endpoint: str) -> None:
+        self.inner.admit(endpoint)
+        self.passed[endpoint] += 1
+
+
+def test_no_call_goes_round_the_gate(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    """Check, read, fetch, send and find, with faults and without: as many calls as admissions."""
+    turnstiles: list[Turnstile] = []
+
+    def counted(connection: Any, secret: Any, client: Any, gate: Gate) -> Any:
+        turnstiles.append(Turnstile(gate))
+        return tenant.partner.open(connection, secret, client, turnstiles[-1])
+
+    hasty = impatient(replace(tenant, partner=replace(tenant.partner, open=counted)))
+    tomorrow = replace(hasty.services, now=lambda: datetime.now(UTC) + timedelta(days=2))
+    start = mark(sandbox)
+
+    def passed() -> int:
+        return sum(sum(each.passed.values()) for each in turnstiles)
+
+    def assert_equal(after: str) -> None:
+        assert passed() == len(calls(sandbox, after=start)), after
+
+    check(hasty.services, hasty.partner, hasty.name)
+    assert_equal("check")
+    sandbox.configure(max_count=7)
+    sandbox.delete("Patient", sandbox.state("Patient")[0]["id"])
+    for entity in hasty.partner.reads:
+        assert land(tomorrow, hasty.partner, hasty.name, entity).state == "certified"
+        assert_equal(f"read and fetch {entity}")
+    visits = [hasty.add_visit(client_id=hasty.ids("client")[5]) for _ in range(3)]
+    sandbox.set_faults(FaultRule(FaultKind.CUT_AFTER, method="POST", nth=2))
+    assert push_now(hasty).delivered == 3
+    assert_equal("send and find")
+    hasty.edit_visit(visits[0], note="2")
+    hasty.edit_visit(visits[1], status="cancelled")
+    sandbox.put(sandbox.state("Appointment")[-1] | {"comment": "theirs"})
+    hasty.edit_visit(visits[2], note="2")
+    push_now(hasty)
+    assert_equal("change, cancel and conflict")
+    assert passed() > 20
+
+
+def test_as_many_lines_are_open_as_calls_may_be_in_flight(services: Services) -> None:
+    connection, limits = Connection("sakura", "fhir", "", {}), [parse_limit("tenant:concurrent=2")]
+    at_once = timedelta(0)
+    with (
+        other_process(services) as second,
+        other_process(services) as third,
+        seated(services, connection, limits, at_once),
+    ):
+        with seated(second, connection, limits, at_once):
+            with pytest.raises(Deferred), seated(third, connection, limits, at_once):
+                pass
+            with seated(third, Connection("momiji", "fhir", "", {}), limits, at_once):
+                pass
+        with seated(third, connection, limits, at_once):
+            pass
+
+
+def test_a_push_that_finds_no_seat_stops_without_a_call(
+    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_module, "_PATIENCE", timedelta(seconds=0.1))
+    tenant.add_visit()
+    set_limits(tenant, "tenant:concurrent=1")
+    start = mark(sandbox)
+    limits = [parse_limit("tenant:concurrent=1")]
+    with (
+        other_process(tenant.services) as other,
+        seated(other, Connection(tenant.name, "fhir", "", {}), limits, timedelta(0)),
+    ):
+        report: PushReport = push_now(tenant)
+    assert (report.stopped, report.pending) == ("budget_deferred", 1)
+    assert calls(sandbox, after=start) == []
+    assert push_now(tenant).delivered == 1
