@@ -8,7 +8,6 @@ checks.
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` with the class itself.
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dagster import (
@@ -22,15 +21,12 @@ from dagster import (
 
 from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
-from resources.logins import LoginsError
-from resources.private_files import PrivateFileError
-from resources.vault import VaultError
 from zest_pipelines import checks
 from zest_pipelines.checks import CheckName
-from zest_pipelines.failures import failure, fault_of
 from zest_pipelines.findings import Finding, accumulating, applying, diffing, landing, pushing
 from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
 from zest_pipelines.flows.services import Services
+from zest_pipelines.opened import opened_services
 from zest_pipelines.partitions import tenant_partitions
 from zest_pipelines.specs import (
     applied,
@@ -43,7 +39,6 @@ from zest_pipelines.specs import (
     visit_changes,
 )
 from zest_pipelines.steps import Chain, Step, work_through
-from zest_pipelines.store.database import Database
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     def bring_in(
         context: AssetExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
     ) -> Iterator[MaterializeResult[None]]:
-        with _services(postgres, http, vault) as services:
+        with opened_services(postgres, http, vault) as services:
             yield from work_through(
                 context,
                 lambda tenant: [
@@ -102,7 +97,7 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     def send_out(
         context: AssetExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
     ) -> Iterator[MaterializeResult[None]]:
-        with _services(postgres, http, vault) as services:
+        with opened_services(postgres, http, vault) as services:
             yield from work_through(context, lambda tenant: _outbound_chains(services, stations, partner, tenant))
 
     return send_out
@@ -114,19 +109,6 @@ def _inbound_checks(
     of_applied = [CheckName.NOTHING_REJECTED, CheckName.EQUALS_LANDED]
     yield from checks.specs(landed(partner, entity), [CheckName.SNAPSHOT_CERTIFIED], partitions)
     yield from checks.specs(applied(partner, entity), of_applied, partitions)
-
-
-@contextmanager
-def _services(postgres: PostgresResource, http: HttpResource, vault: VaultResource) -> Iterator[Services]:
-    """What the stations need, its connections closed at the end."""
-    try:
-        services = Services(Database(postgres.logins()), vault.vault(), http.http())
-    except (LoginsError, PrivateFileError, VaultError) as error:
-        raise failure([("all tenants", fault_of(error))]) from None
-    try:
-        yield services
-    finally:
-        services.database.close()
 
 
 def _inbound_chain(services: Services, stations: Stations, partner: Partner, tenant: str, entity: Entity) -> Chain:

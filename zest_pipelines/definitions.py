@@ -18,6 +18,7 @@ from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.push import push
+from zest_pipelines.housekeeping import housekeeping, housekeeping_schedule
 from zest_pipelines.jobs import partner_jobs
 from zest_pipelines.schedules import partner_schedules
 from zest_pipelines.sensors import partner_sensors
@@ -30,8 +31,11 @@ def define(partners: Iterable[Partner], stations: Stations) -> Definitions:
     declared = tuple(partners)
     return Definitions(
         assets=[make(each, stations) for each in declared for make in (inbound_assets, outbound_assets)],
-        jobs=[job for each in declared for job in partner_jobs(each)],
-        schedules=[schedule for each in declared for schedule in partner_schedules(each)],
+        jobs=[*(job for each in declared for job in partner_jobs(each)), housekeeping],
+        schedules=[
+            *(schedule for each in declared for schedule in partner_schedules(each)),
+            housekeeping_schedule(),
+        ],
         sensors=[sensor for each in declared for sensor in partner_sensors(each)],
         resources={"postgres": PostgresResource(), "http": HttpResource(), "vault": VaultResource()},
         executor=in_process_executor,

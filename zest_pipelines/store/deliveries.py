@@ -36,8 +36,9 @@ READY_FROM = f"""JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partn
 REQUESTED = """(n.timing = 'minute' OR EXISTS (
            SELECT FROM sync.push_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
            AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at))"""
-READY = f"""p.state IN ('due', 'retry', 'unknown') AND n.paused_at IS NULL
-      AND (p.not_before IS NULL OR p.not_before <= clock_timestamp()) AND {REQUESTED}"""
+_ITS_TIME = """p.state IN ('due', 'retry', 'unknown') AND n.paused_at IS NULL
+      AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())"""
+READY = f"{_ITS_TIME} AND {REQUESTED}"
 HAS_WHAT_IT_NEEDS = """(p.op = 'cancel' OR p.state = 'unknown' OR (
           client.partner_id IS NOT NULL AND (p.staff_id IS NULL OR staff.partner_id IS NOT NULL)
           AND (p.entity = 'visit' OR (visit.partner_id IS NOT NULL AND NOT visit.is_cancelled))))"""
@@ -240,8 +241,8 @@ _DUE = query(
           AND NOT EXISTS (SELECT FROM sync.result r WHERE r.month = i.month AND r.intent_id = i.intent_id
                           AND r.outcome <> 'unknown')
         ORDER BY i.version DESC, i.made_at DESC LIMIT 1) AS doubt ON true
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND {READY}
-      AND (doubt.intent_id IS NOT NULL OR ended.version >= p.version OR {HAS_WHAT_IT_NEEDS})
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND {_ITS_TIME}
+      AND (doubt.intent_id IS NOT NULL OR ended.version >= p.version OR ({REQUESTED} AND {HAS_WHAT_IT_NEEDS}))
       AND (p.entity, p.record_id) <> ALL (
            SELECT * FROM unnest(CAST(:tried_entities AS text[]), CAST(:tried_ids AS uuid[])))
     ORDER BY p.attempts, p.since, p.entity, p.record_id

@@ -18,6 +18,7 @@ _TENANTS = query(
     Login.SCHEDULE,
     "SELECT c.tenant_id FROM sync.connection c WHERE c.partner = :partner ORDER BY c.tenant_id",
 )
+_ALL_TENANTS = query("all_tenants", Login.SCHEDULE, "SELECT t.tenant_id FROM schedule.tenant t ORDER BY t.tenant_id")
 # A reading that failed is tried again after five minutes, one that was killed after one. Index: snapshot_newest.
 _INBOUND = query(
     "due_inbound",
@@ -86,6 +87,11 @@ _MASTER_CHANGES = query(
     ORDER BY c.tenant_id
     """,
 )
+
+
+def all_tenants(tx: Transaction) -> tuple[str, ...]:
+    """Every tenant, connected or not, in order."""
+    return _ALL_TENANTS.column(tx)
 
 
 def tenants(tx: Transaction, partner: str) -> tuple[str, ...]:

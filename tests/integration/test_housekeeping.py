@@ -1,0 +1,80 @@
+"""The job of the day, as Dagster runs it, on a real database."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from dagster import DagsterInstance, ExecuteInProcessResult
+
+from resources.logins import Login, Logins
+from resources.vault import Vault
+from zest_pipelines.definitions import definitions
+from zest_pipelines.flows.accumulate import accumulate
+from zest_pipelines.flows.housekeep import MONTHS_AHEAD, housekeep
+
+
+@pytest.fixture
+def run(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the job on the test's own database."""
+    logins.write(tmp_path / "logins.json")
+    Vault.create_file(tmp_path / "vault.key")
+    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
+
+    def execute() -> ExecuteInProcessResult:
+        job = definitions.resolve_job_def("housekeeping")
+        with DagsterInstance.ephemeral() as instance:
+            return job.execute_in_process(instance=instance, raise_on_error=False)
+
+    return execute
+
+
+def owner(logins: Logins, statement: str) -> Any:
+    with psycopg.connect(logins.libpq_url(Login.MIGRATOR), autocommit=True) as connection:
+        connection.execute("SET ROLE zest_owner")
+        connection.execute("SELECT set_config('app.tenant', 'sakura', false)")
+        return connection.execute(statement)
+
+
+def test_a_quiet_day_is_green_and_makes_the_months_to_come(tenant: Any, logins: Logins, run: Any) -> None:
+    tenant.add_visit()
+    accumulate(tenant.services, tenant.partner, tenant.name)
+    owner(logins, "DROP TABLE sync.change_2027_03")
+
+    assert run().success
+
+    last = _months_after(tenant.services.now().date(), MONTHS_AHEAD - 1)
+    for month in ("2027_03", f"{last:%Y_%m}"):
+        (row,) = tenant.sql(f"SELECT to_regclass('sync.change_{month}') AS made", Login.OPERATOR)
+        assert row.made is not None
+
+
+def test_a_pending_row_that_history_does_not_know_turns_it_red_with_the_record(
+    tenant: Any, logins: Logins, run: Any
+) -> None:
+    visit_id = tenant.add_visit()
+    accumulate(tenant.services, tenant.partner, tenant.name)
+    owner(logins, "UPDATE sync.pending SET version = 9")
+
+    result = run()
+
+    assert not result.success
+    assert str(visit_id) in str(result.all_events)
+
+
+def test_a_lost_pending_row_is_found(tenant: Any, logins: Logins) -> None:
+    visit_id = tenant.add_visit()
+    accumulate(tenant.services, tenant.partner, tenant.name)
+    owner(logins, "DELETE FROM sync.pending")
+
+    (difference,) = housekeep(tenant.services).differences[tenant.name]
+
+    assert (difference.record_id, difference.pending, difference.rebuilt) == (visit_id, None, 1)
+
+
+def _months_after(day: date, months: int) -> date:
+    years, month = divmod(day.month - 1 + months, 12)
+    return date(day.year + years, month + 1, 1)
