@@ -56,6 +56,9 @@ def template(server: EmbeddedServer) -> Logins:
     """Logins of the server, and the migrated database that each test's own is cloned from."""
     logins = Logins.generate(str(server.socket_dir), server.port, environ={})
     install(server.admin_url, logins)
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:  # what a power cut would lose is not tested here
+        admin.execute("ALTER SYSTEM SET fsync = off")
+        admin.execute("SELECT pg_reload_conf()")
     return logins
 
 

@@ -114,7 +114,8 @@ Victims = Callable[[Platform, int], list[int]]
     ("who", "victims"),
     [
         ("daemon", lambda platform, worker: platform.processes("dagster._daemon")),
-        ("code servers", lambda platform, worker: platform.processes("api", "grpc")),
+        # With the worker: nobody is left who saw it die.
+        ("code servers", lambda platform, worker: [*platform.processes("api", "grpc"), worker]),
         ("run worker", lambda platform, worker: [worker]),
         ("postgres", lambda platform, worker: [platform.postmaster()]),
     ],

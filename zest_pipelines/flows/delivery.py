@@ -7,6 +7,7 @@ record in doubt is read back before anything of it is sent again: there is no ot
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -81,19 +82,28 @@ class Delivery:
             return Result(due.key, Outcome.NOT_NEEDED if decision.not_needed else Outcome.SUPERSEDED)
         self.line.gate.reserve(_ENDPOINTS[due.key.entity])
         intent = _intent(due, decision.verb)
-        self._commit(intent)
+        last_moment = self._commit(intent)
         sent = _command(intent, due.image)
         try:
-            reply = self.line.connector.send(sent)
+            with self.line.gate.open_until(last_moment):
+                reply = self.line.connector.send(sent)
         except Deferred as error:  # before its write, says the contract
             return Result(due.key, Outcome.RETRY, error.reason, intent_id=intent.intent_id, not_before=error.until)
+        except Exception:  # noqa: BLE001  # a fault of ours in one record must not keep its neighbours from going
+            reply = Unknown("internal_error")
         return self._ended(due, intent, sent, reply)
 
-    def _commit(self, intent: Intent) -> None:
+    def _commit(self, intent: Intent) -> float:
+        """Hold the lease and store the intent. Returns the last moment (monotonic) for a call to begin under it.
+
+        A process that was stopped beyond it finds the gate closed, and does not send what another may have sent since.
+        """
+        last_moment = time.monotonic() + self.lease_seconds - self.services.http.total_seconds
         with self.services.database.transaction(Login.PUSH, self.target.tenant) as tx:
             if not deliveries.hold_lease(tx, self.target, self.epoch, self.lease_seconds):
                 raise LeaseLostError
             deliveries.add_intent(tx, self.target, self.epoch, intent)
+        return last_moment
 
     def _ended(self, due: Due, intent: Intent, sent: Command, reply: Reply) -> Result:
         match reply:
@@ -109,9 +119,8 @@ class Delivery:
             case Conflict(why, params):
                 return self._conflict(intent, sent, why, params)
             case Unknown(why, params):
-                # A request whose answer we did not wait for may take effect yet: "not there" proves nothing for now.
-                quiet = self.services.now() + UNDER_WAY if why == "timeout_unsure" else None
-                return Result(due.key, Outcome.UNKNOWN, why, params, intent.intent_id, not_before=quiet)
+                later = self._read_back_at(due, why)
+                return Result(due.key, Outcome.UNKNOWN, why, params, intent.intent_id, not_before=later)
             case _:
                 assert_never(reply)
 
@@ -169,6 +178,12 @@ class Delivery:
                 return Result(doubt.key, Outcome.RETRY, "not_arrived", intent_id=doubt.intent_id)
             case _:
                 assert_never(found)
+
+    def _read_back_at(self, due: Due, why: str) -> datetime | None:
+        """The earliest time to look what became of a doubtful call; None: at once."""
+        if why == "timeout_unsure":  # it may take effect yet: "not there" proves nothing for now
+            return self.services.now() + UNDER_WAY
+        return self._backoff(due) if why == "internal_error" else None
 
     def _backoff(self, due: Due) -> datetime:
         return self.services.now() + delay(due.attempts + 1, self.services.random)

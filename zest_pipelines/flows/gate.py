@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -46,6 +47,7 @@ class LedgerGate(Gate):
         self._limits = [limit for limit in limits if isinstance(limit, Rate)]
         self._patience = patience
         self._slots: deque[_Slot] = deque()
+        self._closes_at = float("inf")
 
     def reserve(self, endpoint: str) -> None:
         """Take a slot for the next call to `endpoint`, so that what must precede the call can be done meanwhile.
@@ -64,8 +66,19 @@ class LedgerGate(Gate):
         while True:
             slot = self._taken(endpoint)
             self._services.sleep(max(0.0, slot.not_before - time.monotonic()))
+            if time.monotonic() >= self._closes_at:
+                raise Deferred(self._services.now())
             if time.monotonic() < slot.until:
                 return
+
+    @contextmanager
+    def open_until(self, monotonic: float) -> Iterator[None]:
+        """Within the block, let nothing through from `monotonic` seconds on: Deferred instead."""
+        self._closes_at = monotonic
+        try:
+            yield
+        finally:
+            self._closes_at = float("inf")
 
     def close_until(self, until: datetime) -> None:
         """Let nobody of this connection call before `until`, as the partner asked.

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from partners.contract import Connector, Entity, Gone, Page, Partner, SourceRecord, Unmappable
-from partners.errors import PartnerError
+from partners.errors import PartnerError, RetryableError
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core import certificate
@@ -119,9 +119,13 @@ class _Station:
     def prove_absences(self, connector: Connector, progress: _Progress) -> None:
         """Ask for each record that did not come; only the partner's own "not there" makes it gone."""
         with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
-            suspects = sorted(landing.live_partner_ids(tx, self.reading) - progress.seen.keys())
-        for partner_id in suspects[:MOST_POINT_READS]:
-            found = connector.fetch(self.reading.entity, partner_id)
+            suspects = landing.live_partner_ids(tx, self.reading) - progress.seen.keys()
+        # In any order: the first ones may be there all the time, and would keep the others from being asked for.
+        for partner_id in sorted(suspects, key=lambda _: self.services.random())[:MOST_POINT_READS]:
+            try:
+                found = connector.fetch(self.reading.entity, partner_id)
+            except RetryableError:
+                return  # the reading stands; who is left is a suspect in the next one too
             if isinstance(found, Gone):
                 self._store((), (partner_id,), progress)
             else:

@@ -1,0 +1,50 @@
+"""What a push left when it died makes its tenant urgent once its lease has run out: not before, and not for ever."""
+
+from __future__ import annotations
+
+from conftest import Tenant
+from flow_bench import accumulate_all, expire_lease, push_now
+
+from resources.logins import Login
+from zest_pipelines.store import deliveries, due
+from zest_pipelines.store.deliveries import Target
+
+
+def _urgent(tenant: Tenant) -> tuple[str, ...]:
+    with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
+        return due.urgent(tx, tenant.partner.name)
+
+
+def _take_lease(tenant: Tenant) -> int | None:
+    with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
+        return deliveries.take_lease(tx, Target(tenant.name, tenant.partner.name), "a-machine:4711", 60.0)
+
+
+def test_a_lease_that_ran_out_makes_its_tenant_urgent_until_the_next_push(tenant: Tenant) -> None:
+    tenant.add_visit()
+    accumulate_all(tenant)
+    assert _urgent(tenant) == ()  # the minute's schedule will do
+
+    assert _take_lease(tenant) is not None
+    assert _urgent(tenant) == ()
+    expire_lease(tenant)
+    assert _urgent(tenant) == (tenant.name,)
+
+    assert push_now(tenant).delivered == 1
+    assert _urgent(tenant) == ()
+
+
+def test_a_push_that_left_nothing_behind_makes_nobody_urgent(tenant: Tenant) -> None:
+    _take_lease(tenant)
+    expire_lease(tenant)
+    assert _urgent(tenant) == ()
+
+
+def test_what_waits_after_a_push_that_gave_its_lease_back_is_not_urgent(tenant: Tenant) -> None:
+    epoch = _take_lease(tenant)
+    assert epoch is not None
+    with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
+        deliveries.release_lease(tx, Target(tenant.name, tenant.partner.name), epoch)
+    tenant.add_visit()
+    accumulate_all(tenant)
+    assert _urgent(tenant) == ()
