@@ -1,4 +1,4 @@
-"""What keeps a sender that went wrong from doing harm: one that stood still past its lease, one with a fault of ours."""
+"""What keeps a sender that went wrong from doing harm: one that stood still past its lease, one with a fault."""
 
 from __future__ import annotations
 

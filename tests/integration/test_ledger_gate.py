@@ -208,11 +208,14 @@ def test_no_call_goes_round_the_gate(tenant: Tenant, sandbox: RunningSandbox) ->
     check(hasty.services, hasty.partner, hasty.name)
     assert_equal("check")
     sandbox.configure(max_count=7)
-    sandbox.delete("Patient", sandbox.state("Patient")[0]["id"])
+    gone = sandbox.state("Patient")[0]["id"]
+    sandbox.delete("Patient", gone)
     for entity in hasty.partner.reads:
         assert land(tomorrow, hasty.partner, hasty.name, entity).state == "certified"
         assert_equal(f"read and fetch {entity}")
-    visits = [hasty.add_visit(client_id=hasty.ids("client")[5]) for _ in range(3)]
+    others = "SELECT record_id FROM sync.identity WHERE entity = 'client' AND partner_id <> :gone"
+    client_id = hasty.sql(others, Login.OPERATOR, gone=gone)[0].record_id
+    visits = [hasty.add_visit(client_id=client_id) for _ in range(3)]
     sandbox.set_faults(FaultRule(FaultKind.CUT_AFTER, method="POST", nth=2))
     assert push_now(hasty).delivered == 3
     assert_equal("send and find")
