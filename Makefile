@@ -8,7 +8,7 @@ ONCE ?=
 DATA_DIR ?=
 PORT ?= 3000
 
-.PHONY: help setup demo test lint types contract-imports debian-postgresql lock clean
+.PHONY: help setup demo test lint types contract-imports lock clean
 
 help:
 	@echo "make setup        the environment in .venv (.venv/bin/zest)"
@@ -38,15 +38,7 @@ types: setup
 contract-imports: setup
 	$(BIN)/lint-imports
 
-# A second kind of server to test against. Without root or apt-get the tests that need it say so and are skipped.
-debian-postgresql:
-	@if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; \
-	fi
-
-test: lint types contract-imports debian-postgresql
+test: lint types contract-imports
 	$(BIN)/pytest
 
 lock: setup

@@ -344,7 +344,8 @@ class Partner:
     """Its name in commands, asset keys and tables: `^[a-z][a-z0-9_]*$`."""
     title: str
     reads: tuple[Entity, ...]
-    writes: tuple[Entity, ...]
+    writes: Mapping[Entity, str]
+    """What is written, and the endpoint (as the gate knows it) that its writing calls."""
     capability: Capability
     settings: tuple[Setting, ...]
     secrets: tuple[Setting, ...]

@@ -40,6 +40,8 @@ class ReasonScope(StrEnum):
 
     RECORD = "record"
     """The one record; its neighbours go on."""
+    ENTITY = "entity"
+    """Every record of its kind at this connection; the other kinds go on."""
     CONNECTION = "connection"
     """Every record of the connection."""
 

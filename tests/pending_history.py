@@ -76,7 +76,7 @@ class RecordHistory:
     def due(self) -> Due | None:
         """The record as push would take it up now."""
         with self.database.transaction(Login.PUSH, self.tenant) as tx:
-            taken = deliveries.due(tx, self.target, 1000)
+            taken = deliveries.due(tx, self.target, list(Entity), 1000)
         return next((due for due in taken if due.key.record_id == self.record), None)
 
     def _key(self, version: int) -> Key:

@@ -21,8 +21,8 @@ from partners.contract import (
 from partners.errors import RejectedError
 from partners.fhir.client import FhirConnector
 from partners.fhir.mapping import PATIENT_SYSTEM, STAFF_SYSTEM, map_record
-from partners.fhir.server import Server, checked_base
-from partners.fhir.visits import IDENTIFIER_SYSTEMS, SERVICE_SYSTEM
+from partners.fhir.server import ENDPOINTS, Server, checked_base
+from partners.fhir.visits import IDENTIFIER_SYSTEMS, RESOURCE_TYPES, SERVICE_SYSTEM
 
 _SETTINGS = (
     Setting(PATIENT_SYSTEM, "identifier system of the patient number (JP Core: one for each institution)"),
@@ -53,7 +53,7 @@ FHIR = Partner(
     name="fhir",
     title="HL7 FHIR R4 (JP Core)",
     reads=(Entity.CLIENT, Entity.STAFF),
-    writes=(Entity.VISIT, Entity.VISIT_RECORD),
+    writes={entity: ENDPOINTS[kind] for entity, kind in RESOURCE_TYPES.items()},
     # Not KEY: some servers pass over If-None-Exist without a word, and a repeat would make a second visit.
     capability=Capability(Recovery.SEARCH, has_version_check=True, is_incremental=True),
     settings=_SETTINGS,

@@ -68,15 +68,15 @@ def test_dagster_shows_assets_and_tenants_and_its_clocks_run(platform: Platform,
             ... on Sensors { results { name sensorState { status } } } }
         }"""
     )
-    assert {node["groupName"] for node in told["assetNodes"]} == {"fhir"}
-    assert {"/".join(node["assetKey"]["path"]) for node in told["assetNodes"]} == {
+    assets = [node for node in told["assetNodes"] if node["groupName"] == "fhir"]
+    assert {"/".join(node["assetKey"]["path"]) for node in assets} == {
         "fhir/landed_clients", "fhir/client_changes", "fhir/applied_clients",
         "fhir/landed_staff", "fhir/staff_changes", "fhir/applied_staff",
         "fhir/visit_changes", "fhir/pushed_visits",
     }  # fmt: skip
-    assert all(sorted(node["partitionKeys"]) == ["hinoki", "sakura"] for node in told["assetNodes"])
+    assert all(sorted(node["partitionKeys"]) == ["hinoki", "sakura"] for node in assets)
     schedules, sensors = told["schedulesOrError"]["results"], told["sensorsOrError"]["results"]
-    assert {each["name"] for each in schedules} == {"fhir_in_every_minute", "fhir_out_every_minute"}
+    assert {each["name"] for each in schedules} >= {"fhir_in_every_minute", "fhir_out_every_minute"}
     assert {each["name"] for each in sensors} >= {"fhir_new_edits", "fhir_new_master_changes"}
     assert {each["scheduleState"]["status"] for each in schedules} == {"RUNNING"}
     assert {each["sensorState"]["status"] for each in sensors if each["name"].startswith("fhir_")} == {"RUNNING"}

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -80,7 +81,7 @@ def main(told: dict[str, Any]) -> None:
     passwords = {Login(name): password for name, password in told["passwords"].items()}
     database = Database(Logins(told["host"], told["port"], passwords, database=told["database"]))
     http = Http(total_seconds=told["seconds"], connect_seconds=1)
-    services = Services(database, Vault([told["key"]]), http, random=lambda: 0.0)
+    services = Services(database, Vault([told["key"]]), http, random=lambda: 0.0, under_way=timedelta(0))
     real = PARTNERS["fhir"]
     partner = replace(real, open=lambda *given: Mortal(real.open(*given), told["dies"]))
     with ExitStack() as stack:

@@ -178,15 +178,13 @@ def test_a_record_deleted_at_the_partner_is_gone_after_a_reading_of_everything_a
     assert land_clients(tomorrow(tenant)).gone == 0  # once
 
 
-@pytest.mark.parametrize(("status", "state"), [(404, "certified"), (401, "failed"), (500, "certified")])
-def test_only_the_partners_own_word_makes_a_record_gone(
-    tenant: Tenant, sandbox: RunningSandbox, status: int, state: str
-) -> None:
+@pytest.mark.parametrize("status", [404, 401, 500])
+def test_only_the_partners_own_word_makes_a_record_gone(tenant: Tenant, sandbox: RunningSandbox, status: int) -> None:
     gone = sandbox.state("Patient")[3]["id"]
     sandbox.delete("Patient", gone)
     sandbox.set_faults(FaultRule(FaultKind.HTML_STATUS, id=gone, status=status))
     report = land_clients(tomorrow(tenant))
-    assert (report.state, report.gone) == (state, 0)
+    assert (report.state, report.gone) == ("certified", 0)
     assert all(row.fingerprint is not None for row in landed(tenant))
     sandbox.clear_faults()
     assert land_clients(tomorrow(tenant)).gone == 1  # the suspicion was not forgotten
@@ -268,14 +266,14 @@ def begin_and_die(tenant: Tenant) -> None:
     )
 
 
-def test_a_killed_reading_is_taken_over_after_a_minute_and_not_before(fresh: Tenant) -> None:
+def test_a_killed_reading_is_taken_over_after_five_minutes_and_not_before(fresh: Tenant) -> None:
     begin_and_die(fresh)
     refused = land_clients(fresh)
     assert (refused.state, refused.reason, refused.snapshot) == ("failed", "reading_under_way", "")
     age = "UPDATE sync.snapshot SET touched_at = clock_timestamp() - make_interval(secs => :seconds)"
-    fresh.sql(age, Login.LAND, seconds=50)
+    fresh.sql(age, Login.LAND, seconds=290)
     assert land_clients(fresh).reason == "reading_under_way"
-    fresh.sql(age, Login.LAND, seconds=61)
+    fresh.sql(age, Login.LAND, seconds=301)
     assert land_clients(fresh).state == "certified"
     states = fresh.sql("SELECT state, reason FROM sync.snapshot ORDER BY started_at", Login.LAND)
     assert [tuple(row) for row in states] == [("failed", "reading_broken_off"), ("certified", None)]
@@ -288,7 +286,7 @@ def test_a_reading_that_was_taken_for_dead_writes_nothing_more(fresh: Tenant, sa
     slow = threading.Thread(target=lambda: reports.append(land_clients(fresh)))
     slow.start()
     wait_for(lambda: len(landed(fresh)) == 10)
-    fresh.sql("UPDATE sync.snapshot SET touched_at = clock_timestamp() - interval '2 minutes'", Login.LAND)
+    fresh.sql("UPDATE sync.snapshot SET touched_at = clock_timestamp() - interval '6 minutes'", Login.LAND)
     taken_over = land_clients(fresh)
     slow.join()
     assert (taken_over.state, taken_over.records) == ("certified", CLIENTS)

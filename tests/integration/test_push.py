@@ -410,6 +410,7 @@ def test_an_answer_beyond_the_deadline_leaves_doubt_and_no_second_appointment(
     """Also where the server takes effect after we have gone, and makes one for every POST."""
     sandbox.configure(conditional_create=conditional_create)
     hasty = impatient(tenant, 0.4)
+    hasty = replace(hasty, services=replace(hasty.services, under_way=timedelta(seconds=30)))
     visit = hasty.add_visit()
     more: dict[str, Any] = {"seconds": 0.1, "bytes": 8} if kind is FaultKind.DRIP else {"seconds": 1.0}
     sandbox.set_faults(FaultRule(kind, method="POST", times=1, **more))
@@ -498,14 +499,17 @@ def test_a_credential_refused_while_reading_back_holds_the_doubt_until_a_new_one
     assert effects(sandbox, visit) == ["created"]
 
 
-def test_a_missing_permission_stops_the_connection(tenant: Tenant, sandbox: RunningSandbox) -> None:
+def test_a_missing_permission_costs_one_call_a_push_and_ends_with_a_changed_credential(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
     tenant.add_visit()
     tenant.add_visit()
     sandbox.configure(read_only=True)
     start = mark(sandbox)
     report = push_now(tenant)
-    assert (report.parked, report.stopped) == (1, "permission_missing")
-    assert report.params == {"permission": "Appointment create"}
+    (problem,) = report.problems
+    assert (report.parked, problem.reason) == (1, "permission_missing")
+    assert problem.params == {"permission": "Appointment create"}
     assert len(calls(sandbox, after=start)) == 1
     sandbox.configure(read_only=False)
     set_credential(tenant, TOKEN)

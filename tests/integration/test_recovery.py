@@ -100,7 +100,7 @@ def test_a_reading_whose_database_dies_is_taken_up_again(
     with pytest.raises(DatabaseUnreachableError):
         dying.result()
     embedded.start(data_dir)
-    tenant.sql("UPDATE sync.snapshot SET touched_at = touched_at - interval '2 minutes'", Login.LAND)
+    tenant.sql("UPDATE sync.snapshot SET touched_at = touched_at - interval '6 minutes'", Login.LAND)
     tenant.take_in()
     dates = "SELECT FROM schedule.client WHERE birth_date = '1950-05-05'"
     assert len(tenant.sql(dates)) == 3

@@ -13,7 +13,6 @@ from zest_pipelines.core.budget import (
     Wait,
     admit,
     applies,
-    deadline,
     interval,
 )
 
@@ -106,7 +105,3 @@ def test_an_endpoints_limit_applies_to_that_endpoint_alone() -> None:
     assert not applies(parse_limit("endpoint=appointments:5/1s"), "patients")
     assert applies(parse_limit("tenant:5/1s"), "patients")
     assert applies(parse_limit("vendor:concurrent=5"), "patients")
-
-
-def test_a_call_may_be_late_by_less_than_a_second() -> None:
-    assert deadline(NOW) == NOW + timedelta(seconds=1)

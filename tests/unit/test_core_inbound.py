@@ -38,7 +38,6 @@ def test_an_empty_list_is_certified_only_if_a_page_said_so() -> None:
         (page(page(Reading()), ids=1, is_last=True), Gap.COUNT_DIFFERS),
         (page(page(Reading()), ids=3, is_last=True), Gap.COUNT_DIFFERS),
         (page(page(Reading(), changed_duplicates=1), is_last=True), Gap.ID_TWICE),
-        (page(page(Reading(), unknown_shapes=1), is_last=True), Gap.SHAPE_UNKNOWN),
     ],
 )
 def test_each_gap_alone_spoils_the_certificate(reading: Reading, gap: Gap) -> None:

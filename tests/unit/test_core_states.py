@@ -1,4 +1,4 @@
-"""Outcomes, states, badges, and what becomes of a record's versions."""
+"""Outcomes, states, badges, and what becomes of a record's newest version."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from partners.contract import Verb
 from zest_pipelines.core.badge import Badge, worst
-from zest_pipelines.core.coalesce import Decision, Op, Version, coalesce
+from zest_pipelines.core.coalesce import Op, Version, decide
 from zest_pipelines.core.outcome import Outcome, PendingState
 
 TERMINAL = {
@@ -16,14 +16,6 @@ TERMINAL = {
     Outcome.NOT_NEEDED,
     Outcome.ABANDONED,
 }
-
-
-def made(number: int) -> Version:
-    return Version(number, Op.UPSERT)
-
-
-def cancelled(number: int) -> Version:
-    return Version(number, Op.CANCEL)
 
 
 def test_terminal_outcomes_leave_pending_and_open_ones_stay_in_it() -> None:
@@ -44,25 +36,22 @@ def test_the_worst_of_several_badges_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("versions", "delivered", "decision"),
+    ("op", "there", "decision"),
     [
-        ([], None, Decision()),
-        ([made(1)], None, Decision(made(1), Verb.CREATE)),
-        ([made(2), made(1)], None, Decision(made(2), Verb.CREATE, superseded=(made(1),))),
-        ([made(2)], made(1), Decision(made(2), Verb.UPDATE)),
-        ([cancelled(2)], made(1), Decision(cancelled(2), Verb.CANCEL)),
-        ([made(1), cancelled(2)], None, Decision(superseded=(made(1),), not_needed=(cancelled(2),))),
-        ([cancelled(3)], cancelled(2), Decision(not_needed=(cancelled(3),))),
-        ([made(3)], cancelled(2), Decision(made(3), Verb.UPDATE)),
-        ([made(1), made(2)], made(2), Decision(superseded=(made(1), made(2)))),
+        (Op.UPSERT, None, Verb.CREATE),
+        (Op.UPSERT, Op.UPSERT, Verb.UPDATE),
+        (Op.UPSERT, Op.CANCEL, Verb.UPDATE),
+        (Op.CANCEL, Op.UPSERT, Verb.CANCEL),
+        (Op.CANCEL, None, Outcome.NOT_NEEDED),
+        (Op.CANCEL, Op.CANCEL, Outcome.NOT_NEEDED),
     ],
 )
-def test_only_the_newest_version_is_sent_and_only_if_it_is_needed(
-    versions: list[Version], delivered: Version | None, decision: Decision
+def test_a_version_is_sent_as_what_turns_the_partner_to_it_and_only_if_needed(
+    op: Op, there: Op | None, decision: Verb | Outcome
 ) -> None:
-    assert coalesce(versions, delivered, is_in_doubt=False) == decision
+    assert decide(Version(3, op), 2, there) is decision
 
 
-def test_a_cancel_is_not_dropped_while_the_create_before_it_is_in_doubt() -> None:
-    found = coalesce([made(1), cancelled(2)], None, is_in_doubt=True)
-    assert found == Decision(must_read_back=True)
+@pytest.mark.parametrize("settled", [2, 3])
+def test_a_version_not_above_the_settled_one_is_superseded(settled: int) -> None:
+    assert decide(Version(2, Op.UPSERT), settled, Op.UPSERT) is Outcome.SUPERSEDED

@@ -1,15 +1,14 @@
-"""Small rules on single values: identifiers, weeks, backoff, fingerprints."""
+"""Small rules on single values: identifiers, backoff, fingerprints."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
 from zest_pipelines.core.backoff import delay
 from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint
 from zest_pipelines.core.identifiers import TenantIdError, check_tenant_id
-from zest_pipelines.core.weeks import local_date, monday, week
 
 
 @pytest.mark.parametrize("text", ["a", "9", "sakura-care", "t_1", "a" * 63])
@@ -24,27 +23,6 @@ def test_what_cannot_be_a_tenant_id_is_refused_with_the_rule_and_without_the_tex
     assert not text or len(text) < 3 or text not in str(error.value)
 
 
-def test_a_day_in_japan_begins_at_fifteen_hours_utc() -> None:
-    assert local_date(datetime(2026, 11, 22, 14, 59, tzinfo=UTC)) == date(2026, 11, 22)
-    assert local_date(datetime(2026, 11, 22, 15, 0, tzinfo=UTC)) == date(2026, 11, 23)
-
-
-def test_a_time_without_a_zone_belongs_to_no_day() -> None:
-    with pytest.raises(ValueError, match="zone"):
-        local_date(datetime(2026, 11, 22))  # noqa: DTZ001  # the fault under test
-
-
-def test_a_week_runs_from_monday_to_sunday() -> None:
-    assert monday(date(2026, 11, 23)) == date(2026, 11, 23)
-    assert monday(date(2026, 11, 29)) == date(2026, 11, 23)
-    assert week(date(2026, 11, 23)) == (date(2026, 11, 23), date(2026, 11, 29))
-
-
-def test_a_week_that_starts_on_another_day_is_refused() -> None:
-    with pytest.raises(ValueError, match="Monday"):
-        week(date(2026, 11, 22))
-
-
 def test_the_step_doubles_from_the_base_to_the_cap() -> None:
     steps = [delay(attempt, lambda: 1.0).total_seconds() for attempt in (1, 2, 3, 8, 9, 1_000_000)]
     assert steps == [5, 10, 20, 640, 900, 900]
@@ -52,11 +30,6 @@ def test_the_step_doubles_from_the_base_to_the_cap() -> None:
 
 def test_jitter_reaches_down_to_nothing() -> None:
     assert delay(5, lambda: 0.0) == timedelta(0)
-
-
-def test_a_partners_own_wish_is_kept_even_beyond_the_cap() -> None:
-    assert delay(1, lambda: 0.0, retry_after=timedelta(hours=1)) == timedelta(hours=1)
-    assert delay(9, lambda: 0.5, retry_after=timedelta(seconds=1)) == timedelta(seconds=450)
 
 
 def test_there_is_no_attempt_before_the_first() -> None:

@@ -76,6 +76,9 @@ def connect(
         typer.Option(help="A limit such as tenant:600/60s; repeatable. Default: the partner's own.", metavar="LIMIT"),
     ] = None,
     land_every: Annotated[str, typer.Option(help="How often masters are read: 60m, 6h, 1d.")] = "60m",
+    same_records: Annotated[
+        bool, typer.Option("--same-records", help="The new address serves the records of the old one.")
+    ] = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Connect a tenant to a partner, or change the connection.
@@ -95,7 +98,11 @@ def connect(
     with open_session(chosen_data_dir(data_dir)) as session:
         sealed = None if secret is None else session.seal(secret, tenant, declared.name)
         with session.transaction(Login.OPERATOR, tenant) as tx:
+            if not same_records and tenants.has_identities(tx, tenant, declared.name):
+                check_same_place(tenants.connection(tx, tenant, declared.name).connection.base_url, connection.base_url)
             tenants.connect(tx, connection, timing=timing, limits=limits, land_every=every, ciphertext=sealed)
+    if not is_private(connection.base_url):
+        tell("Note: http is not encrypted, so the credential and the visits can be read on their way. Prefer https.")
     tell(f"Tenant {tenant} is connected to {declared.name}. Next: zest check {tenant} {declared.name}")
 
 
@@ -135,6 +142,22 @@ def checked_url(text: str) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError("--base-url holds more than an address: leave out user, password, ? and #")
     return parts.geturl().rstrip("/")
+
+
+def check_same_place(before: str, after: str) -> None:
+    """InputError if the address moved to another host or path, where ids mean other people; a port may change."""
+    old, new = urlsplit(before), urlsplit(after)
+    if (old.hostname, old.path) != (new.hostname, new.path):
+        raise InputError(
+            f"This connection's records are those at {before}, and their ids may mean other people at another address: "
+            "if it serves the same records add --same-records, else connect another tenant to it"
+        )
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read what is sent: https, or this very machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def checked_settings(partner: Partner, pairs: Sequence[str]) -> Mapping[str, str]:

@@ -16,19 +16,12 @@ _STEPS = 32
 """Doublings after which every cap is reached: keeps the power small for a record that failed for months."""
 
 
-def delay(
-    attempt: int,
-    random: Callable[[], float],
-    base: timedelta = BASE,
-    cap: timedelta = CAP,
-    retry_after: timedelta | None = None,
-) -> timedelta:
-    """Time before attempt `attempt` (first retry: 1): at least `retry_after`, else at most `cap`.
+def delay(attempt: int, random: Callable[[], float]) -> timedelta:
+    """Time before attempt `attempt` (first retry: 1): from nothing to CAP.
 
-    `random` gives a number from 0 inclusive to 1 exclusive. A partner's `retry_after` may be longer than
-    `cap`: it is kept, for the partner knows best. Raises ValueError for an attempt below 1.
+    `random` gives a number from 0 inclusive to 1 exclusive. Raises ValueError for an attempt below 1.
     """
     if attempt < 1:
         raise ValueError("the first retry is attempt 1")
-    step: timedelta = min(cap, base * 2 ** min(attempt - 1, _STEPS))
-    return max(step * random(), retry_after or timedelta(0))
+    step: timedelta = min(CAP, BASE * 2 ** min(attempt - 1, _STEPS))
+    return step * random()

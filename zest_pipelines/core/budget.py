@@ -8,8 +8,8 @@ allowed).
 Why a little more than the window: a call leaves up to LATENESS after its slot, so N + 1 slots must span
 the window W plus that lateness J. The margin is thus at most W / (W + J): 98.3 % of the limit for a
 minute, 50 % for a second. It holds for every half-open window of W seconds, and therefore for windows with
-a fixed reset too, which are paced all the same for now. A call later than that must not be sent
-(`deadline`); its slot stays spent.
+a fixed reset too, which are paced all the same for now. A call later than that must not be sent; its slot
+stays spent.
 
 Calls in flight are not counted here: a `Concurrency` has no pace, and the types keep it out.
 """
@@ -70,11 +70,6 @@ def interval(limit: Rate) -> timedelta:
     window = timedelta(seconds=limit.seconds) // _TICK
     spread = max(-(-window * 1000 // _MOST_PER_MILLE), window + LATENESS // _TICK)
     return -(-spread // limit.calls) * _TICK
-
-
-def deadline(send_at: datetime) -> datetime:
-    """When the call of that slot must have left; exclusive."""
-    return send_at + LATENESS
 
 
 def admit(buckets: Sequence[Bucket], now: datetime, calls: int, horizon: timedelta) -> Granted | Wait:

@@ -24,8 +24,6 @@ class Gap(StrEnum):
     """The ids read are more or fewer than the partner's total."""
     ID_TWICE = "id_twice"
     """An id came twice with different content."""
-    SHAPE_UNKNOWN = "shape_unknown"
-    """Records were not of the shape that the mapping knows."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,6 @@ class Reading:
     is_last_reached: bool = False
     is_overrun: bool = False
     changed_duplicates: int = 0
-    unknown_shapes: int = 0
 
     def with_page(
         self,
@@ -69,13 +66,11 @@ class Reading:
         is_full: bool,
         is_last: bool,
         changed_duplicates: int = 0,
-        unknown_shapes: int = 0,
     ) -> Reading:
         """The reading with one more page.
 
         `ids` counts those that no earlier page had; `total` is what the page says the whole reading has,
-        None if it does not say; `changed_duplicates` counts ids seen before with other content;
-        `unknown_shapes` counts records that could not be understood at all.
+        None if it does not say; `changed_duplicates` counts ids seen before with other content.
         """
         return replace(
             self,
@@ -86,7 +81,6 @@ class Reading:
             is_last_reached=self.is_last_reached or is_last,
             is_overrun=self.is_last_reached,
             changed_duplicates=self.changed_duplicates + changed_duplicates,
-            unknown_shapes=self.unknown_shapes + unknown_shapes,
         )
 
     def certify(self) -> Certificate:
@@ -98,6 +92,5 @@ class Reading:
             Gap.TOTAL_MOVED: len(self.totals) > 1,
             Gap.COUNT_DIFFERS: len(self.totals) == 1 and self.totals != {self.ids},
             Gap.ID_TWICE: self.changed_duplicates > 0,
-            Gap.SHAPE_UNKNOWN: self.unknown_shapes > 0,
         }
         return Certificate(tuple(gap for gap, holds in against.items() if holds), self.is_full)

@@ -1,20 +1,21 @@
-"""Which of a record's open versions to send, and as what.
+"""Whether to send the newest version of a record, and as what.
 
-Only the newest matters: the older ones are superseded without a call. A record that was created and
-cancelled before anything was sent is not needed at the partner at all. Law: what stands at the partner
-afterwards is what would stand there had every version been sent in order.
+Only the newest matters: the older ones are never sent. A record that was created and cancelled before anything was
+sent is not needed at the partner at all. Law: what stands at the partner afterwards is what would stand there had
+every version been sent in order.
 
-Nothing is decided while an earlier attempt is in doubt. A create that timed out may have arrived: dropping
-its cancel as "not needed" would leave a visit standing at the partner that nobody plans to make.
+Not to be asked while an earlier attempt is in doubt. A create that timed out may have arrived: dropping its cancel as
+"not needed" would leave a visit standing at the partner that nobody plans to make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from partners.contract import Verb
+from zest_pipelines.core.outcome import Outcome
 
 
 class Op(StrEnum):
@@ -33,45 +34,20 @@ class Version:
     op: Op
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of the open versions: each is in one place, unless the record must be read back."""
-
-    send: Version | None = None
-    verb: Verb | None = None
-    """Set if `send` is."""
-    superseded: tuple[Version, ...] = ()
-    not_needed: tuple[Version, ...] = ()
-    must_read_back: bool = False
-    """Nothing else is decided: find out first what the attempt in doubt did."""
+Needless = Literal[Outcome.SUPERSEDED, Outcome.NOT_NEEDED]
 
 
-def coalesce(versions: Collection[Version], delivered: Version | None, is_in_doubt: bool) -> Decision:
-    """Decide on a record's open versions (in any order, each number once).
+def decide(newest: Version, settled: int, there: Op | None) -> Verb | Needless:
+    """The verb to send the newest open version with, or how it ends without a call.
 
-    `delivered` is the newest version that the partner is known to have, None if it has none.
-    `is_in_doubt`: an attempt of any version ended unknown, or was begun and has no result.
+    `settled` is the newest version that has ended for good, 0 if none has. An open version not above it came late:
+    sending it would turn the partner back. `there` is what the partner was last made to have, None if it never had
+    the record.
 
-    Versions not above the delivered one are superseded: sending them would turn the partner back.
+    A cancelled record is brought back by an update: it still stands at the partner, under the id that we know.
     """
-    if is_in_doubt:
-        return Decision(must_read_back=True)
-    ordered = sorted(versions, key=lambda version: version.number)
-    if not ordered or (delivered is not None and ordered[-1].number <= delivered.number):
-        return Decision(superseded=tuple(ordered))
-    *older, newest = ordered
-    verb = _verb(newest.op, None if delivered is None else delivered.op)
-    if verb is None:
-        return Decision(superseded=tuple(older), not_needed=(newest,))
-    return Decision(send=newest, verb=verb, superseded=tuple(older))
-
-
-def _verb(wanted: Op, there: Op | None) -> Verb | None:
-    """What turns the partner's state into the wanted one; None: it is so already.
-
-    A cancelled record is brought back by an update: it still stands at the partner, under the id that we
-    know.
-    """
-    if wanted is Op.UPSERT:
+    if newest.number <= settled:
+        return Outcome.SUPERSEDED
+    if newest.op is Op.UPSERT:
         return Verb.CREATE if there is None else Verb.UPDATE
-    return Verb.CANCEL if there is Op.UPSERT else None
+    return Verb.CANCEL if there is Op.UPSERT else Outcome.NOT_NEEDED

@@ -20,7 +20,7 @@ def accumulate(services: Services, partner: Partner, tenant: str) -> AccumulateR
     read = made = 0
     while True:
         with services.database.transaction(Login.ACCUMULATE, tenant) as tx:
-            batch = events.accumulate(tx, tenant, partner.name, partner.writes, BATCH)
+            batch = events.accumulate(tx, tenant, partner.name, tuple(partner.writes), BATCH)
         read, made = read + batch.events, made + batch.changes
         if batch.events < BATCH:
             return AccumulateReport(read, made, time.monotonic() - started)

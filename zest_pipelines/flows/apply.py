@@ -80,9 +80,7 @@ def _end(tx: Transaction, scope: Scope, opened: OpenChange, held: Held | None) -
         assert change.problem is not None  # the table's own rule
         return MasterResult(change.partner_id, change.landed_no, "rejected", change.problem, change.params)
     if held is not None and _is_held(opened, held):
-        return MasterResult(
-            change.partner_id, change.landed_no, "held", "mass_change_held", {"records": str(_size(held))}
-        )
+        return MasterResult(change.partner_id, change.landed_no, "held", "mass_change_held", {"why": _words(held)})
     try:
         with savepoint(tx):
             return _write(tx, scope, opened)
@@ -97,8 +95,10 @@ def _is_held(opened: OpenChange, held: Held) -> bool:
     return opened.change.kind == "change" and any(name in held.changed for name in opened.change.fields)
 
 
-def _size(held: Held) -> int:
-    return max(held.deletes, *held.changed.values(), 0) if held.changed else held.deletes
+def _words(held: Held) -> str:
+    """What is too much: `12 deletes, 90 x address`."""
+    deletes = [f"{held.deletes} deletes"] if held.deletes else []
+    return ", ".join([*deletes, *(f"{records} x {name}" for name, records in sorted(held.changed.items()))])
 
 
 def _write(tx: Transaction, scope: Scope, opened: OpenChange) -> MasterResult:
@@ -116,7 +116,7 @@ def _write(tx: Transaction, scope: Scope, opened: OpenChange) -> MasterResult:
 
 def _problems(entity: Entity, results: Sequence[MasterResult]) -> tuple[Problem, ...]:
     return tuple(
-        Problem(entity, result.partner_id, result.outcome, result.reason, result.params)
+        Problem(entity, f"landed:{result.landed_no}", result.outcome, result.reason, result.params)
         for result in results
         if result.reason is not None
     )[:MOST_PROBLEMS]

@@ -8,9 +8,9 @@ record in doubt is read back before anything of it is sent again: there is no ot
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 from uuid import UUID, uuid4
 
@@ -21,6 +21,8 @@ from partners.contract import (
     Delivered,
     Entity,
     Found,
+    Partner,
+    Recovery,
     Refused,
     Reply,
     Retry,
@@ -31,18 +33,15 @@ from partners.errors import Deferred, PartnerError, RetryableError
 from partners.reasons import ReasonScope, reason
 from resources.logins import Login
 from zest_pipelines.core.backoff import delay
-from zest_pipelines.core.coalesce import Op, Version, coalesce
+from zest_pipelines.core.coalesce import Op, Version, decide
 from zest_pipelines.core.commands import command, idempotency_key
 from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.flows.opening import Line
+from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import deliveries
 from zest_pipelines.store.deliveries import Doubt, Due, Intent, Key, Result, Target
-from zest_pipelines.store.errors import ConstraintError
-
-UNDER_WAY = timedelta(seconds=30)
-"""How long a request may be at work at the partner after we gave up waiting; no record is read back before."""
-_ENDPOINTS = {Entity.VISIT: "appointments", Entity.VISIT_RECORD: "encounters"}
+from zest_pipelines.store.errors import ConstraintError, StoreError
 
 
 class LeaseLostError(Exception):
@@ -54,16 +53,18 @@ class Delivery:
     """The acts of one push on one open line."""
 
     services: Services
+    partner: Partner
     target: Target
     epoch: int
     """Of the lease."""
     lease_seconds: float
     line: Line
 
-    def due(self, most: int, done: Sequence[tuple[Entity, UUID]]) -> Sequence[Due]:
-        """Up to `most` records whose time has come, without those in `done`."""
+    def due(self, most: int, blocked: Collection[Entity], done: Collection[tuple[Entity, UUID]]) -> Sequence[Due]:
+        """Up to `most` records whose time has come, without the kinds in `blocked` and the records in `done`."""
+        entities = [entity for entity in self.partner.writes if entity not in blocked]
         with self.services.database.transaction(Login.PUSH, self.target.tenant) as tx:
-            return deliveries.due(tx, self.target, most, done)
+            return deliveries.due(tx, self.target, entities, most, tuple(done), self.services.under_way)
 
     def advance(self, due: Due) -> Result:
         """Bring one record one step on, out of doubt or to the partner, and store how that ended.
@@ -75,13 +76,11 @@ class Delivery:
         return result
 
     def _send(self, due: Due) -> Result:
-        if due.settled_version >= due.key.version:
-            return Result(due.key, Outcome.SUPERSEDED)  # it came late: a newer version was settled before it
-        decision = coalesce([Version(due.key.version, Op(due.op))], _standing(due), is_in_doubt=False)
-        if decision.verb is None:
-            return Result(due.key, Outcome.NOT_NEEDED if decision.not_needed else Outcome.SUPERSEDED)
-        self.line.gate.reserve(_ENDPOINTS[due.key.entity])
-        intent = _intent(due, decision.verb)
+        decision = decide(Version(due.key.version, Op(due.op)), due.settled_version, _standing(due))
+        if isinstance(decision, Outcome):
+            return Result(due.key, decision)
+        self.line.gate.reserve(self.partner.writes[due.key.entity])
+        intent = _intent(due, decision)
         last_moment = self._commit(intent)
         sent = _command(intent, due.image)
         try:
@@ -89,8 +88,10 @@ class Delivery:
                 reply = self.line.connector.send(sent)
         except Deferred as error:  # before its write, says the contract
             return Result(due.key, Outcome.RETRY, error.reason, intent_id=intent.intent_id, not_before=error.until)
-        except Exception:  # noqa: BLE001  # a fault of ours in one record must not keep its neighbours from going
-            reply = Unknown("internal_error")
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not hold up its neighbours
+            reply = Unknown("internal_error", {"detail": place_of(error)})
         return self._ended(due, intent, sent, reply)
 
     def _commit(self, intent: Intent) -> float:
@@ -128,7 +129,8 @@ class Delivery:
         """The partner's copy is not the one we knew. It may be as we want it: then an earlier call of ours did that."""
         held = Result(intent.key, Outcome.CONFLICT, why, params, intent.intent_id)
         try:
-            found = self.line.connector.find(sent)
+            with self.line.heeding_partner():
+                found = self.line.connector.find(sent)
         except PartnerError:
             return held
         if isinstance(found, Absent):
@@ -148,19 +150,18 @@ class Delivery:
         )
 
     def _read_back(self, due: Due, doubt: Doubt) -> Result:
+        if self.partner.capability.recovery is Recovery.NONE:
+            return Result(doubt.key, Outcome.PARKED, "delivery_unsure", intent_id=doubt.intent_id)
         asked = _command(doubt, doubt.image)
         try:
-            found = self.line.connector.find(asked)
-        except Deferred:
+            with self.line.heeding_partner():
+                found = self.line.connector.find(asked)
+        except (Deferred, StoreError):
             raise
-        except RetryableError as error:
-            later = error.not_before or self._backoff(due)
-            return Result(doubt.key, Outcome.UNKNOWN, error.reason, error.params, doubt.intent_id, not_before=later)
         except PartnerError as error:
-            is_record = reason(error.reason).scope is ReasonScope.RECORD
-            outcome = Outcome.PARKED if is_record else Outcome.UNKNOWN
-            when = None if is_record else self._backoff(due)
-            return Result(doubt.key, outcome, error.reason, error.params, doubt.intent_id, not_before=when)
+            return self._still_in_doubt(due, doubt, error)
+        except Exception as error:  # noqa: BLE001  # as in sending
+            return self._still_in_doubt(due, doubt, RetryableError("internal_error", {"detail": place_of(error)}))
         match found:
             case Found(partner_id, partner_version, matches=True):
                 there = Delivered(partner_id, partner_version)
@@ -179,11 +180,21 @@ class Delivery:
             case _:
                 assert_never(found)
 
+    def _still_in_doubt(self, due: Due, doubt: Doubt, error: PartnerError) -> Result:
+        """It could not be read back: tried again later, unless the fault is the record's own."""
+        if not isinstance(error, RetryableError) and reason(error.reason).scope is ReasonScope.RECORD:
+            return Result(doubt.key, Outcome.PARKED, error.reason, error.params, doubt.intent_id)
+        later = (error.not_before if isinstance(error, RetryableError) else None) or self._backoff(due)
+        return Result(doubt.key, Outcome.UNKNOWN, error.reason, error.params, doubt.intent_id, not_before=later)
+
     def _read_back_at(self, due: Due, why: str) -> datetime | None:
-        """The earliest time to look what became of a doubtful call; None: at once."""
-        if why == "timeout_unsure":  # it may take effect yet: "not there" proves nothing for now
-            return self.services.now() + UNDER_WAY
-        return self._backoff(due) if why == "internal_error" else None
+        """The earliest time to look what became of a doubtful call; None: at once, since its answer was whole."""
+        match why:
+            case "found_different":
+                return None
+            case "internal_error":
+                return self._backoff(due)
+        return self.services.now() + self.services.under_way
 
     def _backoff(self, due: Due) -> datetime:
         return self.services.now() + delay(due.attempts + 1, self.services.random)
@@ -201,11 +212,11 @@ class Delivery:
                 raise
 
 
-def _standing(due: Due) -> Version | None:
-    """What the partner holds of the record, as far as we know."""
+def _standing(due: Due) -> Op | None:
+    """What the partner was last made to have of the record, as far as we know."""
     if due.known is None:
         return None
-    return Version(due.known.delivered_version, Op.CANCEL if due.known.is_cancelled else Op.UPSERT)
+    return Op.CANCEL if due.known.is_cancelled else Op.UPSERT
 
 
 def _intent(due: Due, verb: Verb) -> Intent:

@@ -25,7 +25,7 @@ def diff(services: Services, partner: Partner, tenant: str, entity: Entity) -> D
     return DiffReport(
         entity,
         added=kinds["add"],
-        changed=kinds["change"],
+        changed=sum(change.kind == "change" and bool(change.fields) for change in changes),
         deleted=kinds["delete"],
         unmappable=kinds["unmappable"],
         seconds=time.monotonic() - started,

@@ -18,7 +18,7 @@ from partners.contract import Connection, Gate
 from partners.errors import Deferred
 from partners.limits import Limit, LimitScope, Rate
 from resources.logins import Login
-from zest_pipelines.core.budget import LATENESS, Bucket, Granted, Wait, admit, applies
+from zest_pipelines.core.budget import LATENESS, Bucket, Granted, admit, applies
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import budgets
 
@@ -55,10 +55,10 @@ class LedgerGate(Gate):
         Raises Deferred if it is further off than our patience.
         """
         give_up = time.monotonic() + self._patience.total_seconds()
-        while isinstance(answer := self._ask(endpoint), Wait):
-            seconds = (answer.until - self._asked_at).total_seconds()
+        while (answer := self._ask(endpoint)) is not None:
+            until, seconds = answer
             if time.monotonic() + seconds > give_up:
-                raise Deferred(answer.until)
+                raise Deferred(until)
             self._services.sleep(max(seconds, 0.001))
 
     def admit(self, endpoint: str) -> None:
@@ -97,27 +97,29 @@ class LedgerGate(Gate):
         self._slots.remove(slot)
         return slot
 
-    def _ask(self, endpoint: str) -> Granted | Wait:
+    def _ask(self, endpoint: str) -> tuple[datetime, float] | None:
+        """Take a slot of the ledger; if there is none yet: when to ask again, and in how many seconds that is."""
         limits = [limit for limit in self._limits if applies(limit, endpoint)]
         before = time.monotonic()
         if not limits:
             self._slots.append(_Slot(endpoint, before, float("inf")))
-            return Granted((), ())
+            return None
         names = [bucket_name(self._connection, limit) for limit in limits]
         with self._services.database.transaction(Login.BUDGET, None) as tx:
-            states, self._asked_at = budgets.lock(tx, names)
+            states, now = budgets.lock(tx, names)
             buckets = [
                 Bucket(limit, states[name].tat, states[name].closed_until)
                 for limit, name in zip(limits, names, strict=True)
             ]
-            answer = admit(buckets, self._asked_at, 1, _AHEAD)
+            answer = admit(buckets, now, 1, _AHEAD)
             if isinstance(answer, Granted):
                 budgets.save(tx, dict(zip(names, answer.tats, strict=True)))
-        if isinstance(answer, Granted):
-            wait = (answer.send_at[0] - self._asked_at).total_seconds()
-            lateness = LATENESS.total_seconds()
-            self._slots.append(_Slot(endpoint, time.monotonic() + wait, before + wait + lateness))
-        return answer
+        if not isinstance(answer, Granted):
+            return answer.until, (answer.until - now).total_seconds()
+        wait = (answer.send_at[0] - now).total_seconds()
+        lateness = LATENESS.total_seconds()
+        self._slots.append(_Slot(endpoint, time.monotonic() + wait, before + wait + lateness))
+        return None
 
 
 def bucket_name(connection: Connection, limit: Limit) -> str:

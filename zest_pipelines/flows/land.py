@@ -6,20 +6,23 @@ read proves it. Pages are stored as they come, so a reading that breaks off has 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from partners.contract import Connector, Entity, Gone, Page, Partner, SourceRecord, Unmappable
-from partners.errors import PartnerError, RetryableError
+from partners.contract import Entity, Gone, Page, Partner, SourceRecord, Unmappable
+from partners.errors import PartnerError
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core import certificate
-from zest_pipelines.core.fingerprint import UnstorableText, fingerprint
-from zest_pipelines.flows.opening import connection_row, open_line
+from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint
+from zest_pipelines.flows.opening import Line, connection_row, open_line
+from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.reports import LandReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import landing
@@ -67,11 +70,12 @@ def _read(services: Services, partner: Partner, row: ConnectionRow, reading: Rea
     try:
         with open_line(services, partner, row, _PATIENCE) as line:
             cursor = station.cursor()
-            for page in line.connector.read(reading.entity, cursor):
-                station.take(page, progress)
+            with line.heeding_partner():
+                for page in line.connector.read(reading.entity, cursor):
+                    station.take(page, progress)
             verdict = progress.certificate.certify()
             if verdict.casts_suspicion:
-                station.prove_absences(line.connector, progress)
+                station.prove_absences(line, progress)
     except PartnerError as error:
         return station.end(progress, "failed", error.reason, error.params)
     except VaultError:
@@ -93,6 +97,11 @@ class _Station:
     settings: Mapping[str, str]
     reading: Reading
 
+    @property
+    def mapping(self) -> str:
+        """What a master depends on besides the content: a changed setting maps every record anew."""
+        return f"{self.partner.mapping_version}/{sha256(canonical(self.settings)).hexdigest()}"
+
     def cursor(self) -> str | None:
         """Where to start; None: read everything."""
         with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
@@ -102,29 +111,31 @@ class _Station:
 
     def take(self, page: Page, progress: _Progress) -> None:
         """Store what is new on a page and add the page to the progress."""
-        hashed = [(record, self._fingerprint(record)) for record in page.records]
-        fresh = {record.partner_id: (record, mark) for record, mark in hashed if record.partner_id not in progress.seen}
-        moved = sum(progress.seen.get(record.partner_id, mark) != mark for record, mark in hashed)
+        fresh: list[tuple[SourceRecord, bytes]] = []
+        moved = 0
+        for record in page.records:
+            mark = self._fingerprint(record)
+            if record.partner_id not in progress.seen:
+                progress.seen[record.partner_id] = mark
+                fresh.append((record, mark))
+            elif progress.seen[record.partner_id] != mark:
+                moved += 1
         progress.certificate = progress.certificate.with_page(
-            ids=len(fresh),
-            total=page.total,
-            is_full=page.is_full,
-            is_last=page.is_last,
-            changed_duplicates=moved,
+            ids=len(fresh), total=page.total, is_full=page.is_full, is_last=page.is_last, changed_duplicates=moved
         )
-        progress.seen |= {partner_id: mark for partner_id, (_, mark) in fresh.items()}
         progress.cursor = page.cursor
-        self._store(fresh.values(), page.gone, progress)
+        self._store(fresh, page.gone, progress)
 
-    def prove_absences(self, connector: Connector, progress: _Progress) -> None:
+    def prove_absences(self, line: Line, progress: _Progress) -> None:
         """Ask for each record that did not come; only the partner's own "not there" makes it gone."""
         with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
             suspects = landing.live_partner_ids(tx, self.reading) - progress.seen.keys()
         # In any order: the first ones may be there all the time, and would keep the others from being asked for.
         for partner_id in sorted(suspects, key=lambda _: self.services.random())[:MOST_POINT_READS]:
             try:
-                found = connector.fetch(self.reading.entity, partner_id)
-            except RetryableError:
+                with line.heeding_partner():
+                    found = line.connector.fetch(self.reading.entity, partner_id)
+            except PartnerError:
                 return  # the reading stands; who is left is a suspect in the next one too
             if isinstance(found, Gone):
                 self._store((), (partner_id,), progress)
@@ -135,7 +146,7 @@ class _Station:
         """Note how the reading ended."""
         seen = progress.certificate
         with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
-            landing.end(
+            has_ended = landing.end(
                 tx,
                 self.reading,
                 state=state,
@@ -147,6 +158,8 @@ class _Station:
                 new_versions=progress.new_versions,
                 cursor=progress.cursor,
             )
+        if not has_ended:
+            return LandReport(self.reading.entity, str(self.reading.snapshot), "failed", reason="reading_under_way")
         return LandReport(
             self.reading.entity,
             str(self.reading.snapshot),
@@ -181,15 +194,15 @@ class _Station:
 
     def _fingerprint(self, record: SourceRecord) -> bytes:
         try:
-            return fingerprint(record.content, self.partner.mapping_version)
+            return fingerprint(record.content, self.mapping)
         except UnstorableText as error:
-            return fingerprint(_unstorable(error, record), self.partner.mapping_version)
+            return fingerprint(_unstorable(error, record), self.mapping)
 
     def _version(self, record: SourceRecord, mark: bytes) -> NewVersion:
         try:
             fingerprint(record.content, "")
         except UnstorableText as error:
-            params = {"field": error.path}
+            params = {"field": _printable(error.path)}
             content = _unstorable(error, record)
             return NewVersion(
                 record.partner_id,
@@ -199,11 +212,21 @@ class _Station:
                 problem="field_invalid",
                 params=params,
             )
-        master = self.partner.map(self.reading.entity, record.content, self.settings)
+        try:
+            master = self.partner.map(self.reading.entity, record.content, self.settings)
+        except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not stop the reading
+            master = Unmappable("internal_error", {"detail": place_of(error)})
         version = NewVersion(record.partner_id, mark, record.partner_version, record.content)
         if isinstance(master, Unmappable):
             return replace(version, problem=master.reason, params=master.params)
         return replace(version, master=_spelled(asdict(master)))
+
+
+def _printable(path: str) -> str:
+    """The path, without names that a partner may have made of data."""
+    return re.sub(
+        r"[^.\[\]]+", lambda name: name[0] if re.fullmatch(r"[A-Za-z_]{1,40}|\d{1,6}", name[0]) else "?", path
+    )
 
 
 def _unstorable(error: UnstorableText, record: SourceRecord) -> dict[str, str]:

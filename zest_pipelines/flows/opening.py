@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from partners.contract import Connector, Partner
-from partners.errors import AuthenticationError
+from partners.errors import AuthenticationError, Deferred, RetryableError
 from partners.limits import parse_limit
 from resources.logins import Login
 from zest_pipelines.flows.gate import LedgerGate
@@ -25,6 +25,18 @@ class Line:
     row: ConnectionRow
     connector: Connector
     gate: LedgerGate
+
+    @contextmanager
+    def heeding_partner(self) -> Iterator[None]:
+        """Within the block, a partner that names a time to come back (Retry-After) closes the gate until then."""
+        try:
+            yield
+        except Deferred:
+            raise
+        except RetryableError as error:
+            if error.not_before is not None:
+                self.gate.close_until(error.not_before)
+            raise
 
 
 def connection_row(services: Services, partner: Partner, tenant: str, login: Login) -> ConnectionRow:

@@ -61,6 +61,8 @@ class _Tally:
     sends: Counter[tuple[Entity, UUID]] = field(default_factory=Counter)
     done: set[tuple[Entity, UUID]] = field(default_factory=set)
     """Records that have had their turn in this push, however they stand."""
+    blocked: set[Entity] = field(default_factory=set)
+    """Kinds of record that the partner takes none of for now."""
     stopped: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
 
@@ -92,7 +94,7 @@ def push(services: Services, partner: Partner, tenant: str, box_seconds: float =
     row = connection_row(services, partner, tenant, Login.PUSH)
     target, tally = Target(tenant, partner.name), _Tally()
     if row.is_paused:
-        tally.stop("connection_paused", {"reason": row.pause_reason or ""})
+        tally.stop("connection_paused")
     else:
         with _lease(services, target) as epoch:
             if epoch is None:
@@ -117,22 +119,24 @@ def push(services: Services, partner: Partner, tenant: str, box_seconds: float =
 
 @contextmanager
 def _lease(services: Services, target: Target) -> Iterator[int | None]:
-    """The epoch of the lease on the connection, or None while another push holds it."""
+    """The epoch of the lease on the connection, or None while another push holds it.
+
+    A block that raises was cut off, perhaps with a call under way: its lease runs out by itself, so that nobody looks
+    at the partner before the call has come to its end.
+    """
     holder = f"{socket.gethostname()}:{os.getpid()}"
     with services.database.transaction(Login.PUSH, target.tenant) as tx:
         epoch = deliveries.take_lease(tx, target, holder, LEASE_SECONDS)
-    try:
-        yield epoch
-    finally:
-        if epoch is not None:
-            with services.database.transaction(Login.PUSH, target.tenant) as tx:
-                deliveries.release_lease(tx, target, epoch)
+    yield epoch
+    if epoch is not None:
+        with services.database.transaction(Login.PUSH, target.tenant) as tx:
+            deliveries.release_lease(tx, target, epoch)
 
 
 def _push(services: Services, partner: Partner, row: ConnectionRow, epoch: int, end: float, tally: _Tally) -> None:
     target = Target(row.connection.tenant, row.connection.partner)
     with services.database.transaction(Login.PUSH, target.tenant) as tx:
-        for key in deliveries.curable(tx, target, _connection_reasons()):
+        for key in deliveries.curable(tx, target, _codes(ReasonScope.CONNECTION), _codes(ReasonScope.ENTITY)):
             deliveries.add_result(tx, target, Result(key, "released", reason="connection_changed"))
         last = deliveries.last_answer(tx, target)
     if last is not None and _is_held(last.reason) and last.now - last.at < PROBE_EVERY:
@@ -140,7 +144,7 @@ def _push(services: Services, partner: Partner, row: ConnectionRow, epoch: int, 
         return
     try:
         with open_line(services, partner, row, _PATIENCE) as line:
-            _send_all(Delivery(services, target, epoch, LEASE_SECONDS, line), tally, end)
+            _send_all(Delivery(services, partner, target, epoch, LEASE_SECONDS, line), tally, end)
     except PartnerError as error:  # Deferred too
         tally.stop(error.reason, error.params)
     except VaultError:
@@ -157,19 +161,24 @@ def _is_held(code: str) -> bool:
 
 def _send_all(delivery: Delivery, tally: _Tally, end: float) -> None:
     """Take everything that is due a step on, until monotonic `end` or until something stops the whole connection."""
-    while batch := delivery.due(_BATCH, tuple(tally.done)):
+    while batch := delivery.due(_BATCH, tally.blocked, tally.done):
         for due in batch:
             if time.monotonic() >= end:
                 tally.stop("time_box_ended")
                 return
+            if due.key.entity in tally.blocked:
+                continue
             result = delivery.advance(due)
             tally.add(due, result)
-            if result.reason in _connection_reasons():
-                tally.stop(result.reason, result.params)
-                return
+            match None if result.reason is None else reason(result.reason).scope:
+                case ReasonScope.CONNECTION:
+                    tally.stop(str(result.reason), result.params)
+                    return
+                case ReasonScope.ENTITY:
+                    tally.blocked.add(due.key.entity)
 
 
 @cache
-def _connection_reasons() -> tuple[str, ...]:
-    """The reasons that concern a whole connection."""
-    return tuple(each.code for each in all_reasons() if each.scope is ReasonScope.CONNECTION)
+def _codes(scope: ReasonScope) -> tuple[str, ...]:
+    """The reasons that concern so much."""
+    return tuple(each.code for each in all_reasons() if each.scope is scope)

@@ -13,7 +13,10 @@ class Problem:
 
     entity: str
     record: str
-    """Opaque id: ours for visits, the partner's for masters."""
+    """Opaque id: ours for visits, `landed:` and the landed version's number for masters.
+
+    A partner's own id may be the number by which people know the patient, and this is shown in Dagster's UI.
+    """
     outcome: str
     """held or rejected on the way in; on the way out an open outcome, or delivered_with_warning."""
     reason: str

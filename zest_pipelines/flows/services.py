@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from resources.http import Http
 from resources.vault import Vault
@@ -28,3 +28,5 @@ class Services:
     """Aware; for what is shown and measured. Leases and limits go by the database's clock."""
     sleep: Callable[[float], None] = time.sleep
     random: Callable[[], float] = random.random
+    under_way: timedelta = timedelta(seconds=30)
+    """How long a call whose answer we have not got may still take effect: until then "not there" proves nothing."""

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +24,7 @@ from zest_pipelines.local import dagster_home, machine
 from zest_pipelines.local.data_dir import DataDir
 from zest_pipelines.local.demo_checks import Checks, read_checks
 from zest_pipelines.local.demo_comparison import Comparison
+from zest_pipelines.local.demo_invitation import invitation
 from zest_pipelines.local.demo_pair import PARTNER, SYSTEMS, Pair
 from zest_pipelines.local.demo_partners import DemoPartner, demo_partner
 from zest_pipelines.local.demo_product import JAPAN, Product
@@ -52,7 +54,7 @@ def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> b
     Raises what `machine.prepare` raises, PortInUseError, SupervisorError, and StopRequestedError for a signal
     before everything was up.
     """
-    started_at = time.monotonic()
+    started_at, folder = time.monotonic(), Path.cwd()
     data_dir.open()
     require_free_port(port)
     with machine.held(data_dir), Supervisor(data_dir.logs, beside=Keeper(data_dir)) as supervisor:
@@ -73,7 +75,7 @@ def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> b
             console.print(_summary(results))
             console.print(_told(checks), soft_wrap=True)
             if not once:
-                _invite(data_dir, ui, console)
+                console.print(invitation(data_dir, ui, next(iter(TENANTS)), folder), soft_wrap=True)
                 supervisor.run()
     if once:
         console.file.write(_json(results, checks, time.monotonic() - started_at) + "\n")
@@ -186,27 +188,4 @@ def _json(results: Mapping[str, Comparison], checks: Checks, seconds: float) -> 
             "checks": {"passed": checks.passed, "failed": len(checks.failed), "missing": checks.missing},
             "seconds": round(seconds, 1),
         }
-    )
-
-
-def _invite(data_dir: DataDir, ui: str, console: Console) -> None:
-    """What to look at first."""
-    console.print(
-        f"""
-[bold]The platform runs: {ui}[/bold]
-
-Look first at
-  {ui}/assets/{PARTNER}/pushed_visits?view=partitions
-      press [bold]Materialize[/bold], choose a tenant, launch: its visits go out in a run of your own
-  {ui}/asset-groups
-      what is made of what, with the checks that compare both sides
-  {ui}/automation
-      the schedule and the sensors that do the work every minute
-
-Edit a visit as the product would, and see it arrive within a minute
-  psql "$(zest --data-dir {data_dir.path} db-url --login product)"
-  zest --data-dir {data_dir.path} status
-
-Ctrl-C ends it; a later demo goes on from here. Logs: {data_dir.logs}""",
-        soft_wrap=True,
     )

@@ -81,4 +81,5 @@ def save(tx: Transaction, tats: Mapping[str, datetime]) -> None:
 
 def close(tx: Transaction, buckets: Sequence[str], until: datetime) -> None:
     """Let nobody through before `until`; an earlier closing that lasts longer stays."""
+    _MAKE.run(tx, buckets=sorted(buckets))  # one that was never called must be closed too
     _CLOSE.run(tx, buckets=sorted(buckets), until=until)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,7 +38,7 @@ REQUESTED = """(n.timing = 'minute' OR EXISTS (
            AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at))"""
 _ITS_TIME = """p.state IN ('due', 'retry', 'unknown') AND n.paused_at IS NULL
       AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())"""
-READY = f"{_ITS_TIME} AND {REQUESTED}"
+READY = f"{_ITS_TIME} AND (p.state = 'unknown' OR {REQUESTED})"
 HAS_WHAT_IT_NEEDS = """(p.op = 'cancel' OR p.state = 'unknown' OR (
           client.partner_id IS NOT NULL AND (p.staff_id IS NULL OR staff.partner_id IS NOT NULL)
           AND (p.entity = 'visit' OR (visit.partner_id IS NOT NULL AND NOT visit.is_cancelled))))"""
@@ -72,8 +72,6 @@ class Known:
 
     partner_id: str
     partner_version: str
-    delivered_version: int
-    """Our newest version that it confirmed; 0: none, yet the record was found there."""
     is_cancelled: bool
     links: Mapping[str, str]
     """What it was last sent with: entity to the partner's id."""
@@ -204,7 +202,7 @@ _DUE = query(
            CASE WHEN NOT visit.is_cancelled THEN visit.partner_id END AS visit,
            known.partner_id AS known_id, known.partner_version AS known_partner_version,
            coalesce(known.links, '{{}}') AS known_links,
-           coalesce(done.version, 0) AS done_version, coalesce(done.is_cancelled, false) AS done_is_cancelled,
+           coalesce(done.is_cancelled, false) AS done_is_cancelled,
            coalesce(ended.version, 0) AS settled_version,
            doubt.intent_id AS doubt_intent, doubt.month AS doubt_month, doubt.version AS doubt_version,
            doubt.verb AS doubt_verb, doubt.key AS doubt_key, doubt.image AS doubt_image,
@@ -221,7 +219,7 @@ _DUE = query(
           AND r.record_id = p.record_id AND r.partner_id IS NOT NULL
         ORDER BY r.version DESC, r.result_no DESC LIMIT 1) AS known ON true
     LEFT JOIN LATERAL (
-        SELECT r.version, r.is_cancelled FROM sync.result r
+        SELECT r.is_cancelled FROM sync.result r
         WHERE r.tenant_id = p.tenant_id AND r.partner = p.partner AND r.entity = p.entity
           AND r.record_id = p.record_id AND r.outcome IN {_DELIVERED}
         ORDER BY r.version DESC LIMIT 1) AS done ON true
@@ -232,7 +230,8 @@ _DUE = query(
         ORDER BY r.version DESC LIMIT 1) AS ended ON true
     LEFT JOIN LATERAL (
         SELECT i.intent_id, i.month, i.version, i.verb, i.key, i.links, i.partner_id, i.partner_version,
-               ic.image
+               ic.image, i.made_at > clock_timestamp() - CAST(:under_way AS interval) AND NOT EXISTS (
+                   SELECT FROM sync.result r WHERE r.month = i.month AND r.intent_id = i.intent_id) AS is_under_way
         FROM sync.intent i
         JOIN sync.change ic ON ic.tenant_id = i.tenant_id AND ic.partner = i.partner AND ic.entity = i.entity
             AND ic.record_id = i.record_id AND ic.version = i.version AND ic.month = i.month
@@ -242,9 +241,10 @@ _DUE = query(
                           AND r.outcome <> 'unknown')
         ORDER BY i.version DESC, i.made_at DESC LIMIT 1) AS doubt ON true
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND {_ITS_TIME}
+      AND p.entity = ANY (CAST(:entities AS text[])) AND NOT coalesce(doubt.is_under_way, false)
       AND (doubt.intent_id IS NOT NULL OR ended.version >= p.version OR ({REQUESTED} AND {HAS_WHAT_IT_NEEDS}))
       AND (p.entity, p.record_id) <> ALL (
-           SELECT * FROM unnest(CAST(:tried_entities AS text[]), CAST(:tried_ids AS uuid[])))
+           SELECT * FROM unnest(CAST(:done_entities AS text[]), CAST(:done_ids AS uuid[])))
     ORDER BY p.attempts, p.since, p.entity, p.record_id
     LIMIT :most
     """,
@@ -312,9 +312,11 @@ _CURABLE = query(
         ORDER BY r.result_no DESC LIMIT 1) AS parked
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = 'parked'
       AND (greatest(n.changed_at, k.changed_at) > parked.made_at
-           OR (p.reason = ANY (CAST(:connection_reasons AS text[])) AND EXISTS (
+           OR EXISTS (
                SELECT FROM sync.result r WHERE r.tenant_id = p.tenant_id AND r.partner = p.partner
-               AND r.result_no > parked.result_no AND r.outcome = 'delivered')))
+               AND r.result_no > parked.result_no AND r.outcome = 'delivered'
+               AND (p.reason = ANY (CAST(:connection_reasons AS text[]))
+                    OR (p.reason = ANY (CAST(:entity_reasons AS text[])) AND r.entity = p.entity))))
     """,
 )
 _BACKLOG = query(
@@ -346,16 +348,25 @@ def release_lease(tx: Transaction, target: Target, epoch: int) -> None:
     _RELEASE.run(tx, epoch=epoch, **target.parameters())
 
 
-def due(tx: Transaction, target: Target, most: int, tried: Sequence[tuple[Entity, UUID]] = ()) -> tuple[Due, ...]:
-    """Up to `most` due records without those in `tried`: who failed least first, then the longest waiting.
+def due(
+    tx: Transaction,
+    target: Target,
+    entities: Sequence[Entity],
+    most: int,
+    done: Sequence[tuple[Entity, UUID]] = (),
+    under_way: timedelta = timedelta(0),
+) -> tuple[Due, ...]:
+    """Up to `most` due records of these kinds, the longest waiting first, without those in `done`.
 
-    A record at which each push stops (a gateway that answers its content with a web page) thus delays no other.
+    A record whose newest intent is younger than `under_way` and has no result yet is left out: the call may go on.
     """
     rows = _DUE.all(
         tx,
+        entities=[entity.value for entity in entities],
         most=most,
-        tried_entities=[entity.value for entity, _ in tried],
-        tried_ids=[record_id for _, record_id in tried],
+        done_entities=[entity.value for entity, _ in done],
+        done_ids=[record_id for _, record_id in done],
+        under_way=under_way,
         **target.parameters(),
     )
     return tuple(_due(row) for row in rows)
@@ -405,9 +416,12 @@ def last_answer(tx: Transaction, target: Target) -> LastAnswer | None:
     return None if row is None else LastAnswer(**row)
 
 
-def curable(tx: Transaction, target: Target, connection_reasons: Sequence[str]) -> tuple[Key, ...]:
-    """Parked records worth another try; `connection_reasons` are the faults that concern a whole connection."""
-    rows = _CURABLE.all(tx, connection_reasons=list(connection_reasons), **target.parameters())
+def curable(
+    tx: Transaction, target: Target, connection_reasons: Sequence[str], entity_reasons: Sequence[str]
+) -> tuple[Key, ...]:
+    """Parked records worth another try. The reasons: faults of a whole connection, and of all records of a kind."""
+    reasons = {"connection_reasons": list(connection_reasons), "entity_reasons": list(entity_reasons)}
+    rows = _CURABLE.all(tx, **reasons, **target.parameters())
     return tuple(Key(row["month"], Entity(row["entity"]), row["record_id"], row["version"]) for row in rows)
 
 
@@ -435,7 +449,6 @@ def _due(row: RowMapping) -> Due:
         known = Known(
             row["known_id"],
             row["known_partner_version"] or "",
-            row["done_version"],
             row["done_is_cancelled"],
             row["known_links"],
         )

@@ -19,7 +19,7 @@ _TENANTS = query(
     "SELECT c.tenant_id FROM sync.connection c WHERE c.partner = :partner ORDER BY c.tenant_id",
 )
 _ALL_TENANTS = query("all_tenants", Login.SCHEDULE, "SELECT t.tenant_id FROM schedule.tenant t ORDER BY t.tenant_id")
-# A reading that failed is tried again after five minutes, one that was killed after one. Index: snapshot_newest.
+# A reading that failed, or was killed, is tried again after five minutes. Index: snapshot_newest.
 _INBOUND = query(
     "due_inbound",
     Login.SCHEDULE,
@@ -33,7 +33,7 @@ _INBOUND = query(
             ORDER BY s.started_at DESC LIMIT 1) AS last ON true
         WHERE last.started_at IS NULL
            OR last.started_at + CASE last.state WHEN 'certified' THEN c.land_every
-                                     WHEN 'reading' THEN interval '1 minute'
+                                     WHEN 'reading' THEN interval '5 minutes'
                                      ELSE least(c.land_every, interval '5 minutes') END <= clock_timestamp())
     ORDER BY c.tenant_id
     """,

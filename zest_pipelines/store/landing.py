@@ -63,16 +63,18 @@ _END = query(
         pages = :pages, records = :records, new_versions = :new_versions, cursor = :cursor,
         finished_at = clock_timestamp()
     WHERE snapshot_id = :snapshot AND tenant_id = :tenant AND state = 'reading'
+    RETURNING 1
     """,
 )
-# A reading that has not moved for a minute was killed (a page has 20 seconds); the next one says so in its place.
+# A reading that has not moved for five minutes was killed (a page has its slot's and the call's time, and what is
+# joined to it may be read before); the next one says so in its place.
 _END_DEAD = query(
     "end_dead_snapshots",
     Login.LAND,
     """
     UPDATE sync.snapshot SET state = 'failed', reason = 'reading_broken_off', finished_at = clock_timestamp()
     WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND state = 'reading'
-      AND touched_at < clock_timestamp() - interval '1 minute'
+      AND touched_at < clock_timestamp() - interval '5 minutes'
     """,
 )
 _RUNNING = query(
@@ -101,17 +103,17 @@ _LOCK = query(
         concat_ws(' ', 'land', CAST(:tenant AS text), CAST(:partner AS text), CAST(:entity AS text)), 0))
     """,
 )
+# What was read under other settings, or at another address, is no beginning to go on from. Index: snapshot_newest.
 _CURSOR = query(
     "landing_cursor",
     Login.LAND,
     """
-    SELECT (SELECT s.cursor FROM sync.snapshot s
-            WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state = 'certified'
-            ORDER BY s.started_at DESC LIMIT 1) AS cursor,
-           (SELECT s.finished_at FROM sync.snapshot s
-            WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state = 'certified'
-              AND s.is_full
-            ORDER BY s.started_at DESC LIMIT 1) AS last_full_at
+    WITH certified AS (
+        SELECT s.cursor, s.finished_at, s.started_at, s.is_full FROM sync.snapshot s
+        JOIN sync.connection c ON c.tenant_id = s.tenant_id AND c.partner = s.partner AND c.changed_at <= s.started_at
+        WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state = 'certified')
+    SELECT (SELECT cursor FROM certified ORDER BY started_at DESC LIMIT 1) AS cursor,
+           (SELECT finished_at FROM certified WHERE is_full ORDER BY started_at DESC LIMIT 1) AS last_full_at
     """,
 )
 # Walks the primary key once for each id of the page.
@@ -179,9 +181,9 @@ def end(
     records: int,
     new_versions: int,
     cursor: str | None,
-) -> None:
-    """Note how a reading ended. `cursor` counts only if the state is certified."""
-    _END.run(
+) -> bool:
+    """Note how a reading ended; False if another one took it for dead. `cursor` counts only if it is certified."""
+    ended = _END.run(
         tx,
         snapshot=reading.snapshot,
         tenant=reading.tenant,
@@ -194,6 +196,7 @@ def end(
         new_versions=new_versions,
         cursor=cursor,
     )
+    return ended.scalar_one_or_none() is not None
 
 
 def cursor(tx: Transaction, reading: Reading) -> Cursor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from partners.contract import Entity
+from partners.contract import MASTERS, Entity
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import Query, query
@@ -215,14 +215,18 @@ _RETIRE: dict[Entity, Query] = {
     ),
 }
 _PUT: dict[Entity, Query] = {Entity.CLIENT: _PUT_CLIENT, Entity.STAFF: _PUT_STAFF}
-_POPULATION = query(
-    "identified_masters",
-    Login.APPLY,
-    """
-    SELECT count(*) FROM sync.identity
-    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND valid_to IS NULL
-    """,
-)
+_POPULATION: dict[Entity, Query] = {
+    entity: query(
+        f"active_{entity}_count",
+        Login.APPLY,
+        f"""
+        SELECT count(*) FROM sync.identity i
+        JOIN schedule.{entity} m ON m.tenant_id = i.tenant_id AND m.{entity}_id = i.record_id AND m.active
+        WHERE i.tenant_id = :tenant AND i.partner = :partner AND i.entity = :entity AND i.valid_to IS NULL
+        """,
+    )
+    for entity in MASTERS
+}
 _STANDING = query(
     "standing_of_masters",
     Login.DIFF,
@@ -295,8 +299,8 @@ def open_changes(tx: Transaction, scope: Scope) -> tuple[OpenChange, ...]:
 
 
 def population(tx: Transaction, scope: Scope) -> int:
-    """How many records of the scope we know under a partner's id."""
-    count: int = _POPULATION.run(tx, **scope.parameters()).scalar_one()
+    """How many records of the scope are in force."""
+    count: int = _POPULATION[scope.entity].run(tx, **scope.parameters()).scalar_one()
     return count
 
 

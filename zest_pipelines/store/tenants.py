@@ -93,6 +93,11 @@ _CONNECTIONS = query(
     Login.OPERATOR,
     f"SELECT {_CONNECTION_COLUMNS} FROM sync.connection c WHERE c.tenant_id = :tenant ORDER BY c.partner",
 )
+_IS_IDENTIFIED = query(
+    "has_identities",
+    Login.OPERATOR,
+    "SELECT EXISTS (SELECT FROM sync.identity WHERE tenant_id = :tenant AND partner = :partner)",
+)
 _OPENABLE = query(
     "connection_with_credential",
     Login.PUSH,
@@ -161,6 +166,12 @@ def connection(tx: Transaction, tenant: str, partner: str) -> ConnectionRow:
 def connections(tx: Transaction, tenant: str) -> tuple[ConnectionRow, ...]:
     """A tenant's connections by partner, without credentials."""
     return tuple(_row(row) for row in _CONNECTIONS.all(tx, tenant=tenant))
+
+
+def has_identities(tx: Transaction, tenant: str, partner: str) -> bool:
+    """Whether records of ours are linked to ids of this partner's."""
+    found: bool = _IS_IDENTIFIED.run(tx, tenant=tenant, partner=partner).scalar_one()
+    return found
 
 
 def openable_connection(tx: Transaction, tenant: str, partner: str) -> ConnectionRow:

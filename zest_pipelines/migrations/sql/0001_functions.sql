@@ -61,7 +61,13 @@ DECLARE
     row_after jsonb := to_jsonb(NEW);
     entity_name text := TG_TABLE_NAME;
 BEGIN
-    IF TG_OP <> 'UPDATE' THEN -- an update holds the row's lock already; with both it would deadlock with an upsert
+    -- First the row, then its id, in every order of events: an upsert beside a delete would deadlock otherwise.
+    IF TG_OP = 'INSERT' AND entity_name = 'visit' THEN
+        PERFORM FROM schedule.visit v WHERE v.tenant_id = NEW.tenant_id AND v.visit_id = NEW.visit_id FOR UPDATE;
+    ELSIF TG_OP = 'INSERT' THEN
+        PERFORM FROM schedule.visit_record r WHERE r.tenant_id = NEW.tenant_id AND r.visit_id = NEW.visit_id FOR UPDATE;
+    END IF;
+    IF TG_OP <> 'UPDATE' THEN -- an update holds the row's lock already
         PERFORM pg_advisory_xact_lock(hashtextextended(
             concat_ws(' ', entity_name, coalesce(row_after, row_before) ->> 'tenant_id',
                       coalesce(row_after, row_before) ->> 'visit_id'), 0));

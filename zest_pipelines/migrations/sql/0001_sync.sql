@@ -1,6 +1,7 @@
 -- Schema `sync`: the integration's own tables, each with one writer (docs/architecture.md draws them).
 -- History (update_event, change, intent, result) is partitioned by the month of the edit that caused it: an edit's
--- whole life lies in one month's partitions, so a settled month can be detached.
+-- whole life lies in one month's partitions. What is known of a record at its partner is read from all months, so none
+-- may be detached before that is kept elsewhere.
 
 -- Settings -----------------------------------------------------------------------------------------------------------
 

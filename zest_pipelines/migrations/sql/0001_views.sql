@@ -15,7 +15,8 @@ FROM (
         WHEN c.paused_at IS NOT NULL THEN 'connection_paused'
         WHEN p.op = 'upsert' AND client.record_id IS NULL THEN 'client_not_yet_at_partner'
         WHEN p.op = 'upsert' AND p.staff_id IS NOT NULL AND staff.record_id IS NULL THEN 'staff_not_yet_at_partner'
-        WHEN p.op = 'upsert' AND p.entity = 'visit_record' AND visit.partner_id IS NULL THEN 'visit_not_yet_delivered'
+        WHEN p.op = 'upsert' AND p.entity = 'visit_record' AND (visit.partner_id IS NULL OR visit.is_cancelled)
+        THEN 'visit_not_yet_delivered'
         WHEN c.timing = 'week' AND NOT EXISTS (
             SELECT FROM sync.push_request r WHERE r.tenant_id = p.tenant_id AND r.partner = p.partner
             AND p.on_date BETWEEN r.from_date AND r.to_date AND r.requested_at >= p.edited_at)
@@ -27,7 +28,7 @@ FROM (
     LEFT JOIN sync.identity staff ON staff.tenant_id = p.tenant_id AND staff.partner = p.partner
         AND staff.entity = 'staff' AND staff.record_id = p.staff_id AND staff.valid_to IS NULL
     LEFT JOIN LATERAL (
-        SELECT r.partner_id FROM sync.result r
+        SELECT r.partner_id, r.is_cancelled FROM sync.result r
         WHERE p.entity = 'visit_record' AND r.tenant_id = p.tenant_id AND r.partner = p.partner
           AND r.entity = 'visit' AND r.record_id = p.record_id AND r.outcome IN ('delivered', 'delivered_with_warning')
         ORDER BY r.version DESC LIMIT 1) visit ON true

@@ -1,0 +1,146 @@
+"""A connection that changes under way: its settings, its permissions, what it was told about waiting."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from partners.contract import Command, Entity, Reply
+from partners.fhir.sandbox.faults import FaultKind, FaultRule
+from resources.logins import Login
+from zest_pipelines.flows import push as push_module
+from zest_pipelines.flows.accumulate import accumulate
+from zest_pipelines.flows.land import land
+from zest_pipelines.flows.push import push
+from zest_pipelines.store import reports
+
+
+def send(tenant: Any) -> Any:
+    accumulate(tenant.services, tenant.partner, tenant.name)
+    return push(tenant.services, tenant.partner, tenant.name)
+
+
+def record_visit(tenant: Any, visit_id: Any) -> None:
+    tenant.sql(
+        "INSERT INTO schedule.visit_record (tenant_id, visit_id, status) VALUES (:tenant, :visit, 'absent')",
+        tenant=tenant.name,
+        visit=visit_id,
+    )
+
+
+def test_a_corrected_setting_maps_every_record_anew(sandbox: Any, new_tenant: Any) -> None:
+    tenant = new_tenant(sandbox)
+    change = "UPDATE sync.connection SET settings = CAST(:settings AS jsonb), changed_at = clock_timestamp()"
+    (row,) = tenant.sql("SELECT settings FROM sync.connection", Login.OPERATOR)
+    wrong = row.settings | {"patient_identifier_system": "urn:wrong"}
+    tenant.sql(change, Login.OPERATOR, settings=json.dumps(wrong))
+    tenant.take_in()
+    assert tenant.ids("client") == []
+
+    tenant.sql(change, Login.OPERATOR, settings=json.dumps(row.settings))
+    tenant.take_in()
+
+    assert len(tenant.ids("client")) == 30
+
+
+def test_a_kind_of_record_that_the_partner_refuses_holds_up_no_other(tenant: Any) -> None:
+    recorded = tenant.add_visit()
+    send(tenant)
+    record_visit(tenant, recorded)
+    visits = [tenant.add_visit() for _ in range(3)]
+    tenant.sandbox.set_faults(FaultRule(FaultKind.STATUS, type="Encounter", method="POST", status=403))
+
+    report = send(tenant)
+
+    assert (report.delivered, report.parked, report.stopped) == (3, 1, None)
+    assert [tenant.outcomes(visit) for visit in visits] == [[(1, "delivered")]] * 3
+    # One call was enough to know; and it goes by itself once a record of its kind gets through.
+    tenant.sandbox.clear_faults()
+    other = tenant.add_visit()
+    send(tenant)
+    record_visit(tenant, other)
+    send(tenant)
+    send(tenant)
+    assert tenant.outcomes(recorded, Entity.VISIT_RECORD)[-1] == (1, "delivered")
+
+
+def test_a_time_that_the_partner_names_to_a_reading_is_kept(tenant: Any) -> None:
+    busy = FaultRule(FaultKind.STATUS, type="Patient", status=429, retry_after=600, times=1)
+    tenant.sandbox.set_faults(busy)
+    assert land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT).reason == "partner_busy"
+    seen = len(tenant.sandbox.journal())
+
+    again = land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+
+    assert (again.state, again.reason) == ("failed", "budget_deferred")
+    assert len(tenant.sandbox.journal()) == seen
+
+
+@pytest.mark.parametrize("fault", [FaultKind.CUT_AFTER, FaultKind.APPLY_THEN_STATUS, FaultKind.TRUNCATED_BODY])
+def test_a_doubtful_call_is_not_looked_after_while_it_may_go_on(tenant: Any, fault: FaultKind) -> None:
+    patient = replace(tenant, services=replace(tenant.services, under_way=timedelta(seconds=1.5)))
+    visit = patient.add_visit()
+    patient.sandbox.set_faults(FaultRule(fault, method="POST", status=504, times=1))
+    send(patient)
+    calls = len(patient.sandbox.journal())
+    send(patient)
+    assert (patient.outcomes(visit), len(patient.sandbox.journal())) == ([(1, "unknown")], calls)
+
+    give_up = time.monotonic() + 10
+    while patient.outcomes(visit)[-1] != (1, "delivered") and time.monotonic() < give_up:
+        send(patient)
+
+    assert patient.outcomes(visit) == [(1, "unknown"), (1, "delivered")]
+    assert [row["effect"] for row in patient.sandbox.journal() if row["method"] == "POST"] == ["created"]
+
+
+def test_a_push_that_is_cut_off_keeps_its_lease_while_its_call_may_go_on(
+    tenant: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit = tenant.add_visit()
+    accumulate(tenant.services, tenant.partner, tenant.name)
+    monkeypatch.setattr(push_module, "LEASE_SECONDS", 3.5)
+
+    def cut(inner: Any, command: Command) -> Reply:
+        inner.send(command)
+        raise KeyboardInterrupt  # what terminating a run in the UI comes to
+
+    class Cut:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def send(self, command: Command) -> Reply:
+            return cut(self._inner, command)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    broken = replace(tenant.partner, open=lambda *given: Cut(tenant.partner.open(*given)))
+    with pytest.raises(KeyboardInterrupt):
+        push(tenant.services, broken, tenant.name)
+
+    assert send(tenant).stopped == "push_under_way"
+    give_up = time.monotonic() + 10
+    while tenant.outcomes(visit) == [] and time.monotonic() < give_up:
+        send(tenant)
+    assert tenant.outcomes(visit) == [(1, "delivered")]
+    assert [row["effect"] for row in tenant.sandbox.journal() if row["method"] == "POST"] == ["created"]
+
+
+def test_the_record_of_a_cancelled_visit_says_what_it_waits_for(tenant: Any) -> None:
+    visit = tenant.add_visit()
+    send(tenant)
+    tenant.edit_visit(visit, status="cancelled")
+    send(tenant)
+    record_visit(tenant, visit)
+    send(tenant)
+
+    with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+        (badge,) = reports.badges(tx, tenant.name, Entity.VISIT_RECORD, visit)
+
+    assert (badge.badge, badge.reason) == ("waiting", "visit_not_yet_delivered")
