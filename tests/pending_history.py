@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from partners.contract import Entity, Verb
 from resources.logins import Login
-from zest_pipelines.store import audit, deliveries
+from zest_pipelines.store import deliveries, projection
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.deliveries import Due, Intent, Key, Result, Target
 
@@ -70,7 +70,7 @@ class RecordHistory:
     def differences(self) -> list[tuple[int | None, int | None]]:
         """(pending, rebuilt) version of the record, if the audit finds a difference."""
         with self.database.transaction(Login.OPERATOR, self.tenant) as tx:
-            found = audit.rebuild_pending(tx)
+            found = projection.rebuild_pending(tx)
         return [(each.pending, each.rebuilt) for each in found if each.record_id == self.record]
 
     def due(self) -> Due | None:

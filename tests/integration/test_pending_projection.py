@@ -17,7 +17,7 @@ from product_hand import beside, wait_for_lock
 
 from resources.logins import Login, Logins
 from zest_pipelines.local.embedded import EmbeddedServer
-from zest_pipelines.store import audit
+from zest_pipelines.store import projection
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import ConstraintError
 
@@ -186,7 +186,7 @@ def test_the_audit_looks_at_one_tenant(admin: psycopg.Connection, history: Recor
     history.change(1)
     admin.execute("DELETE FROM sync.pending WHERE record_id = %s", [history.record])
     with history.database.transaction(Login.OPERATOR, "momiji") as tx:
-        assert audit.rebuild_pending(tx) == ()
+        assert projection.rebuild_pending(tx) == ()
 
 
 def come_late(history: RecordHistory) -> None:

@@ -11,11 +11,9 @@ from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.local import machine
 from zest_pipelines.local.data_dir import DataDir
-from zest_pipelines.store.database import Database
+from zest_pipelines.store.database import Database, Transaction
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from zest_pipelines.flows.services import Services
 
 
@@ -27,7 +25,7 @@ class Session:
     logins: Logins
     database: Database
 
-    def transaction(self, login: Login, tenant: str | None) -> AbstractContextManager[Connection]:
+    def transaction(self, login: Login, tenant: str | None) -> AbstractContextManager[Transaction]:
         """As Database.transaction."""
         return self.database.transaction(login, tenant)
 

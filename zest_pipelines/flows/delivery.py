@@ -203,7 +203,7 @@ class Delivery:
         try:
             with self.services.database.transaction(Login.PUSH, self.target.tenant) as tx:
                 deliveries.add_result(tx, self.target, result)
-                if Outcome(result.outcome).is_terminal:
+                if result.outcome.is_terminal:
                     deliveries.supersede_older(tx, self.target, result.key)
         except ConstraintError as error:
             # Another push took our lease while we waited for the answer, and has ended this intent or version already:

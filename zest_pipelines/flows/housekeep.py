@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from resources.logins import Login
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import audit, due, months
-from zest_pipelines.store.audit import Difference
+from zest_pipelines.store import due, months, projection
+from zest_pipelines.store.projection import Difference
 
 MONTHS_AHEAD = 14
 
@@ -37,4 +37,4 @@ def housekeep(services: Services) -> HousekeepReport:
 
 def _compare(services: Services, tenant: str) -> Sequence[Difference]:
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
-        return audit.rebuild_pending(tx)
+        return projection.rebuild_pending(tx)

@@ -22,6 +22,7 @@ from partners.errors import PartnerError
 from partners.reasons import Owner, ReasonScope, all_reasons, reason
 from resources.logins import Login
 from resources.vault import VaultError
+from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.flows.delivery import Delivery, LeaseLostError
 from zest_pipelines.flows.opening import connection_row, open_line
 from zest_pipelines.flows.reports import Problem, PushReport
@@ -72,7 +73,7 @@ class _Tally:
 
     def add(self, due: Due, result: Result) -> None:
         """Count a record's step, and note whether it was its last one in this push."""
-        record, is_unknown = (due.key.entity, due.key.record_id), result.outcome == "unknown"
+        record, is_unknown = (due.key.entity, due.key.record_id), result.outcome is Outcome.UNKNOWN
         self.outcomes[result.outcome] += 1
         if due.doubt is None:
             self.sends[record] += 1
@@ -137,7 +138,7 @@ def _push(services: Services, partner: Partner, row: ConnectionRow, epoch: int, 
     target = Target(row.connection.tenant, row.connection.partner)
     with services.database.transaction(Login.PUSH, target.tenant) as tx:
         for key in deliveries.curable(tx, target, _codes(ReasonScope.CONNECTION), _codes(ReasonScope.ENTITY)):
-            deliveries.add_result(tx, target, Result(key, "released", reason="connection_changed"))
+            deliveries.add_result(tx, target, Result(key, Outcome.RELEASED, reason="connection_changed"))
         last = deliveries.last_answer(tx, target)
     if last is not None and _is_held(last.reason) and last.now - last.at < PROBE_EVERY:
         tally.stop(last.reason)

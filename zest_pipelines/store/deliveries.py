@@ -16,6 +16,7 @@ from sqlalchemy import RowMapping
 
 from partners.contract import Entity, Verb
 from resources.logins import Login
+from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 
@@ -132,7 +133,7 @@ class Result:
     """反映結果, ready to be appended."""
 
     key: Key
-    outcome: str
+    outcome: Outcome
     reason: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     intent_id: UUID | None = None
