@@ -13,7 +13,7 @@ _DECLARED = """
 """
 _NEWEST = """
 query Newest($asset: AssetKeyInput!, $check: String!, $tenant: String!) {
-  assetCheckExecutions(assetKey: $asset, checkName: $check, partition: $tenant, limit: 1) { status }
+  assetCheckExecutions(assetKey: $asset, checkName: $check, partition: $tenant, limit: 10) { status }
 }
 """
 _SECONDS = 20.0
@@ -30,6 +30,10 @@ class Checks:
     """Checks that have not been evaluated for a tenant yet."""
 
 
+_ANSWERS = ("SUCCEEDED", "FAILED")
+"""All else is a run under way, or one that was cut off before it could answer."""
+
+
 def read_checks(ui: str, tenants: Collection[str]) -> Checks:
     """The checks' answers for `tenants`. Raises httpx.HTTPError."""
     with httpx.Client(base_url=ui, timeout=_SECONDS, trust_env=False) as client:
@@ -40,7 +44,7 @@ def read_checks(ui: str, tenants: Collection[str]) -> Checks:
         }
     return Checks(
         passed=sum(status == "SUCCEEDED" for status in answers.values()),
-        failed=tuple(name for name, status in answers.items() if status not in ("SUCCEEDED", None)),
+        failed=tuple(name for name, status in answers.items() if status == "FAILED"),
         missing=sum(status is None for status in answers.values()),
     )
 
@@ -54,7 +58,7 @@ def _declared(client: httpx.Client) -> Iterator[tuple[list[str], str]]:
 def _newest(client: httpx.Client, path: list[str], check: str, tenant: str) -> str | None:
     variables = {"asset": {"path": path}, "check": check, "tenant": tenant}
     found = _ask(client, _NEWEST, variables)["assetCheckExecutions"]
-    return found[0]["status"] if found else None
+    return next((each["status"] for each in found if each["status"] in _ANSWERS), None)
 
 
 def _ask(client: httpx.Client, query: str, variables: dict[str, Any] | None = None) -> Any:
