@@ -100,7 +100,7 @@ class Logins:
             raise LoginsError(f"There is no {path}: run `zest init` first") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             # The cause can quote the file, and with it a password.
-            raise LoginsError(f"{path} is damaged: restore it, or run `zest init` again") from None
+            raise LoginsError(f"{path} is damaged: restore it, or remove it and run `zest init` again") from None
 
     def write(self, path: Path) -> None:
         """Keep the logins at `path` (mode 0600), whole or not at all."""

@@ -144,3 +144,50 @@ def test_the_record_of_a_cancelled_visit_says_what_it_waits_for(tenant: Any) -> 
         (badge,) = reports.badges(tx, tenant.name, Entity.VISIT_RECORD, visit)
 
     assert (badge.badge, badge.reason) == ("waiting", "visit_not_yet_delivered")
+
+
+def test_a_good_reading_ends_the_pause_after_a_refused_credential(tenant: Any) -> None:
+    visits = [tenant.add_visit() for _ in range(2)]
+    tenant.sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=401, times=1))
+    assert send(tenant).stopped == "credential_refused"
+    assert send(tenant).stopped == "credential_refused"
+    assert [row["method"] for row in tenant.sandbox.journal()].count("POST") == 1
+
+    land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    send(tenant)
+    send(tenant)
+
+    assert [tenant.outcomes(visit)[-1] for visit in visits] == [(1, "delivered")] * 2
+
+
+def test_an_edit_that_nobody_has_looked_at_is_not_ok_yet(tenant: Any) -> None:
+    visit = tenant.add_visit()
+
+    def is_unread() -> bool:
+        with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+            return reports.has_unread_edits(tx, tenant.name, Entity.VISIT, visit)
+
+    assert is_unread()
+    send(tenant)
+    assert not is_unread()
+
+
+def test_the_last_error_goes_with_what_was_wrong(tenant: Any) -> None:
+    def last_error() -> Any:
+        with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+            (status,) = reports.connections(tx, tenant.name)
+        return status.last_error and status.last_error.reason
+
+    visit = tenant.add_visit()
+    tenant.sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=422, times=1))
+    send(tenant)
+    assert last_error() == "record_refused"
+    tenant.edit_visit(visit, note="mended")
+    send(tenant)
+    assert last_error() is None
+
+    tenant.sandbox.set_faults(FaultRule(FaultKind.STATUS, type="Patient", status=500, times=1))
+    land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    assert last_error() == "partner_failed"
+    land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    assert last_error() is None

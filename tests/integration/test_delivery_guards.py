@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from partners.contract import Command, Connector, Partner, Reply
+from resources.logins import Login
+from zest_pipelines.flows import delivery
 from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
+from zest_pipelines.store.errors import ConstraintError
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,47 @@ def test_a_fault_of_ours_in_one_record_holds_up_no_neighbour_and_is_read_back(te
     assert (report.delivered, report.unknown, report.stopped) == (1, 1, None)
     assert tenant.outcomes(sound) == [(1, "delivered")]
     assert [problem.reason for problem in report.problems] == ["internal_error"]
+
+
+def test_a_record_of_which_no_command_can_be_made_is_parked_without_an_intent(
+    tenant: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, sound = tenant.add_visit(), tenant.add_visit()
+    accumulate(tenant.services, tenant.partner, tenant.name)
+    build = delivery.command
+
+    def fail(entity: Any, verb: Any, record_id: Any, *rest: Any, **named: Any) -> Any:
+        if record_id == odd:
+            raise ValueError
+        return build(entity, verb, record_id, *rest, **named)
+
+    monkeypatch.setattr(delivery, "command", fail)
+
+    report = push(tenant.services, tenant.partner, tenant.name)
+
+    assert (report.delivered, report.parked, report.stopped) == (1, 1, None)
+    assert tenant.outcomes(sound) == [(1, "delivered")]
+    assert tenant.sql("SELECT FROM sync.intent WHERE record_id = :id", Login.OPERATOR, id=odd) == []
+    # A newer version takes it up again.
+    monkeypatch.setattr(delivery, "command", build)
+    tenant.edit_visit(odd, note="mended")
+    accumulate(tenant.services, tenant.partner, tenant.name)
+    push(tenant.services, tenant.partner, tenant.name)
+    assert (2, "delivered") in tenant.outcomes(odd)
+
+
+@pytest.mark.parametrize(
+    ("starts_at", "ends_at"),
+    [
+        ("2026-12-01T09:00+09", "infinity"),
+        ("-infinity", "2026-12-01T09:00+09"),
+        ("0044-03-15 00:00+00 BC", "2026-12-01T09:00+09"),
+        ("2026-12-01T09:00+09", "9999-12-31T20:00+00"),
+        ("19999-01-01T00:00+00", "20000-01-01T00:00+00"),
+    ],
+)
+def test_a_visit_at_a_time_that_no_partner_keeps_is_refused_at_the_product(
+    tenant: Any, starts_at: str, ends_at: str
+) -> None:
+    with pytest.raises(ConstraintError):
+        tenant.add_visit(starts_at=starts_at, ends_at=ends_at)

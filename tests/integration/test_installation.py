@@ -213,3 +213,11 @@ def test_the_drivers_own_errors_would_tell(opened: Database, breach: str) -> Non
         with pytest.raises(DBAPIError, match=CANARY):
             _BREACHES[breach](tx)
         tx.rollback()
+
+
+def test_a_database_of_a_newer_version_is_left_alone_with_a_clear_word(server: EmbeddedServer, logins: Logins) -> None:
+    with psycopg.connect(logins.libpq_url(Login.MIGRATOR), autocommit=True) as owner:
+        owner.execute("SET ROLE zest_owner")
+        owner.execute("UPDATE public.schema_version SET version_num = '9999'")
+    with pytest.raises(SchemaError, match="newer version of zest"):
+        install(server.admin_url, logins)

@@ -135,6 +135,7 @@ def checked_url(text: str) -> str:
     try:
         parts = urlsplit(text.strip())
         is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_right &= text.strip().isprintable() and " " not in text.strip()
     except ValueError:
         is_right = False
     if not is_right:

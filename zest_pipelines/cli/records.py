@@ -78,10 +78,11 @@ def explain(
         tenants.get(tx, tenant)
         steps = reports.timeline(tx, tenant, kind, record_id)
         badges = reports.badges(tx, tenant, kind, record_id)
+        unread = [Badge.WAITING] if reports.has_unread_edits(tx, tenant, kind, record_id) else []
     if not steps:
         raise InputError(f"Tenant {tenant} has no {kind} {record_id}: check the id, it is the product's visit_id")
     told = [*map(_step, steps), *_waiting(badges, steps)]
-    badge = worst(Badge(each.badge) for each in badges)
+    badge = worst([*(Badge(each.badge) for each in badges), *unread])
     if json_:
         record = {"tenant": tenant, "entity": kind.value, "record_id": str(record_id)}
         print_json(record | {"badge": badge.value, "timeline": told})

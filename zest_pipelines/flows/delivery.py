@@ -81,8 +81,11 @@ class Delivery:
             return Result(due.key, decision)
         self.line.gate.reserve(self.partner.writes[due.key.entity])
         intent = _intent(due, decision)
+        try:
+            sent = _command(intent, due.image)
+        except Exception as error:  # noqa: BLE001  # before the intent: what we cannot build must not leave doubt
+            return Result(due.key, Outcome.PARKED, "internal_error", {"detail": place_of(error)})
         last_moment = self._commit(intent)
-        sent = _command(intent, due.image)
         try:
             with self.line.gate.open_until(last_moment):
                 reply = self.line.connector.send(sent)
@@ -152,8 +155,8 @@ class Delivery:
     def _read_back(self, due: Due, doubt: Doubt) -> Result:
         if self.partner.capability.recovery is Recovery.NONE:
             return Result(doubt.key, Outcome.PARKED, "delivery_unsure", intent_id=doubt.intent_id)
-        asked = _command(doubt, doubt.image)
         try:
+            asked = _command(doubt, doubt.image)
             with self.line.heeding_partner():
                 found = self.line.connector.find(asked)
         except (Deferred, StoreError):

@@ -296,6 +296,8 @@ _LAST_ANSWER = query(
     JOIN sync.connection n ON n.tenant_id = :tenant AND n.partner = :partner
     LEFT JOIN sync.credential k ON k.tenant_id = n.tenant_id AND k.partner = n.partner
     WHERE last.reason IS NOT NULL AND last.at > greatest(n.changed_at, k.changed_at)
+      AND NOT EXISTS (SELECT FROM sync.snapshot s WHERE s.tenant_id = :tenant AND s.partner = :partner
+                      AND s.state = 'certified' AND s.finished_at > last.at)
     """,
 )
 # What may be cured: the connection or its credential changed since, or a fault of the whole connection has passed.
@@ -412,7 +414,10 @@ def supersede_older(tx: Transaction, target: Target, key: Key) -> int:
 
 
 def last_answer(tx: Transaction, target: Target) -> LastAnswer | None:
-    """The connection's newest result, if something was wrong with it and nobody changed the connection since."""
+    """The connection's newest result, if something was wrong with it and nothing speaks against that it still is.
+
+    What does: the connection or its credential was changed since, or the partner was read since without a fault.
+    """
     row = _LAST_ANSWER.one(tx, **target.parameters())
     return None if row is None else LastAnswer(**row)
 

@@ -61,6 +61,9 @@ def migrate(logins: Logins) -> None:
     with _as_owner(logins) as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_INSTALLING})")
         config = _alembic()
+        found, known = _revision(connection), ScriptDirectory.from_config(config).walk_revisions()
+        if found is not None and found not in {each.revision for each in known}:
+            raise SchemaError("the database was prepared by a newer version of zest: use that version")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         _put_reasons(connection)
@@ -69,10 +72,14 @@ def migrate(logins: Logins) -> None:
 def check_schema(logins: Logins) -> None:
     """SchemaError unless the database's schema is this version's; DatabaseUnreachableError."""
     with _as_owner(logins) as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": "schema_version"})
-        found, wanted = context.get_current_revision(), ScriptDirectory.from_config(_alembic()).get_current_head()
+        found, wanted = _revision(connection), ScriptDirectory.from_config(_alembic()).get_current_head()
     if found != wanted:
         raise SchemaError("the database's schema is not this version's: run `zest init`")
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema's version; None: there is none yet."""
+    return MigrationContext.configure(connection, opts={"version_table": "schema_version"}).get_current_revision()
 
 
 def _put_reasons(connection: Connection) -> None:

@@ -46,7 +46,7 @@ class OutStatus:
 
 @dataclass(frozen=True)
 class LastError:
-    """The newest thing that went wrong."""
+    """The newest thing that went wrong and still stands."""
 
     at: datetime
     reason: str
@@ -131,6 +131,7 @@ _MASTER = query(
     GROUP BY last.state, last.reason, last.started_at
     """,
 )
+# Of what still stands: the record is not settled, no good reading followed, the record did not land anew.
 _LAST_ERROR = query(
     "last_error",
     Login.OPERATOR,
@@ -139,14 +140,23 @@ _LAST_ERROR = query(
         (SELECT r.made_at AS at, r.reason, r.params FROM sync.result r
          WHERE r.tenant_id = :tenant AND r.partner = :partner
            AND r.outcome IN ('retry', 'unknown', 'conflict', 'parked')
+           AND EXISTS (SELECT FROM sync.pending p WHERE p.tenant_id = r.tenant_id AND p.partner = r.partner
+                       AND p.entity = r.entity AND p.record_id = r.record_id AND p.version = r.version
+                       AND p.state <> 'due')
          ORDER BY r.result_no DESC LIMIT 1)
         UNION ALL
         (SELECT s.finished_at, s.reason, s.params FROM sync.snapshot s
          WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.reason IS NOT NULL AND s.finished_at IS NOT NULL
+           AND NOT EXISTS (SELECT FROM sync.snapshot later WHERE later.tenant_id = s.tenant_id
+                           AND later.partner = s.partner AND later.entity = s.entity AND later.state = 'certified'
+                           AND later.started_at > s.started_at)
          ORDER BY s.started_at DESC LIMIT 1)
         UNION ALL
         (SELECT m.made_at, m.reason, m.params FROM sync.master_result m
          WHERE m.tenant_id = :tenant AND m.partner = :partner AND m.reason IS NOT NULL
+           AND NOT EXISTS (SELECT FROM sync.landed_version later WHERE later.tenant_id = m.tenant_id
+                           AND later.partner = m.partner AND later.entity = m.entity
+                           AND later.partner_id = m.partner_id AND later.landed_no > m.landed_no)
          ORDER BY m.result_no DESC LIMIT 1)) AS errors
     ORDER BY at DESC LIMIT 1
     """,
@@ -167,6 +177,20 @@ _BADGES = query(
     SELECT partner, badge, reason, params, not_before FROM sync.badge
     WHERE tenant_id = :tenant AND entity = :entity AND record_id = :record_id
     ORDER BY partner
+    """,
+)
+
+
+_IS_UNREAD = query(
+    "record_has_unread_edits",
+    Login.OPERATOR,
+    """
+    SELECT EXISTS (
+        SELECT FROM sync.connection c
+        LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
+        JOIN sync.update_event e ON e.tenant_id = c.tenant_id AND e.entity = :entity AND e.record_id = :record_id
+            AND (e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))
+        WHERE c.tenant_id = :tenant)
     """,
 )
 
@@ -197,6 +221,12 @@ def badges(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tup
     """How the record stands at each partner that must receive it."""
     rows = _BADGES.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
     return tuple(RecordBadge(**row) for row in rows)
+
+
+def has_unread_edits(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> bool:
+    """Whether an edit of the record has not been looked at yet for some connection: no badge speaks of it so far."""
+    found: bool = _IS_UNREAD.run(tx, tenant=tenant, entity=entity.value, record_id=record_id).scalar_one()
+    return found
 
 
 def _master(tx: Transaction, tenant: str, partner: str, entity: Entity) -> MasterStatus:

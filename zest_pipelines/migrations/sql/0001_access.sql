@@ -77,7 +77,7 @@ GRANT SELECT ON schedule.tenant, sync.connection, sync.update_event, sync.change
 GRANT INSERT ON sync.change TO zest_accumulate;
 GRANT INSERT, UPDATE ON sync.event_cursor TO zest_accumulate;
 GRANT SELECT ON sync.connection, sync.credential, sync.change, sync.intent, sync.result, sync.pending, sync.identity,
-    sync.push_request, sync.lease TO zest_push;
+    sync.push_request, sync.lease, sync.snapshot TO zest_push;
 GRANT INSERT ON sync.intent, sync.result TO zest_push;
 GRANT INSERT, UPDATE ON sync.lease TO zest_push;
 GRANT USAGE ON SEQUENCE sync.result_no TO zest_push;

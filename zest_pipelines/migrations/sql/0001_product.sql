@@ -57,7 +57,9 @@ CREATE TABLE schedule.visit (
     note         text NOT NULL DEFAULT '',
     status       text NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'confirmed', 'cancelled')),
     PRIMARY KEY (tenant_id, visit_id),
-    CHECK (ends_at > starts_at)
+    CHECK (ends_at > starts_at),
+    -- No partner keeps others, and few programs can read them (infinity, years before Christ or beyond 9999).
+    CHECK (starts_at >= '1900-01-01 00:00+00' AND ends_at < '2200-01-01 00:00+00')
 );
 
 CREATE TABLE schedule.visit_record (
@@ -73,5 +75,7 @@ CREATE TABLE schedule.visit_record (
     PRIMARY KEY (tenant_id, visit_id),
     FOREIGN KEY (tenant_id, visit_id) REFERENCES schedule.visit,
     CHECK (ended_at >= started_at),
+    CHECK (started_at >= '1900-01-01 00:00+00' AND started_at < '2200-01-01 00:00+00'),
+    CHECK (ended_at >= '1900-01-01 00:00+00' AND ended_at < '2200-01-01 00:00+00'),
     CHECK (status <> 'done' OR (started_at IS NOT NULL AND ended_at IS NOT NULL))
 );
