@@ -55,6 +55,7 @@ def housekeeping_schedule() -> ScheduleDefinition:
     """Every day at ten past four in Japan, when offices are closed."""
     return ScheduleDefinition(
         name="housekeeping_every_day",
+        description="Requests the job of the day when offices are closed.",
         job=housekeeping,
         cron_schedule="10 4 * * *",
         execution_timezone="Asia/Tokyo",

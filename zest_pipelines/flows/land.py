@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -46,6 +47,16 @@ class _Progress:
     unmappable: int = 0
     gone: int = 0
     cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A record with its fingerprint, made once: hashing is most of what an unchanged night costs."""
+
+    record: SourceRecord
+    mark: bytes
+    flaw: UnstorableText | None = None
+    """Why its content cannot be stored as it is."""
 
 
 class _SupersededError(Exception):
@@ -97,7 +108,7 @@ class _Station:
     settings: Mapping[str, str]
     reading: Reading
 
-    @property
+    @cached_property
     def mapping(self) -> str:
         """What a master depends on besides the content: a changed setting maps every record anew."""
         return f"{self.partner.mapping_version}/{sha256(canonical(self.settings)).hexdigest()}"
@@ -111,14 +122,14 @@ class _Station:
 
     def take(self, page: Page, progress: _Progress) -> None:
         """Store what is new on a page and add the page to the progress."""
-        fresh: list[tuple[SourceRecord, bytes]] = []
+        fresh: list[_Hashed] = []
         moved = 0
-        for record in page.records:
-            mark = self._fingerprint(record)
-            if record.partner_id not in progress.seen:
-                progress.seen[record.partner_id] = mark
-                fresh.append((record, mark))
-            elif progress.seen[record.partner_id] != mark:
+        for hashed in map(self._hashed, page.records):
+            partner_id = hashed.record.partner_id
+            if partner_id not in progress.seen:
+                progress.seen[partner_id] = hashed.mark
+                fresh.append(hashed)
+            elif progress.seen[partner_id] != hashed.mark:
                 moved += 1
         progress.certificate = progress.certificate.with_page(
             ids=len(fresh), total=page.total, is_full=page.is_full, is_last=page.is_last, changed_duplicates=moved
@@ -140,7 +151,7 @@ class _Station:
             if isinstance(found, Gone):
                 self._store((), (partner_id,), progress)
             else:
-                self._store([(found, self._fingerprint(found))], (), progress)
+                self._store([self._hashed(found)], (), progress)
 
     def end(self, progress: _Progress, state: str, reason: str | None, params: Mapping[str, str]) -> LandReport:
         """Note how the reading ended."""
@@ -174,17 +185,17 @@ class _Station:
             unmappable=progress.unmappable,
         )
 
-    def _store(self, records: Iterable[tuple[SourceRecord, bytes]], gone: Iterable[str], progress: _Progress) -> None:
-        candidates = {record.partner_id: (record, mark) for record, mark in records}
+    def _store(self, records: Iterable[_Hashed], gone: Iterable[str], progress: _Progress) -> None:
+        candidates = {hashed.record.partner_id: hashed for hashed in records}
         gone = [partner_id for partner_id in gone if partner_id not in candidates]
         with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
             if not landing.is_alive(tx, self.reading):
                 raise _SupersededError
             known = landing.known_fingerprints(tx, self.reading, [*candidates, *gone])
             versions = [
-                self._version(record, mark)
-                for partner_id, (record, mark) in candidates.items()
-                if known.get(partner_id) != mark
+                self._version(hashed)
+                for partner_id, hashed in candidates.items()
+                if known.get(partner_id) != hashed.mark
             ]
             absent = [NewVersion(partner_id, None) for partner_id in gone if known.get(partner_id) is not None]
             landing.add(tx, self.reading, [*versions, *absent])
@@ -192,31 +203,22 @@ class _Station:
         progress.unmappable += sum(version.problem is not None for version in versions)
         progress.gone += len(absent)
 
-    def _fingerprint(self, record: SourceRecord) -> bytes:
+    def _hashed(self, record: SourceRecord) -> _Hashed:
         try:
-            return fingerprint(record.content, self.mapping)
-        except UnstorableText as error:
-            return fingerprint(_unstorable(error, record), self.mapping)
+            return _Hashed(record, fingerprint(record.content, self.mapping))
+        except UnstorableText as flaw:
+            return _Hashed(record, fingerprint(_unstorable(flaw, record), self.mapping), flaw)
 
-    def _version(self, record: SourceRecord, mark: bytes) -> NewVersion:
-        try:
-            fingerprint(record.content, "")
-        except UnstorableText as error:
-            params = {"field": _printable(error.path)}
-            content = _unstorable(error, record)
-            return NewVersion(
-                record.partner_id,
-                mark,
-                record.partner_version,
-                content,
-                problem="field_invalid",
-                params=params,
-            )
+    def _version(self, hashed: _Hashed) -> NewVersion:
+        record = hashed.record
+        version = NewVersion(record.partner_id, hashed.mark, record.partner_version, record.content)
+        if hashed.flaw is not None:
+            content, params = _unstorable(hashed.flaw, record), {"field": _printable(hashed.flaw.path)}
+            return replace(version, content=content, problem="field_invalid", params=params)
         try:
             master = self.partner.map(self.reading.entity, record.content, self.settings)
         except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not stop the reading
             master = Unmappable("internal_error", {"detail": place_of(error)})
-        version = NewVersion(record.partner_id, mark, record.partner_version, record.content)
         if isinstance(master, Unmappable):
             return replace(version, problem=master.reason, params=master.params)
         return replace(version, master=_spelled(asdict(master)))
