@@ -1,31 +1,19 @@
-"""The example resources of JP Core, served by the sandbox, read and mapped: what a real record looks like.
-
-The examples have no licence file, so they are not part of the project: they are read where they lie, if they do.
-"""
+"""The example resources of JP Core, served by the sandbox, read and mapped: what a real record looks like."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import httpx
 import pytest
+from jp_core_examples import EXAMPLES, NEEDS_EXAMPLES, SETTINGS, put_examples
 
 from partners.contract import Client, Connection, Connector, Entity, Staff
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.testing import running_sandbox
 
-EXAMPLES = Path(__file__).parents[3] / "shared" / "fixtures" / "fhir-jp"
-pytestmark = pytest.mark.skipif(
-    not EXAMPLES.is_dir(), reason="the JP Core examples (shared/fixtures/fhir-jp) are not beside the project"
-)
-
-SETTINGS = {
-    "patient_identifier_system": "urn:oid:1.2.392.100495.20.3.51.11311234567",
-    "staff_identifier_system": "http://www.acme.org/practitioners",
-}
+pytestmark = NEEDS_EXAMPLES
 
 
 class OpenGate:
@@ -36,8 +24,7 @@ class OpenGate:
 @pytest.fixture(scope="module")
 def connector() -> Iterator[Connector]:
     with running_sandbox() as sandbox, httpx.Client(trust_env=False) as client:
-        for path in sorted(EXAMPLES.glob("*.json")):
-            sandbox.put(json.loads(path.read_text(encoding="utf-8")))
+        put_examples(sandbox)
         yield FHIR.open(Connection("t", "fhir", sandbox.url, SETTINGS), {}, client, OpenGate())
 
 

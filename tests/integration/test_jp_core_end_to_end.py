@@ -1,17 +1,14 @@
-"""The ten example resources of JP Core, at the partner, become masters of the product.
-
-The examples have no licence file, so they are not part of the project: they are read where they lie, if they do.
-"""
+"""The ten example resources of JP Core, at the partner, become masters of the product."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import pytest
 from conftest import TOKEN, NewTenant, Tenant
+from jp_core_examples import NEEDS_EXAMPLES, SETTINGS, put_examples
 
 from partners.contract import Entity
 from partners.fhir.sandbox.config import SandboxConfig
@@ -21,22 +18,14 @@ from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 
-EXAMPLES = Path(__file__).parents[3] / "shared" / "fixtures" / "fhir-jp"
-pytestmark = pytest.mark.skipif(
-    not EXAMPLES.is_dir(), reason="the JP Core examples (shared/fixtures/fhir-jp) are not beside the project"
-)
-SETTINGS = {
-    "patient_identifier_system": "urn:oid:1.2.392.100495.20.3.51.11311234567",
-    "staff_identifier_system": "http://www.acme.org/practitioners",
-}
+pytestmark = NEEDS_EXAMPLES
 
 
 @pytest.fixture
 def sandbox() -> Iterator[RunningSandbox]:
     """A partner that holds the examples and nothing else."""
     with running_sandbox(SandboxConfig(token=TOKEN)) as running:
-        for path in sorted(EXAMPLES.glob("*.json")):
-            running.put(json.loads(path.read_text(encoding="utf-8")))
+        put_examples(running)
         yield running
 
 
