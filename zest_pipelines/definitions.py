@@ -12,16 +12,16 @@ from dagster import Definitions, in_process_executor
 from partners.contract import Partner
 from partners.registry import PARTNERS
 from resources.configurable import HttpResource, PostgresResource, VaultResource
-from zest_pipelines.assets import Stations, inbound_assets, outbound_assets
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.push import push
-from zest_pipelines.housekeeping import housekeeping, housekeeping_schedule
-from zest_pipelines.jobs import partner_jobs
-from zest_pipelines.schedules import partner_schedules
-from zest_pipelines.sensors import partner_sensors
+from zest_pipelines.orchestration.assets import Stations, inbound_assets, outbound_assets
+from zest_pipelines.orchestration.housekeeping import housekeeping, housekeeping_schedule
+from zest_pipelines.orchestration.jobs import partner_jobs
+from zest_pipelines.orchestration.schedules import partner_schedules
+from zest_pipelines.orchestration.sensors import partner_sensors
 
 STATIONS = Stations(land, diff, apply, accumulate, push)
 

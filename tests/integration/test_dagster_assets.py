@@ -13,9 +13,9 @@ from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, E
 from partners.contract import Capability, Entity, Partner, Recovery
 from resources.logins import Logins
 from resources.vault import Vault
-from zest_pipelines.assets import Stations
 from zest_pipelines.definitions import define
 from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
+from zest_pipelines.orchestration.assets import Stations
 from zest_pipelines.store.errors import DatabaseUnreachableError, UnknownConnectionError
 
 TENANTS = ["sakura", "ume", "matsu"]

@@ -30,7 +30,7 @@ from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.services import Services
-from zest_pipelines.schedules import MAX_RUNS_IN
+from zest_pipelines.orchestration.schedules import MAX_RUNS_IN
 from zest_pipelines.store import tenants
 from zest_pipelines.store.database import Database
 

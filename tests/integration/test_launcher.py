@@ -21,12 +21,12 @@ from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
-from zest_pipelines.launcher import WatchedRunLauncher, process_lives
+from zest_pipelines.orchestration.launcher import WatchedRunLauncher, process_lives
 
 
 @pytest.fixture
 def instance() -> Iterator[DagsterInstance]:
-    launcher = {"module": "zest_pipelines.launcher", "class": "WatchedRunLauncher"}
+    launcher = {"module": "zest_pipelines.orchestration.launcher", "class": "WatchedRunLauncher"}
     with instance_for_test({"run_launcher": launcher, "run_monitoring": {"enabled": True}}) as made:
         assert isinstance(made.run_launcher, WatchedRunLauncher)
         yield made

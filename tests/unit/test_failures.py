@@ -10,7 +10,7 @@ from partners.errors import AuthenticationError, Deferred, RetryableError
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
-from zest_pipelines.failures import Fault, Reach, failure, fault_for, fault_of
+from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_for, fault_of
 from zest_pipelines.store.errors import (
     ConstraintError,
     DatabaseUnreachableError,

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, FloatMetadataValue, IntMetadataValue
 
-from zest_pipelines.findings import Finding, Worth, accumulating, applying, diffing, landing, pushing
 from zest_pipelines.flows.reports import (
     AccumulateReport,
     ApplyReport,
@@ -16,6 +15,7 @@ from zest_pipelines.flows.reports import (
     Problem,
     PushReport,
 )
+from zest_pipelines.orchestration.findings import Finding, Worth, accumulating, applying, diffing, landing, pushing
 
 ASSET = AssetKey(["paper", "asset"])
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from partners.contract import Partner
     from zest_pipelines.cli.session import Session
-    from zest_pipelines.jobs import Direction
+    from zest_pipelines.orchestration.jobs import Direction
 
 _MOST_PUSHES = 100
 _OTHERS_TAKE_SECONDS = 120
@@ -99,9 +99,9 @@ def sync(
 def run_jobs(session: Session, partner: Partner, tenant: str) -> list[Ended]:
     """The way in once, the way out until all that is due was tried. Raises StoreError."""
     from zest_pipelines.definitions import definitions
-    from zest_pipelines.jobs import CONNECTION, Direction, job_name
-    from zest_pipelines.partitions import sync_tenants
-    from zest_pipelines.steps import LANE
+    from zest_pipelines.orchestration.jobs import CONNECTION, Direction, job_name
+    from zest_pipelines.orchestration.partitions import sync_tenants
+    from zest_pipelines.orchestration.steps import LANE
     from zest_pipelines.store import due
 
     def run(direction: Direction) -> Ended:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from zest_pipelines.core.weeks import Days
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -128,3 +130,82 @@ class PushReport:
     problems: tuple[Problem, ...] = ()
     """What did not get through in this push, at most 20."""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class PeriodCounts:
+    """How the records of a period stand at the partner; each record is counted once."""
+
+    delivered: int = 0
+    """Since it was asked for."""
+    unchanged: int = 0
+    """The partner had them already, or need not have them."""
+    waiting: int = 0
+    """Not there yet; they go by themselves, or as soon as what they wait for has come."""
+    refused: int = 0
+    """Not there, and a person has to act."""
+
+    @property
+    def total(self) -> int:
+        """All records of the period that the partner is to have."""
+        return self.delivered + self.unchanged + self.waiting + self.refused
+
+
+@dataclass(frozen=True)
+class PeriodReport:
+    """What became of the records of some days, asked for by a person."""
+
+    days: Days
+    request: str
+    """Id of the push request that was recorded; empty if none was."""
+    visits: PeriodCounts = field(default_factory=PeriodCounts)
+    visit_records: PeriodCounts = field(default_factory=PeriodCounts)
+    stopped: str | None = None
+    """Why nothing of this connection goes on for now: a code of the catalogue; None: nothing stops it."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    """The waiting and refused ones that have a reason, at most 20."""
+    seconds: float = 0.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the partner has all of it."""
+        return self.stopped is None and not any(
+            each.waiting or each.refused for each in (self.visits, self.visit_records)
+        )
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A delivered record that the partner shows otherwise."""
+
+    entity: str
+    record: str
+    """Opaque id."""
+    fields: tuple[str, ...]
+    """Names of what differs, never values; empty: the partner does not have the record."""
+
+
+@dataclass(frozen=True)
+class ReconcileReport:
+    """What was pushed for some days, read back from the partner and compared field by field."""
+
+    days: Days
+    compared: int = 0
+    equal: int = 0
+    missing: int = 0
+    """Delivered once, and not there any more."""
+    differing: int = 0
+    open: int = 0
+    """Left out of the comparison, because the partner has not got their newest version yet."""
+    mismatches: tuple[Mismatch, ...] = ()
+    """The missing and differing ones, at most 20."""
+    stopped: str | None = None
+    """Why it ended before all was compared: a code of the catalogue; None: all was compared."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all was compared and all was equal."""
+        return self.stopped is None and self.compared == self.equal

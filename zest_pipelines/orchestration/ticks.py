@@ -16,8 +16,8 @@ from partners.contract import Partner
 from resources.configurable import PostgresResource
 from resources.logins import Login, LoginsError
 from resources.private_files import PrivateFileError
-from zest_pipelines.jobs import Direction, busy_tenants, run_requests
-from zest_pipelines.partitions import sync_tenants
+from zest_pipelines.orchestration.jobs import Direction, busy_tenants, run_requests
+from zest_pipelines.orchestration.partitions import sync_tenants
 from zest_pipelines.store import due
 from zest_pipelines.store.database import Database, Transaction
 from zest_pipelines.store.errors import StoreError

@@ -9,8 +9,8 @@ from resources.configurable import HttpResource, PostgresResource, VaultResource
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
-from zest_pipelines.failures import failure, fault_of
 from zest_pipelines.flows.services import Services
+from zest_pipelines.orchestration.failures import failure, fault_of
 from zest_pipelines.store.database import Database
 
 

@@ -13,10 +13,10 @@ from dagster import (
 )
 
 from resources.configurable import HttpResource, PostgresResource, VaultResource
-from zest_pipelines.failures import failure, fault_of
 from zest_pipelines.flows.housekeep import housekeep
-from zest_pipelines.opened import opened_services
-from zest_pipelines.steps import BACKGROUND, LANE
+from zest_pipelines.orchestration.failures import failure, fault_of
+from zest_pipelines.orchestration.opened import opened_services
+from zest_pipelines.orchestration.steps import BACKGROUND, LANE
 from zest_pipelines.store.errors import StoreError
 
 _MOST_NAMED = 20

@@ -12,7 +12,6 @@ from typing import Any
 
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
-from zest_pipelines.failures import explained
 from zest_pipelines.flows.reports import (
     AccumulateReport,
     ApplyReport,
@@ -21,6 +20,7 @@ from zest_pipelines.flows.reports import (
     Problem,
     PushReport,
 )
+from zest_pipelines.orchestration.failures import explained
 
 Metadata = dict[str, MetadataValue[Any]]
 Report = LandReport | DiffReport | ApplyReport | AccumulateReport | PushReport

@@ -14,10 +14,10 @@ from dagster import (
 
 from partners.contract import Partner
 from resources.configurable import PostgresResource
-from zest_pipelines.jobs import Direction, job_name
-from zest_pipelines.specs import applied, masters
+from zest_pipelines.orchestration.jobs import Direction, job_name
+from zest_pipelines.orchestration.specs import applied, masters
+from zest_pipelines.orchestration.ticks import Demand, request_runs
 from zest_pipelines.store import due
-from zest_pipelines.ticks import Demand, request_runs
 
 _INTERVAL_SECONDS = 15
 _MAX_RUNS = 3

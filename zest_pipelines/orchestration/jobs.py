@@ -26,8 +26,8 @@ from dagster import (
 
 from partners.contract import Partner
 from zest_pipelines.core.packing import KeyRange, pack
-from zest_pipelines.specs import applied, changes, landed, masters, pushed_visits, visit_changes
-from zest_pipelines.steps import BACKGROUND, LANE
+from zest_pipelines.orchestration.specs import applied, changes, landed, masters, pushed_visits, visit_changes
+from zest_pipelines.orchestration.steps import BACKGROUND, LANE
 
 if TYPE_CHECKING:  # the type of what define_asset_job returns has no public name
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition

@@ -14,10 +14,10 @@ from dagster import (
 
 from partners.contract import Partner
 from resources.configurable import PostgresResource
-from zest_pipelines.jobs import Direction, job_name
-from zest_pipelines.specs import masters
+from zest_pipelines.orchestration.jobs import Direction, job_name
+from zest_pipelines.orchestration.specs import masters
+from zest_pipelines.orchestration.ticks import Demand, request_runs
 from zest_pipelines.store import due
-from zest_pipelines.ticks import Demand, request_runs
 
 MAX_RUNS_IN = 4
 MAX_RUNS_OUT = 6

@@ -21,14 +21,14 @@ from dagster import (
 
 from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
-from zest_pipelines import checks
-from zest_pipelines.checks import CheckName
-from zest_pipelines.findings import Finding, accumulating, applying, diffing, landing, pushing
 from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
 from zest_pipelines.flows.services import Services
-from zest_pipelines.opened import opened_services
-from zest_pipelines.partitions import tenant_partitions
-from zest_pipelines.specs import (
+from zest_pipelines.orchestration import checks
+from zest_pipelines.orchestration.checks import CheckName
+from zest_pipelines.orchestration.findings import Finding, accumulating, applying, diffing, landing, pushing
+from zest_pipelines.orchestration.opened import opened_services
+from zest_pipelines.orchestration.partitions import tenant_partitions
+from zest_pipelines.orchestration.specs import (
     applied,
     changes,
     inbound_specs,
@@ -38,7 +38,7 @@ from zest_pipelines.specs import (
     pushed_visits,
     visit_changes,
 )
-from zest_pipelines.steps import Chain, Step, work_through
+from zest_pipelines.orchestration.steps import Chain, Step, work_through
 
 
 @dataclass(frozen=True)

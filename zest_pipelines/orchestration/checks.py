@@ -25,9 +25,9 @@ from dagster import (
 
 from partners.reasons import Owner
 from partners.reasons import reason as catalogued
-from zest_pipelines.failures import Fault, explained, is_retried
 from zest_pipelines.flows.reports import ApplyReport, LandReport, PushReport
-from zest_pipelines.metadata import Metadata, advice, lag_seconds, numbers, problems, reason
+from zest_pipelines.orchestration.failures import Fault, explained, is_retried
+from zest_pipelines.orchestration.metadata import Metadata, advice, lag_seconds, numbers, problems, reason
 
 WARN_SECONDS = 15 * 60
 """Oldest pending edit: above it, a warning."""
@@ -78,11 +78,11 @@ def snapshot_certified(asset: AssetKey, tenant: str, report: LandReport) -> Asse
     name, metadata = CheckName.SNAPSHOT_CERTIFIED, numbers(report)
     if report.is_certified:
         words = f"{report.records} records, all accounted for."
-        return _evaluation(asset, tenant, name, None, words, metadata)
+        return evaluation(asset, tenant, name, None, words, metadata)
     code = report.reason or "unknown"
     words = " ".join(explained(code, report.params))
     metadata |= reason(code, report.params)
-    return _evaluation(asset, tenant, name, _severity(code), words, metadata)
+    return evaluation(asset, tenant, name, severity(code), words, metadata)
 
 
 def nothing_rejected(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
@@ -91,9 +91,9 @@ def nothing_rejected(asset: AssetKey, tenant: str, report: ApplyReport) -> Asset
     rejected = [each for each in report.problems if each.outcome == "rejected"]
     metadata = {"rejected_records": MetadataValue.int(count)} | problems(rejected)
     if count == 0:
-        return _evaluation(asset, tenant, name, None, "No record is rejected.", metadata)
+        return evaluation(asset, tenant, name, None, "No record is rejected.", metadata)
     words = f"{_records(count)} rejected. {advice(rejected) or _WHERE}"
-    return _evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
+    return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
 
 
 def equals_landed(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
@@ -106,20 +106,20 @@ def equals_landed(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetChe
     left = report.landed_records - report.applied_records - report.rejected_records - report.held_records
     metadata = numbers(report) | {"difference": MetadataValue.int(left)}
     if report.equals_landed:
-        return _evaluation(asset, tenant, name, None, words, metadata)
+        return evaluation(asset, tenant, name, None, words, metadata)
     words += f" Difference: {left}. Run it again; if it stays, tell us with the run's id."
-    return _evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
+    return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
 
 
 def not_stopped(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckEvaluation:
     """Whether the push came to its end, or waits for what comes by itself or what a person decided."""
     name = CheckName.NOT_STOPPED
     if report.stopped is None:
-        return _evaluation(asset, tenant, name, None, "All that was due was tried.", {})
+        return evaluation(asset, tenant, name, None, "All that was due was tried.", {})
     words = " ".join(explained(report.stopped, report.params))
     metadata = reason(report.stopped, report.params)
     waits = is_waiting(report.stopped) or report.stopped == "connection_paused"
-    return _evaluation(asset, tenant, name, None if waits else _severity(report.stopped), words, metadata)
+    return evaluation(asset, tenant, name, None if waits else severity(report.stopped), words, metadata)
 
 
 def oldest_pending_age(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> AssetCheckEvaluation:
@@ -131,13 +131,13 @@ def oldest_pending_age(asset: AssetKey, tenant: str, report: PushReport, now: da
     }
     words = f"The oldest edit has waited {round(lag / 60)} min." if lag else "No edit waits."
     if lag <= WARN_SECONDS:
-        return _evaluation(asset, tenant, name, None, words, metadata)
-    severity = AssetCheckSeverity.ERROR if lag > ERROR_SECONDS else AssetCheckSeverity.WARN
+        return evaluation(asset, tenant, name, None, words, metadata)
+    failed_as = AssetCheckSeverity.ERROR if lag > ERROR_SECONDS else AssetCheckSeverity.WARN
     if report.stopped:
         metadata |= reason(report.stopped, report.params)
         words += f" {' '.join(explained(report.stopped, report.params))}"
     words = f"{words} {advice(report.problems)}".strip()
-    return _evaluation(asset, tenant, name, severity, words, metadata | problems(report.problems))
+    return evaluation(asset, tenant, name, failed_as, words, metadata | problems(report.problems))
 
 
 def nothing_parked(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckEvaluation:
@@ -146,16 +146,16 @@ def nothing_parked(asset: AssetKey, tenant: str, report: PushReport) -> AssetChe
     parked = [each for each in report.problems if each.outcome == "parked"]
     metadata = {"parked": MetadataValue.int(report.pending_parked)} | problems(parked)
     if report.pending_parked == 0:
-        return _evaluation(asset, tenant, name, None, "No record is parked.", metadata)
+        return evaluation(asset, tenant, name, None, "No record is parked.", metadata)
     words = f"{_records(report.pending_parked)} parked. {advice(parked) or _WHERE}"
-    return _evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
+    return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
 
 
 def broken(asset: AssetKey, tenant: str, name: CheckName, fault: Fault) -> AssetCheckEvaluation:
     """The answer where a fault kept the station from giving one."""
-    severity = AssetCheckSeverity.ERROR if fault.is_permanent else AssetCheckSeverity.WARN
+    failed_as = AssetCheckSeverity.ERROR if fault.is_permanent else AssetCheckSeverity.WARN
     metadata: Metadata = {"reason": MetadataValue.text(fault.code)}
-    return _evaluation(asset, tenant, name, severity, fault.description, metadata)
+    return evaluation(asset, tenant, name, failed_as, fault.description, metadata)
 
 
 def is_waiting(code: str) -> bool:
@@ -163,7 +163,8 @@ def is_waiting(code: str) -> bool:
     return is_retried(code) and catalogued(code).owner is Owner.US
 
 
-def _severity(code: str) -> AssetCheckSeverity:
+def severity(code: str) -> AssetCheckSeverity:
+    """A warning while we try again by ourselves, else an error."""
     return AssetCheckSeverity.WARN if is_retried(code) else AssetCheckSeverity.ERROR
 
 
@@ -171,7 +172,7 @@ def _records(count: int) -> str:
     return "1 record is" if count == 1 else f"{count} records are"
 
 
-def _evaluation(
+def evaluation(
     asset: AssetKey,
     tenant: str,
     name: CheckName,
@@ -179,7 +180,7 @@ def _evaluation(
     description: str,
     metadata: Metadata,
 ) -> AssetCheckEvaluation:
-    """`failed_as` None: it holds."""
+    """The answer of one check for one partition key. `failed_as` None: it holds."""
     return AssetCheckEvaluation(
         asset_key=asset,
         check_name=name.value,

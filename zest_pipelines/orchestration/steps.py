@@ -20,9 +20,9 @@ from dagster import (
     MaterializeResult,
 )
 
-from zest_pipelines.checks import CheckName, broken
-from zest_pipelines.failures import Fault, Reach, failure, fault_of
-from zest_pipelines.findings import Finding, Worth
+from zest_pipelines.orchestration.checks import CheckName, broken
+from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
+from zest_pipelines.orchestration.findings import Finding, Worth
 
 LANE = "zest/lane"
 """Run tag: the lane in which a run was requested."""

@@ -9,9 +9,9 @@ from enum import StrEnum
 
 from dagster import AssetCheckEvaluation, AssetKey
 
-from zest_pipelines import checks, metadata
-from zest_pipelines.failures import Fault, fault_for
 from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
+from zest_pipelines.orchestration import checks, metadata
+from zest_pipelines.orchestration.failures import Fault, fault_for
 
 
 class Worth(StrEnum):
