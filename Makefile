@@ -8,13 +8,15 @@ ONCE ?=
 DATA_DIR ?=
 PORT ?= 3000
 
-.PHONY: help setup demo test lint types contract-imports lock clean
+.PHONY: help setup demo test lint types contract-imports snapshot screenshots lock clean
 
 help:
 	@echo "make setup        the environment in .venv (.venv/bin/zest)"
 	@echo "make demo         the whole platform with three made-up tenants; Ctrl-C ends it"
 	@echo "make demo ONCE=1  the same for one full cycle; exit 0 if the partner equals the product"
 	@echo "make test         everything that CI runs"
+	@echo "make snapshot     tests/integration/definitions.yaml anew, where a change of what Dagster is shown is meant"
+	@echo "make screenshots  docs/images anew, by the browser tests"
 	@echo "make lock         requirements.lock from pyproject.toml"
 
 setup: $(STAMP)
@@ -40,6 +42,12 @@ contract-imports: setup
 
 test: lint types contract-imports
 	$(BIN)/pytest
+
+snapshot: setup
+	$(BIN)/python tests/integration/definitions_snapshot.py
+
+screenshots: setup
+	ZEST_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest tests/browser
 
 lock: setup
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --extra dev --no-strip-extras \

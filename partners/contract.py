@@ -13,7 +13,7 @@ Two promises carry the rest:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -226,8 +226,15 @@ class Found:
 
     partner_id: str
     partner_version: str
-    matches: bool
-    """Whether it holds what the command says."""
+    differing: tuple[str, ...] = ()
+    """Names of what it holds otherwise than the command says, never values. A field of Visit or VisitRecord; `client`,
+    `staff` or `visit` for a link; `status` also where it is cancelled and should not be, or the other way round;
+    `record_id` if it does not carry our identity; the partner's own name for what no field of ours tells."""
+
+    @property
+    def matches(self) -> bool:
+        """Whether it holds what the command says."""
+        return not self.differing
 
 
 @dataclass(frozen=True)
@@ -298,7 +305,7 @@ class Connector(Protocol):
         """
 
     def find(self, command: Command) -> ReadBack:
-        """Whether the partner has the command's record, and whether as the command says. Raises PartnerError."""
+        """Whether the partner has the command's record, and what of it differs. Raises PartnerError."""
 
     def close(self) -> None:
         """Let go of sockets."""
@@ -357,3 +364,6 @@ class Partner:
     """Pure: entity, a SourceRecord's content and the connection's settings to a master."""
     open: Callable[[Connection, Mapping[str, str], httpx.Client, Gate], Connector]
     """A connector for a connection, given its secret, an HTTP client that it may close, and the gate."""
+    unknown_fields: Callable[[Entity, Json], Collection[str]] | None = None
+    """Pure: the names in a SourceRecord's content that the partner's format does not have, never values. Such a record
+    is taken all the same; the names are shown, so that somebody looks. None: not looked for."""

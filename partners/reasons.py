@@ -68,6 +68,11 @@ class Reason:
     message_en: str
     action_en: str
 
+    @property
+    def is_wait(self) -> bool:
+        """Whether nothing is wrong: a rule of ours lets it go on later."""
+        return self.retried and self.owner is Owner.US
+
     def texts(self, language: Language) -> tuple[str, str]:
         """Message and action as written, with their places open."""
         if language is Language.JAPANESE:

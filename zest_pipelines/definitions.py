@@ -1,45 +1,103 @@
 """The one Definitions: every partner of the registry, put through the same factories.
 
-Loading it reads no file and connects to nothing.
+Loading it opens no file of the installation and connects to nothing. Two variables of the environment change what
+is shown:
+
+- ZEST_PARTNERS, names with commas between: these partners alone get assets, jobs, schedules and sensors; those of the
+  others do not run. Unset: all of the registry.
+- ZEST_CODE_URL, the project's folder in a repository's web pages (`https://git.example/zest-pipelines/blob/main`):
+  assets link to their code there. Unset: to the local file.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from dagster import Definitions, in_process_executor
 
 from partners.contract import Partner
-from partners.registry import PARTNERS
+from partners.registry import PARTNERS, UnknownPartnerError, partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
+from zest_pipelines.flows.operate import ask_again, pause, resume
 from zest_pipelines.flows.push import push
+from zest_pipelines.flows.push_period import push_period
+from zest_pipelines.flows.reconcile import reconcile
 from zest_pipelines.orchestration.assets import Stations, inbound_assets, outbound_assets
+from zest_pipelines.orchestration.code_links import with_code_links
+from zest_pipelines.orchestration.frames import frame_manager
 from zest_pipelines.orchestration.housekeeping import housekeeping, housekeeping_schedule
 from zest_pipelines.orchestration.jobs import partner_jobs
+from zest_pipelines.orchestration.operations import Acts, operation_jobs
+from zest_pipelines.orchestration.purge import purge, purge_schedule
 from zest_pipelines.orchestration.schedules import partner_schedules
 from zest_pipelines.orchestration.sensors import partner_sensors
+from zest_pipelines.orchestration.watch import watch_job
+from zest_pipelines.orchestration.weeks import WeekStations, week_assets
 
 STATIONS = Stations(land, diff, apply, accumulate, push)
+WEEK_STATIONS = WeekStations(push_period, reconcile)
+ACTS = Acts(push_period, pause, resume, ask_again)
 
 
-def define(partners: Iterable[Partner], stations: Stations) -> Definitions:
-    """Everything that Dagster shows and runs for these partners."""
+class ShownPartnersError(Exception):
+    """ZEST_PARTNERS names a partner that there is none of."""
+
+
+def shown_partners(named: str) -> tuple[Partner, ...]:
+    """The partners of a list with commas, all for an empty one. ShownPartnersError for an unknown name."""
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    try:
+        return tuple(partner(name) for name in dict.fromkeys(names or PARTNERS))
+    except UnknownPartnerError as error:
+        raise ShownPartnersError(f"ZEST_PARTNERS: {error}. Correct it, or unset it to show all.") from None
+
+
+def define(
+    partners: Iterable[Partner],
+    stations: Stations,
+    code_url: str | None = None,
+    *,
+    week_stations: WeekStations = WEEK_STATIONS,
+    acts: Acts = ACTS,
+) -> Definitions:
+    """Everything that Dagster shows and runs for these partners; `code_url` as ZEST_CODE_URL, None: local files."""
     declared = tuple(partners)
     return Definitions(
-        assets=[make(each, stations) for each in declared for make in (inbound_assets, outbound_assets)],
-        jobs=[*(job for each in declared for job in partner_jobs(each)), housekeeping],
+        assets=with_code_links(
+            [
+                *(make(each, stations) for each in declared for make in (inbound_assets, outbound_assets)),
+                *(asset for each in declared for asset in week_assets(each, week_stations)),
+            ],
+            code_url,
+        ),
+        jobs=[
+            *(job for each in declared for job in partner_jobs(each)),
+            *(watch_job(each) for each in declared),
+            *(job for each in declared for job in operation_jobs(each, stations, acts)),
+            housekeeping,
+            purge,
+        ],
         schedules=[
             *(schedule for each in declared for schedule in partner_schedules(each)),
             housekeeping_schedule(),
+            purge_schedule(),
         ],
         sensors=[sensor for each in declared for sensor in partner_sensors(each)],
-        resources={"postgres": PostgresResource(), "http": HttpResource(), "vault": VaultResource()},
+        resources={
+            "postgres": PostgresResource(),
+            "http": HttpResource(),
+            "vault": VaultResource(),
+            "io_manager": frame_manager,
+        },
         executor=in_process_executor,
     )
 
 
-definitions = define(PARTNERS.values(), STATIONS)
+definitions = define(
+    shown_partners(os.environ.get("ZEST_PARTNERS", "")), STATIONS, os.environ.get("ZEST_CODE_URL") or None
+)

@@ -41,7 +41,7 @@ from partners.fhir.codes import Act
 from partners.fhir.elements import objects
 from partners.fhir.search import search
 from partners.fhir.server import Server, id_of, identity_in_headers, taken, version_of
-from partners.fhir.visits import RESOURCE_TYPES, business_identifier, carries, holds, merged
+from partners.fhir.visits import RESOURCE_TYPES, business_identifier, carries, differing, merged
 from partners.wire import Answered, Cause, NotSent
 
 _READ_BY: Mapping[Entity, tuple[str, ...]] = {
@@ -118,7 +118,7 @@ class FhirConnector:
             copy = codes.resource_in(answer)
             if copy is None:
                 return codes.denial(Act.CREATE, answer, kind)
-            if not holds(copy, command, self._settings):
+            if differing(copy, command, self._settings):
                 return Unknown("found_different")
         return _delivered(Act.CREATE, answer, kind, None)
 
@@ -133,7 +133,7 @@ class FhirConnector:
         if isinstance(copy, Gone):
             return _changed_nothing(command)
         partner_id, version = id_of(copy), version_of(copy)
-        if holds(copy, command, self._settings):
+        if not differing(copy, command, self._settings):
             return Delivered(partner_id, version)
         if command.partner_version and version != command.partner_version:
             return Conflict("changed_at_partner")
@@ -171,7 +171,7 @@ class FhirConnector:
         return text if safe is None else quote(text, safe=safe)
 
     def _found(self, copy: Json, command: Command) -> Found:
-        return Found(id_of(copy), version_of(copy), holds(copy, command, self._settings))
+        return Found(id_of(copy), version_of(copy), differing(copy, command, self._settings))
 
     def _statement(self) -> Json:
         answer = self._server.get("metadata", "metadata")

@@ -22,6 +22,7 @@ from partners.errors import RejectedError
 from partners.fhir.client import FhirConnector
 from partners.fhir.mapping import PATIENT_SYSTEM, STAFF_SYSTEM, map_record
 from partners.fhir.server import ENDPOINTS, Server, checked_base
+from partners.fhir.shape import unknown_fields
 from partners.fhir.visits import IDENTIFIER_SYSTEMS, RESOURCE_TYPES, SERVICE_SYSTEM
 
 _SETTINGS = (
@@ -62,4 +63,5 @@ FHIR = Partner(
     mapping_version="1",
     map=map_record,
     open=open_connector,
+    unknown_fields=unknown_fields,
 )

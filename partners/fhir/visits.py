@@ -37,7 +37,7 @@ _HOME_HEALTH = {
     "code": "HH",
     "display": "home health",
 }
-_PEOPLE = ("Patient/", "Practitioner/")
+_CLIENT, _STAFF = "Patient/", "Practitioner/"
 
 Settings = Mapping[str, str]
 
@@ -66,20 +66,16 @@ def merged(copy: Json, command: Command, settings: Settings) -> Json:
     return resource
 
 
-def holds(resource: Json, command: Command, settings: Settings) -> bool:
-    """Whether the partner's `resource` says what the command says, in the elements that the product owns.
+def differing(resource: Json, command: Command, settings: Settings) -> tuple[str, ...]:
+    """What the partner's `resource` says otherwise than the command, in the elements that the product owns.
 
-    Times are compared as moments. For a cancelled record its being cancelled is all that is asked.
+    The names are those of contract.Found. Times are compared as moments, and a planned visit may be further on. For a
+    cancelled record its being cancelled is all that is asked.
     """
-    status = resource.get("status")
     if command.verb is Verb.CANCEL:
-        return status in _CANCELLED
-    if not carries(resource, business_identifier(command, settings)):
-        return False
-    wanted = merged({}, command, settings)
-    if isinstance(command.fields, Visit):
-        return status in _PLANNED and _visit_facts(resource, settings) == _visit_facts(wanted, settings)
-    return status == wanted["status"] and _record_facts(resource) == _record_facts(wanted)
+        return () if resource.get("status") in _CANCELLED else ("status",)
+    shown, wanted = (_facts(each, command, settings) for each in (resource, merged({}, command, settings)))
+    return tuple(name for name, value in wanted.items() if shown[name] != value)
 
 
 def _write_visit(resource: Json, command: Command, visit: Visit, settings: Settings) -> None:
@@ -116,30 +112,42 @@ def _write_record(resource: Json, command: Command, record: VisitRecord) -> None
     _replace(resource, "extension", lambda item: item.get("url") == _NOTE, note)
 
 
-def _visit_facts(resource: Json, settings: Settings) -> tuple[object, ...]:
-    return (
-        _moment(resource.get("start")),
-        _moment(resource.get("end")),
-        _text(resource.get("comment")),
-        _service_codes(objects(resource.get("serviceType")), settings[SERVICE_SYSTEM]),
-        {_person(item, "actor") for item in objects(resource.get("participant"))} - {None},
-    )
+def _facts(resource: Json, command: Command, settings: Settings) -> Mapping[str, object]:
+    """What a resource says of what the product owns, by the names of the contract."""
+    is_visit = isinstance(command.fields, Visit)
+    said = _visit_facts(resource, settings) if is_visit else _record_facts(resource)
+    return {"record_id": carries(resource, business_identifier(command, settings)), **said}
 
 
-def _record_facts(resource: Json) -> tuple[object, ...]:
+def _visit_facts(resource: Json, settings: Settings) -> dict[str, object]:
+    people = _people(resource, "actor")
+    clients = {person for person in people if person.startswith(_CLIENT)}
+    return {
+        "starts_at": _moment(resource.get("start")),
+        "ends_at": _moment(resource.get("end")),
+        "service_code": _service_codes(objects(resource.get("serviceType")), settings[SERVICE_SYSTEM]),
+        "note": _text(resource.get("comment")),
+        "status": resource.get("status") in _PLANNED,
+        "client": clients,
+        "staff": people - clients,
+    }
+
+
+def _record_facts(resource: Json) -> dict[str, object]:
     period = resource.get("period")
     bounds = period if isinstance(period, dict) else {}
     kind = resource.get("class")
     notes = (item for item in objects(resource.get("extension")) if item.get("url") == _NOTE)
-    return (
-        kind.get("code") if isinstance(kind, dict) else None,
-        local_reference(resource.get("subject")),
-        _moment(bounds.get("start")),
-        _moment(bounds.get("end")),
-        {_person(item, "individual") for item in objects(resource.get("participant"))} - {None},
-        {local_reference(item) for item in objects(resource.get("appointment"))},
-        [_annotation(note) for note in notes],
-    )
+    return {
+        "started_at": _moment(bounds.get("start")),
+        "ended_at": _moment(bounds.get("end")),
+        "status": resource.get("status"),
+        "note": [_annotation(note) for note in notes],
+        "class": kind.get("code") if isinstance(kind, dict) else None,
+        "client": local_reference(resource.get("subject")),
+        "staff": _people(resource, "individual"),
+        "visit": {local_reference(item) for item in objects(resource.get("appointment"))},
+    }
 
 
 def _annotation(extension: Json) -> str:
@@ -148,19 +156,25 @@ def _annotation(extension: Json) -> str:
 
 
 def _client(command: Command) -> str:
-    return f"Patient/{command.links[Entity.CLIENT]}"
+    return f"{_CLIENT}{command.links[Entity.CLIENT]}"
 
 
 def _staff(command: Command) -> list[str]:
     """The assigned member of staff, or nobody yet."""
     link = command.links.get(Entity.STAFF)
-    return [f"Practitioner/{link}"] if link else []
+    return [f"{_STAFF}{link}"] if link else []
 
 
 def _person(participant: Json, role: str) -> str | None:
     """`Patient/id` or `Practitioner/id` that takes part; None: a place, a device, another's relative."""
     reference = local_reference(participant.get(role))
-    return reference if reference is not None and reference.startswith(_PEOPLE) else None
+    return reference if reference is not None and reference.startswith((_CLIENT, _STAFF)) else None
+
+
+def _people(resource: Json, role: str) -> set[str]:
+    """All that take part, each as `_person` has it."""
+    people = (_person(item, role) for item in objects(resource.get("participant")))
+    return {person for person in people if person is not None}
 
 
 def _service_codes(concepts: Iterable[Json], system: str) -> list[str]:

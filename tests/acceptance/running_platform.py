@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import psycopg
-from sandbox_process import RECORD_SYSTEM, SETTINGS, TOKEN, VISIT_SYSTEM, SandboxProcess
+from sandbox_process import CLIENTS, RECORD_SYSTEM, SETTINGS, STAFF, TOKEN, VISIT_SYSTEM, SandboxProcess
 from zest_process import Zest, wait_for
 
 from resources.logins import Logins
@@ -41,8 +41,15 @@ class Tenant:
     notes: dict[Visit, int] = field(default_factory=dict)
     """How often each visit was edited; its remark says so, so that the partner's memory shows the order."""
 
-    def add_visit(self) -> Visit:
-        visit, starts_at = uuid4(), datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+    def has_masters(self) -> bool:
+        """Whether all people of the partner have come in."""
+        counts = [self.rows(f"SELECT count(*) FROM schedule.{table}")[0][0] for table in ("client", "staff")]
+        return counts == [CLIENTS, STAFF]
+
+    def add_visit(self, starts_at: datetime | None = None) -> Visit:
+        """A confirmed visit of an hour; three hours ago unless said otherwise."""
+        visit = uuid4()
+        starts_at = starts_at or datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
         client, staff = (self.rows(f"SELECT {t}_id FROM schedule.{t} ORDER BY 1")[0][0] for t in ("client", "staff"))
         self.rows(
             "INSERT INTO schedule.visit (tenant_id, visit_id, client_id, staff_id, starts_at, ends_at, note, status) "
@@ -167,6 +174,18 @@ class Platform:
         except httpx.HTTPError:
             return False
 
+    def shows_code(self) -> bool:
+        """Whether the UI has the definitions, and got them without an error."""
+        told = self.ask(
+            "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
+        )
+        entries = told["workspaceOrError"]["locationEntries"]
+        return [entry["locationOrLoadError"]["__typename"] for entry in entries] == ["RepositoryLocation"]
+
+    def code_servers(self) -> list[int]:
+        """The processes that hold the definitions for webserver and daemon."""
+        return self.processes("api", "grpc")
+
     def processes(self, *words: str) -> list[int]:
         """The installation's living processes that have all the words among their arguments."""
         return [pid for pid, argv in _processes(str(self.zest.data_dir)) if set(words) <= set(argv)]
@@ -183,7 +202,7 @@ class Platform:
 
 
 @contextmanager
-def running_platform(folder: Path) -> Iterator[Platform]:
+def running_platform(folder: Path, timing: str = "minute") -> Iterator[Platform]:
     """An installation with the tenants sakura and hinoki, each at a partner of its own, that runs."""
     zest = Zest(folder / "data")
     assert zest("init").code == 0
@@ -192,7 +211,7 @@ def running_platform(folder: Path) -> Iterator[Platform]:
         for name, partner in partners.items():
             stack.callback(partner.stop)
             partner.start()
-            _connect(zest, name, partner.url)
+            _connect(zest, name, partner.url, timing)
         stack.callback(zest, "down")
         port = free_port()
         up = stack.enter_context(zest.running("up", "--port", str(port)))
@@ -206,7 +225,7 @@ def running_platform(folder: Path) -> Iterator[Platform]:
             up.wait(60)
 
 
-def _connect(zest: Zest, name: str, url: str) -> None:
+def _connect(zest: Zest, name: str, url: str, timing: str) -> None:
     assert zest("tenant", "add", name, "--name", f"法人 {name}").code == 0
     settings = {
         "patient_identifier_system": SETTINGS.patient_identifier_system,
@@ -215,7 +234,7 @@ def _connect(zest: Zest, name: str, url: str) -> None:
         "record_identifier_system": RECORD_SYSTEM,
     }
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    arguments = ("connect", name, "fhir", "--base-url", url, "--timing", "minute", "--limit", "tenant:6000/60s")
+    arguments = ("connect", name, "fhir", "--base-url", url, "--timing", timing, "--limit", "tenant:6000/60s")
     done = zest(*arguments, *options, "--secret-file", "-", stdin=f'{{"token": "{TOKEN}"}}')
     assert done.code == 0, done.err
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import httpx
 import psycopg
@@ -18,6 +19,7 @@ from zest_process import Zest, wait_for
 
 from partners.fhir.sandbox.config import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from zest_pipelines.core.weeks import week_of
 from zest_pipelines.local.ports import free_port
 
 pytestmark = pytest.mark.acceptance
@@ -117,6 +119,7 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
         "partner": "fhir",
         "timing": "minute",
         "paused": False,
+        "pause_reason": None,
         "landed": {
             "client": {"records": 20, "snapshot": "certified"},
             "staff": {"records": 5, "snapshot": "certified"},
@@ -150,6 +153,54 @@ def _without_times(status: dict) -> dict:  # type: ignore[type-arg]
     landed = {entity: {k: v for k, v in each.items() if k != "at"} for entity, each in status["landed"].items()}
     out = {name: value for name, value in status["out"].items() if name != "oldest_pending_seconds"}
     return status | {"landed": landed, "out": out}
+
+
+def test_a_week_is_pushed_now_once_and_shown_as_the_assets_own_run(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    assert zest("connect", tenant, "fhir", "--base-url", sandbox.url, "--timing", "week", *SETTINGS).code == 0
+    assert zest("sync", tenant, "fhir").code == 0
+    visit, week = _insert_visit(zest, tenant), ("push-week", tenant, "fhir", _monday())
+    _insert_visit(zest, tenant, uuid4())  # of a client that the partner does not know
+    asked = zest(*week, "--no-wait", "--json")
+    assert (asked.code, UUID(asked.json["request"]) is not None, _delivered(sandbox, visit)) == (0, True, 0)
+
+    first = zest(*week, "--json")
+    assert first.json["visits"] == {"delivered": 1, "unchanged": 0, "waiting": 1, "refused": 0}, first.err
+    assert [check["name"] for check in first.json["failed_checks"]] == ["week_settled"]
+    assert (first.code, "waiting" in first.err) == (1, True)
+    assert _delivered(sandbox, visit) == 1
+    with psycopg.connect(zest("db-url", "--login", "dagster").out.strip()) as tx:
+        tags = dict(tx.execute("SELECT key, value FROM run_tags WHERE run_id = %s", [first.json["run"]]).fetchall())
+    assert (tags["dagster/partition/tenant"], tags["dagster/partition/week"]) == (tenant, _monday())
+
+    before = sandbox.health()["journal"]
+    again = zest(*week)
+    assert (again.code, "unchanged" in again.out) == (1, True)
+    assert {row["effect"] for row in sandbox.journal(before)} <= {"none"}
+
+
+def test_a_paused_connection_says_why_and_calls_nobody_until_it_is_resumed(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    paused = zest("pause", tenant, "fhir", "--reason", "the vendor moves house", "--json")
+    assert paused.code == 0, paused.err
+    assert (paused.json["paused"], paused.json["pause_reason"]) == (True, "the vendor moves house")
+    assert "the vendor moves house" in zest("status").out
+    visit, before = _insert_visit(zest, tenant, uuid4()), sandbox.health()["journal"]
+    refused = zest("push-week", tenant, "fhir", _monday())
+    assert (refused.code, "paused" in refused.err) == (2, True), refused.err
+    assert sandbox.journal(before) == []
+
+    assert zest("resume", tenant, "fhir", "--json").json["paused"] is False
+    assert zest("retry", tenant, "fhir", "visit", str(visit), "--json").code == 0
+    unknown = zest("retry", tenant, "fhir", "visit", str(UUID(int=7)))
+    assert (unknown.code, len(unknown.err.splitlines())) == (2, 1)
+
+
+def _monday() -> str:
+    """Of the week that `_insert_visit` plans in."""
+    return week_of((datetime.now(ZoneInfo("Asia/Tokyo")) + timedelta(days=1)).date()).first.isoformat()
 
 
 def test_a_wrong_token_is_told_by_check_and_sync_and_healed_by_connecting_again(
@@ -211,6 +262,10 @@ def test_a_server_that_is_not_fhir_is_told_apart(zest: Zest, tenant: str) -> Non
         (("check", "nobody", "fhir"), "zest tenant add"),
         (("sync", "nobody", "fhir"), "zest tenant add"),
         (("explain", "nobody", "visit", str(UUID(int=7))), "zest tenant add"),
+        (("push-week", "nobody", "fhir"), "zest tenant add"),
+        (("pause", "nobody", "fhir", "--reason", "r"), "zest tenant add"),
+        (("resume", "nobody", "fhir"), "zest tenant add"),
+        (("retry", "nobody", "fhir", "visit", str(UUID(int=7))), "zest tenant add"),
         (
             ("connect", "nobody", "fhir", "--base-url", "http://127.0.0.1:1", "--timing", "week", *SETTINGS),
             "zest tenant",

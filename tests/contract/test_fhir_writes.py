@@ -86,8 +86,8 @@ def test_a_record_is_created_updated_and_cancelled(sandbox: RunningSandbox, enti
     (resource,) = stored(sandbox, new)
     assert resource["status"] == "cancelled"
     with connected(sandbox.url) as connector:
-        assert connector.find(cancel) == Found(update.partner_id or "", "3", matches=True)
-        assert connector.find(changed) == Found(update.partner_id or "", "3", matches=False)
+        assert connector.find(cancel) == Found(update.partner_id or "", "3")
+        assert connector.find(changed) == Found(update.partner_id or "", "3", ("status",))
 
 
 def test_creating_twice_makes_one_and_says_delivered_both_times(sandbox: RunningSandbox) -> None:
@@ -105,10 +105,10 @@ def test_creating_a_newer_version_over_an_older_one_asks_to_read_back(sandbox: R
     assert send(sandbox, newer) == Unknown("found_different")
     with connected(sandbox.url) as connector:
         found = connector.find(newer)
-        assert found == Found(first.partner_id, "1", matches=False)
+        assert found == Found(first.partner_id, "1", ("starts_at", "ends_at"))
         update = replace(newer, verb=Verb.UPDATE, partner_id=first.partner_id, partner_version="1")
         assert connector.send(update) == Delivered(first.partner_id, "2")
-        assert connector.find(update) == Found(first.partner_id, "2", matches=True)
+        assert connector.find(update) == Found(first.partner_id, "2")
 
 
 def test_an_update_keeps_what_the_partners_people_added(sandbox: RunningSandbox) -> None:
@@ -120,6 +120,30 @@ def test_an_update_keeps_what_the_partners_people_added(sandbox: RunningSandbox)
     (after,) = stored(sandbox, update)
     assert after["priority"] == 3
     assert after["start"] == "2026-11-25T09:30:00+09:00"
+
+
+@pytest.mark.parametrize(
+    ("entity", "change", "differing"),
+    [
+        (Entity.VISIT, {"comment": "partner's own"}, ("note",)),
+        (Entity.VISIT, {"start": "2026-11-24T09:15:00+09:00"}, ("starts_at",)),
+        (Entity.VISIT, {"status": "noshow"}, ("status",)),
+        (Entity.VISIT, {"status": "fulfilled", "priority": 3}, ()),
+        (Entity.VISIT_RECORD, {"period": {"start": "2026-11-24T09:30:00+09:00"}}, ("ended_at",)),
+        (Entity.VISIT_RECORD, {"status": "in-progress", "extension": []}, ("status", "note")),
+        (Entity.VISIT_RECORD, {"length": {"value": 55}}, ()),
+    ],
+)
+def test_reading_back_tells_which_field_the_partners_people_changed(
+    sandbox: RunningSandbox, entity: Entity, change: dict[str, Any], differing: tuple[str, ...]
+) -> None:
+    known = delivered(sandbox, visit(sandbox))
+    if entity is Entity.VISIT_RECORD:
+        known = delivered(sandbox, visit_record(sandbox, known.partner_id or ""))
+    (before,) = stored(sandbox, known)
+    sandbox.put(before | change)
+    with connected(sandbox.url) as connector:
+        assert connector.find(known) == Found(known.partner_id or "", "2", differing)
 
 
 @pytest.mark.parametrize("verb", [Verb.UPDATE, Verb.CANCEL])

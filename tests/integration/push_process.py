@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -22,8 +22,10 @@ from partners.registry import PARTNERS
 from resources.http import Http
 from resources.logins import Login, Logins
 from resources.vault import Vault
+from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.delivery import Delivery
 from zest_pipelines.flows.push import push
+from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import deliveries
 from zest_pipelines.store.database import Database
@@ -77,7 +79,7 @@ def mutant(name: str) -> Callable[[ExitStack], None]:
 
 
 def main(told: dict[str, Any]) -> None:
-    """Push once."""
+    """Push once, or until the days that are given are settled."""
     passwords = {Login(name): password for name, password in told["passwords"].items()}
     database = Database(Logins(told["host"], told["port"], passwords, database=told["database"]))
     http = Http(total_seconds=told["seconds"], connect_seconds=1)
@@ -86,7 +88,10 @@ def main(told: dict[str, Any]) -> None:
     partner = replace(real, open=lambda *given: Mortal(real.open(*given), told["dies"]))
     with ExitStack() as stack:
         mutant(told["mutant"])(stack)
-        push(services, partner, told["tenant"])
+        if told["days"]:
+            push_period(services, partner, told["tenant"], Days(*map(date.fromisoformat, told["days"])))
+        else:
+            push(services, partner, told["tenant"])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,12 @@ def _run(
     job: str | None = "paper_in",
     assets: Sequence[str] | None = None,
 ) -> ExecuteInProcessResult:
-    """`job` None: as the UI materializes assets."""
+    """`job` None: as the UI materializes assets. Without checks if `tags` are those of a background run."""
     definitions = define([PAPER], script.stations())
     chosen = definitions.resolve_job_def(job) if job else definitions.resolve_implicit_global_asset_job_def()
+    if job and tags and BACKGROUND.items() <= tags.items():
+        every = frozenset(chosen.asset_layer.selected_asset_keys)
+        chosen = chosen.get_subset(asset_selection=every, asset_check_selection=frozenset())
     return chosen.execute_in_process(
         instance=instance,
         partition_key=tenant,
@@ -182,7 +186,7 @@ def test_one_unreachable_partner_fails_its_tenants_check_while_the_others_go_on(
     assert result.success
     assert _failed_checks(instance, result) == [("snapshot_certified", "ume")]
     assert _made(instance, result) == [("landed_clients", "sakura"), ("landed_clients", "matsu")]
-    assert ("diff", "ume") not in script.calls
+    assert ("apply", "ume") in script.calls  # what landed before is seen to all the same
 
 
 def test_a_reading_that_broke_off_after_something_landed_lets_that_be_applied(
@@ -205,7 +209,7 @@ def test_a_tenant_without_a_connection_fails_the_run_that_a_person_asked_for(
 
     assert not result.success
     assert "`zest connect ume paper ...`" in _description(result)
-    assert _failed_checks(instance, result) == [("snapshot_certified", "ume")]
+    assert ("snapshot_certified", "ume") in _failed_checks(instance, result)
 
 
 def test_a_database_that_is_away_fails_the_run_at_once_and_blames_no_tenant(
@@ -258,7 +262,7 @@ def test_a_selection_runs_its_own_stations_alone(instance: DagsterInstance) -> N
 
 
 def test_both_ways_materialized_in_one_run_skip_nothing(instance: DagsterInstance) -> None:
-    result = _run(instance, Script(), tenant="ume", job=None)
+    result = _run(instance, Script(), tenant="ume", job=None, assets=IN_ASSETS + OUT_ASSETS)
 
     assert result.success
     assert [event for event in result.all_events if event.is_step_skipped] == []
@@ -288,3 +292,74 @@ def test_the_partitions_of_assets_and_checks_show_each_tenant_apart(instance: Da
 
     made = instance.get_materialized_partitions(AssetKey(["paper", "landed_clients"]))
     assert made == {"sakura", "matsu"}
+
+
+def _planned(instance: DagsterInstance, result: ExecuteInProcessResult) -> list[str]:
+    planned = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+    return [entry.message for entry in instance.all_logs(result.run_id, of_type=planned)]
+
+
+def _count(instance: DagsterInstance, result: ExecuteInProcessResult) -> int:
+    return len(instance.all_logs(result.run_id))
+
+
+def test_tenants_for_whom_nothing_happens_add_no_event_to_a_packed_run(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "1")
+    names = [f"t{number:02}" for number in range(30)]
+    instance.add_dynamic_partitions("paper_tenants", names)
+    script = Script({("push", name): PushReport(delivered=2) for name in names[::14]})
+
+    few = _run(instance, script, job="paper_out", tags=BACKGROUND | _range("sakura", "matsu"))
+    many = _run(instance, script, job="paper_out", tags=BACKGROUND | _range("t00", "t29"))
+
+    assert len(_made(instance, many)) == 3
+    assert _planned(instance, many) == []
+    # A materialization and three answers for each of the three that had something.
+    assert _count(instance, many) == _count(instance, few) + 3 * 4
+    assert _count(instance, few) < 25
+
+
+def test_a_persons_run_plans_its_checks_and_a_background_run_none(instance: DagsterInstance) -> None:
+    asked = _run(instance, Script(), job="paper_out", tenant="ume")
+    unasked = _run(instance, Script(), job="paper_out", tenant="ume", tags=BACKGROUND)
+
+    assert len(_planned(instance, asked)) == len(_answers(instance, asked)) == 3
+    assert (_planned(instance, unasked), _answers(instance, unasked)) == ([], [])
+
+
+def test_a_check_that_is_well_again_is_answered_though_nothing_happened(instance: DagsterInstance) -> None:
+    stopped = Script({("push", "ume"): PushReport(stopped="partner_unreachable")})
+    _run(instance, stopped, job="paper_out", tags=BACKGROUND | ALL_THREE)
+
+    first = _run(instance, Script(), job="paper_out", tags=BACKGROUND | ALL_THREE)
+    second = _run(instance, Script(), job="paper_out", tags=BACKGROUND | ALL_THREE)
+
+    assert _answers(instance, first) == [("not_stopped", "ume", True)]
+    assert _answers(instance, second) == []
+
+
+def test_a_waiting_tenants_check_is_answered_when_its_severity_changes(instance: DagsterInstance) -> None:
+    def waiting(minutes: int) -> Script:
+        since = datetime.now(UTC) - timedelta(minutes=minutes)
+        return Script({("push", "ume"): PushReport(pending=1, oldest_pending=since)})
+
+    runs = [
+        _run(instance, waiting(minutes), job="paper_out", tags=BACKGROUND | ALL_THREE) for minutes in (5, 20, 30, 90)
+    ]
+
+    assert [len(_answers(instance, run)) for run in runs] == [0, 1, 0, 1]
+
+
+def _range(first: str, last: str) -> dict[str, str]:
+    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+
+
+def _answers(instance: DagsterInstance, result: ExecuteInProcessResult) -> list[tuple[str, str | None, bool]]:
+    checks = [
+        event.asset_check_evaluation_data
+        for event in _logged(instance, result)
+        if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+    return [(check.check_name, check.partition, check.passed) for check in checks]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from dagster import (
     AssetKey,
+    DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
     RunRequest,
@@ -30,7 +31,7 @@ from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.services import Services
-from zest_pipelines.orchestration.schedules import MAX_RUNS_IN
+from zest_pipelines.orchestration.demands import MAX_RUNS_IN
 from zest_pipelines.store import tenants
 from zest_pipelines.store.database import Database
 
@@ -135,6 +136,8 @@ def test_each_due_tenant_gets_a_background_run_of_its_own(instance: DagsterInsta
 
     assert tick.targets == ["sakura", "ume"]
     assert {each.tags["zest/lane"] for each in tick.requests} == {"background"}
+    assert {each.tags["dagster/priority"] for each in tick.requests} == {"-1"}
+    assert [each.asset_check_keys for each in tick.requests] == [[], []]
     assert [each.tags["zest/connection"] for each in tick.requests] == ["sakura:fhir:in", "ume:fhir:in"]
     assert len({each.run_key for each in tick.requests}) == 2
 
@@ -253,11 +256,18 @@ def test_changes_that_were_landed_but_not_applied_are_applied_alone(
 
 
 def _execute(instance: DagsterInstance, job: str, request: RunRequest) -> bool:
-    result = definitions.resolve_job_def(job).execute_in_process(
-        instance=instance,
-        partition_key=request.partition_key,
-        tags=dict(request.tags),
-        asset_selection=request.asset_selection,
-        raise_on_error=False,
+    """As the daemon does it: the job's part that the request selects, with the checks that it selects."""
+    assert request.asset_check_keys is not None
+    part = definitions.resolve_job_def(job).get_subset(
+        asset_selection=frozenset(request.asset_selection or ()),
+        asset_check_selection=frozenset(request.asset_check_keys),
     )
-    return result.success and all(check.passed for check in result.get_asset_check_evaluations())
+    result = part.execute_in_process(
+        instance=instance, partition_key=request.partition_key, tags=dict(request.tags), raise_on_error=False
+    )
+    evaluations = [
+        entry.dagster_event.asset_check_evaluation_data
+        for entry in instance.all_logs(result.run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+        if entry.dagster_event
+    ]
+    return result.success and all(each.passed for each in evaluations)

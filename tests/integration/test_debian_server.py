@@ -3,66 +3,25 @@ already there is used (ZEST_DATABASE_URL). The embedded one has a socket only, a
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from threading import Thread
 
 import grant_matrix
 import psycopg
 import pytest
+from debian_cluster import PASSWORD, Cluster, debian_cluster
 
 from resources.logins import Login, Logins
-from zest_pipelines.local.os_user import OsUser, server_user
-from zest_pipelines.local.ports import free_port
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import SchemaError, StoreError
 from zest_pipelines.store.installation import check_schema, install
 
-_PASSWORD = "an-administrators"
-_VERSIONS = Path("/usr/lib/postgresql")
-_SETTINGS = ("fsync=off", "listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=32MB")
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A server of the operating system's PostgreSQL, run by the test."""
-
-    pgdata: Path
-    programs: Path
-    user: OsUser
-    port: int
-
-    @property
-    def admin_url(self) -> str:
-        return f"postgresql://postgres:{_PASSWORD}@127.0.0.1:{self.port}/postgres?connect_timeout=5"
-
-    def run(self, program: str, *arguments: str) -> None:
-        command = self.user.argv([str(self.programs / program), "-D", str(self.pgdata), *arguments])
-        # Not captured: the server would hold the pipe open.
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/")
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    found = sorted(_VERSIONS.glob("*/bin/postgres"), key=lambda path: int(path.parent.parent.name))
-    if not found:
-        pytest.skip("no PostgreSQL of the operating system's: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("debian")
-    pgdata, secret = folder / "pg", folder / "secret"
-    user = server_user(pgdata)
-    secret.write_text(_PASSWORD)
-    user.own(folder)
-    user.own(secret)
-    made = Cluster(pgdata, found[-1].parent, user, free_port())
-    made.run("initdb", "-U", "postgres", f"--pwfile={secret}", "-A", "scram-sha-256", "-N", "-E", "UTF8", "--locale=C")
-    options = " ".join(f"-c {setting}" for setting in (*_SETTINGS, f"port={made.port}"))
-    made.run("pg_ctl", "start", "-w", "-s", "-l", str(folder / "log"), "-o", options)
-    try:
+    with debian_cluster(tmp_path_factory.mktemp("debian")) as made:
         yield made
-    finally:
-        made.run("pg_ctl", "stop", "-s", "-m", "immediate")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +86,7 @@ def test_a_wrong_password_ends_in_one_clear_sentence(installed: Logins) -> None:
 
 def test_a_wrong_administrators_password_ends_in_one_clear_sentence(cluster: Cluster, installed: Logins) -> None:
     with pytest.raises(StoreError) as refused:
-        install(cluster.admin_url.replace(_PASSWORD, "another"), installed)
+        install(cluster.admin_url.replace(PASSWORD, "another"), installed)
     assert str(refused.value) == "the server refuses the administrator: correct what ZEST_DATABASE_URL says"
 
 

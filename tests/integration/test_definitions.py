@@ -2,103 +2,174 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import definitions_snapshot as snapshot
 import pytest
-from dagster import AssetsDefinition, AssetSpec, Definitions, DynamicPartitionsDefinition
+from dagster import (
+    AssetsDefinition,
+    AssetSpec,
+    CodeReferencesMetadataValue,
+    Definitions,
+    LocalFileCodeReference,
+    UrlCodeReference,
+)
+from test_dagster_assets import PAPER
 
 from partners.contract import Entity
 from partners.registry import PARTNERS
-from zest_pipelines.definitions import STATIONS, define, definitions
+from zest_pipelines.definitions import STATIONS, ShownPartnersError, define, definitions, shown_partners
 
-KEYS = {
-    "landed_clients": [],
-    "client_changes": ["landed_clients"],
-    "applied_clients": ["client_changes"],
-    "landed_staff": [],
-    "staff_changes": ["landed_staff"],
-    "applied_staff": ["staff_changes"],
-    "visit_changes": ["applied_clients", "applied_staff"],
-    "pushed_visits": ["visit_changes"],
-}
-CHECKS = {
-    ("landed_clients", "snapshot_certified"),
-    ("landed_staff", "snapshot_certified"),
-    ("applied_clients", "nothing_rejected"),
-    ("applied_clients", "equals_landed"),
-    ("applied_staff", "nothing_rejected"),
-    ("applied_staff", "equals_landed"),
-    ("pushed_visits", "not_stopped"),
-    ("pushed_visits", "oldest_pending_age"),
-    ("pushed_visits", "nothing_parked"),
-}
+ROOT = Path(__file__).parents[2]
+FHIR = PARTNERS["fhir"]
 
 
-@pytest.fixture(params=sorted(PARTNERS))
-def partner(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def _specs(partner: str) -> dict[str, AssetSpec]:
-    specs = definitions.resolve_all_asset_specs()
-    return {spec.key.path[-1]: spec for spec in specs if spec.key.path[0] == partner}
+def _specs(of: Definitions = definitions) -> dict[str, AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in of.resolve_all_asset_specs()}
 
 
 def test_everything_that_dagster_resolves_later_resolves() -> None:
     Definitions.validate_loadable(definitions)
 
 
-def test_each_partner_has_its_keys_with_their_lineage(partner: str) -> None:
-    lineage = {name: sorted(dep.asset_key.path[-1] for dep in spec.deps) for name, spec in _specs(partner).items()}
+def test_dagster_is_shown_what_the_snapshot_says() -> None:
+    kept, now = snapshot.FILE.read_text(encoding="utf-8"), snapshot.written(snapshot.described(definitions))
 
-    assert lineage == KEYS
+    if kept != now:
+        lines = difflib.unified_diff(kept.splitlines(), now.splitlines(), "definitions.yaml", "now", lineterm="", n=1)
+        pytest.fail(
+            "Dagster is shown something else. What is renamed loses its history in every installation; "
+            f"if that is meant, run: {snapshot.COMMAND}\n" + "\n".join(lines),
+            pytrace=False,
+        )
 
 
-def test_each_asset_has_a_group_an_owner_kinds_and_a_description(partner: str) -> None:
-    for spec in _specs(partner).values():
-        assert spec.group_name == partner
-        assert spec.owners
-        assert spec.kinds
+@pytest.mark.parametrize("otherwise", [{"name": "fihr"}, {"reads": (Entity.STAFF,)}])
+def test_the_snapshot_sees_what_changed(otherwise: dict[str, Any]) -> None:
+    other = define([replace(FHIR, **otherwise)], STATIONS)
+
+    assert snapshot.described(other) != snapshot.described(definitions)
+
+
+def test_each_asset_says_who_writes_it_and_what_red_means() -> None:
+    for spec in _specs().values():
         assert "Written by" in (spec.description or "")
         assert "Red:" in (spec.description or "")
 
 
-def test_each_asset_is_partitioned_by_the_partners_tenants(partner: str) -> None:
-    expected = DynamicPartitionsDefinition(name=f"{partner}_tenants")
-
-    assert {spec.partitions_def for spec in _specs(partner).values()} == {expected}
-
-
-def test_each_check_is_partitioned_as_its_asset_is(partner: str) -> None:
-    assets = [each for each in definitions.assets or () if isinstance(each, AssetsDefinition)]
-    specs = [spec for each in assets for spec in each.check_specs if spec.asset_key.path[0] == partner]
-
-    assert {(spec.asset_key.path[-1], spec.name) for spec in specs} == CHECKS
-    assert {spec.partitions_def for spec in specs} == {DynamicPartitionsDefinition(name=f"{partner}_tenants")}
-
-
-def test_each_partner_has_its_jobs_schedules_and_sensors_running(partner: str) -> None:
+def test_each_check_job_schedule_and_sensor_has_a_description() -> None:
     repository = definitions.get_repository_def()
+    graph = repository.asset_graph
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    described = [*jobs, *repository.schedule_defs, *repository.sensor_defs]
+    described += [graph.get_check_spec(key) for key in graph.asset_check_keys]
 
-    schedules = {each.name: each for each in repository.schedule_defs if each.name.startswith(f"{partner}_")}
-    sensors = {each.name: each for each in repository.sensor_defs if each.name.startswith(f"{partner}_")}
-    assert {f"{partner}_in", f"{partner}_out"} <= set(repository.job_names)
-    assert {name: each.job_name for name, each in schedules.items()} == {
-        f"{partner}_in_every_minute": f"{partner}_in",
-        f"{partner}_out_every_minute": f"{partner}_out",
-    }
-    assert {each.cron_schedule for each in schedules.values()} == {"* * * * *"}
-    assert {each.execution_timezone for each in schedules.values()} == {"Asia/Tokyo"}
-    assert {name: each.job_name for name, each in sensors.items()} == {
-        f"{partner}_new_edits": f"{partner}_out",
-        f"{partner}_new_master_changes": f"{partner}_in",
-    }
-    assert {each.default_status.value for each in (*schedules.values(), *sensors.values())} == {"RUNNING"}
+    assert len(described) > 20
+    assert [each.name for each in described if not each.description] == []
+
+
+def test_no_run_gives_a_value_that_somebody_would_have_to_keep() -> None:
+    assets = [each for each in definitions.assets or () if isinstance(each, AssetsDefinition)]
+    of_checks = {name for each in assets for name in each.check_specs_by_output_name}  # never kept, whatever they say
+    jobs = definitions.resolve_all_job_defs()
+    outputs = [(job.name, output) for job in jobs for node in job.all_node_defs for output in node.output_defs]
+
+    kept = [(job, output) for job, output in outputs if output.name not in of_checks]
+    assert len(kept) > 20
+    assert [(job, output.name) for job, output in kept if not output.dagster_type.is_nothing] == []
 
 
 def test_a_partner_that_is_read_for_staff_alone_has_no_assets_of_clients() -> None:
-    staff_only = define([replace(PARTNERS["fhir"], reads=(Entity.STAFF,))], STATIONS)
+    staff_only = define([replace(FHIR, reads=(Entity.STAFF,))], STATIONS)
 
-    names = {spec.key.path[-1] for spec in staff_only.resolve_all_asset_specs()}
-    assert names == {"landed_staff", "staff_changes", "applied_staff", "visit_changes", "pushed_visits"}
+    assert set(_specs()) - set(_specs(staff_only)) == {
+        f"fhir/{name}" for name in ("landed_clients", "client_changes", "applied_clients")
+    }
     Definitions.validate_loadable(staff_only)
+
+
+def test_one_partner_more_gets_a_group_of_its_own_and_takes_nothing_from_the_other() -> None:
+    both = define([FHIR, PAPER], STATIONS)
+
+    Definitions.validate_loadable(both)
+    alone, described = snapshot.described(definitions), snapshot.described(both)
+    for kind, of_fhir in alone.items():
+        assert {name: each for name, each in described[kind].items() if not name.startswith("paper")} == of_fhir
+    assert {spec.group_name for name, spec in _specs(both).items() if name.startswith("paper/")} == {"paper"}
+    assert {"paper_in", "paper_out"} <= set(described["jobs"])
+    assert [each.split("_", 1)[1] for each in described["schedules"] if each.startswith("paper_")] == [
+        each.split("_", 1)[1] for each in alone["schedules"] if each.startswith("fhir_")
+    ]
+
+
+def test_partners_that_are_not_named_are_not_shown() -> None:
+    assert shown_partners("") == tuple(PARTNERS.values())
+    assert shown_partners(" fhir, fhir,") == (FHIR,)
+
+
+def test_a_named_partner_that_there_is_none_of_is_an_error_that_lists_those_there_are() -> None:
+    with pytest.raises(ShownPartnersError, match=r"ZEST_PARTNERS.*'fihr'.*there are: fhir"):
+        shown_partners("fhir,fihr")
+
+
+def _links(of: Definitions) -> dict[str, Any]:
+    found = {}
+    for name, spec in _specs(of).items():
+        value = spec.metadata["dagster/code_references"]
+        assert isinstance(value, CodeReferencesMetadataValue)
+        (found[name],) = value.code_references
+    return found
+
+
+def test_each_asset_links_to_the_function_that_makes_it() -> None:
+    for name, link in _links(definitions).items():
+        assert isinstance(link, LocalFileCodeReference)
+        lines = Path(link.file_path).read_text(encoding="utf-8").splitlines()
+        assert lines[(link.line_number or 0) - 1].strip().startswith("@multi_asset("), name
+
+
+def test_each_asset_links_to_its_page_in_the_repository_where_one_is_named() -> None:
+    links = _links(define([FHIR], STATIONS, "https://git.example/zest/blob/main/"))
+
+    page = re.compile(r"https://git\.example/zest/blob/main/(zest_pipelines/orchestration/(assets|weeks)\.py)#L(\d+)")
+    for link in links.values():
+        assert isinstance(link, UrlCodeReference)
+        found = page.fullmatch(link.url)
+        assert found
+        assert (ROOT / found[1]).exists()
+
+
+def _validated(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """As a person types it, outside of the clone, whose `.env` would win."""
+    dagster = Path(sys.executable).with_name("dagster")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ZEST_", "DAGSTER_"))}
+    return subprocess.run(
+        [dagster, "definitions", "validate", "--workspace", ROOT / "workspace.yaml"],
+        cwd=folder,
+        env=kept | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_dagster_validates_the_workspace_under_its_variables(tmp_path: Path) -> None:
+    done = _validated(tmp_path, ZEST_PARTNERS="fhir", ZEST_CODE_URL="https://git.example/zest/blob/main")
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_dagster_says_why_the_code_location_does_not_load(tmp_path: Path) -> None:
+    done = _validated(tmp_path, ZEST_PARTNERS="fihr")
+
+    assert done.returncode != 0
+    assert "ZEST_PARTNERS: no partner is called 'fihr'; there are: fhir." in done.stdout

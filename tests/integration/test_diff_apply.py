@@ -80,7 +80,8 @@ def test_a_second_diff_and_a_second_apply_do_nothing(tenant: Tenant) -> None:
     before = clients(tenant), results(tenant)
     again = take_in(tomorrow(tenant))
     assert replace(again[0], seconds=0) == DiffReport("client")
-    assert replace(again[1], seconds=0) == ApplyReport("client", landed_records=CLIENTS, applied_records=CLIENTS)
+    standing = {"landed_records": CLIENTS, "applied_records": CLIENTS, "population": CLIENTS - 2}  # two are inactive
+    assert replace(again[1], seconds=0) == ApplyReport("client", **standing)
     assert (clients(tenant), results(tenant)) == before
 
 
@@ -131,6 +132,7 @@ def test_deletes_of_many_are_held_once_while_additions_go_on(tenant: Tenant, san
     found, applied = take_in(tomorrow(tenant))
     assert (found.deleted, found.added) == (11, 1)
     assert (applied.held, applied.applied) == (11, 1)
+    assert (applied.deletes, applied.held_deletes, applied.held_fields) == (11, 11, {})
     assert {problem.reason for problem in applied.problems} == {"mass_change_held"}
     ours = clients(tenant)
     assert "newcomer" in ours
@@ -146,6 +148,7 @@ def test_ten_deletes_go_through(tenant: Tenant, sandbox: RunningSandbox) -> None
         sandbox.delete("Patient", each["id"])
     _, applied = take_in(tomorrow(tenant))
     assert (applied.applied, applied.held) == (10, 0)
+    assert (applied.deletes, applied.held_deletes) == (10, 0)
     assert not any(clients(tenant)[each["id"]].active for each in theirs)
 
 
@@ -158,6 +161,7 @@ def test_a_field_that_changes_for_too_many_is_held_and_other_changes_go_on(
     sandbox.put(theirs[20] | {"birthDate": "1951-02-03"})
     _, applied = take_in(tenant)
     assert (applied.held, applied.applied) == (12, 1)
+    assert (applied.changed, applied.held_fields) == ({"sex": 12, "birth_date": 1}, {"sex": 12})
     ours = clients(tenant)
     assert ours[theirs[20]["id"]].birth_date == "1951-02-03"
     assert all(ours[each["id"]].sex == each["gender"] for each in theirs[:12])

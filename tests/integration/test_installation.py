@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grant_matrix
 import psycopg
 import pytest
 import sqlalchemy as sa
+import tenant_rows
+from alembic import command
 from conftest import fresh_database
 from product_hand import beside
 from psycopg import sql
@@ -71,6 +74,38 @@ def test_installing_again_changes_nothing(server: EmbeddedServer, elsewhere: Log
         reasons = tx.execute(sa.text("SELECT count(*) FROM sync.reason")).scalar_one()
     database.close()
     assert reasons == len(tuple(all_reasons()))
+
+
+def test_an_installation_of_an_earlier_version_is_brought_up_to_date_with_its_rows(
+    server: EmbeddedServer, elsewhere: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        install(server.admin_url, elsewhere)
+    with pytest.raises(SchemaError, match="`zest init`"):
+        check_schema(elsewhere)
+    with psycopg.connect(server.admin_url, dbname=elsewhere.database, autocommit=True) as admin:
+        tenant_rows.fill(admin, "sakura", but_not=("retry_request",))
+
+        def rows() -> list[Any]:
+            return [admin.execute(f"SELECT * FROM sync.{t}").fetchall() for t in ("change", "result", "pending")]
+
+        before = rows()
+        install(server.admin_url, elsewhere)
+        check_schema(elsewhere)
+        assert rows() == before
+        assert all(before)
+        assert grant_matrix.mismatches(admin) == []
+        admin.execute("SELECT sync.make_months('2031-01-01', 1)")
+        without_index = admin.execute(
+            """
+            SELECT i.inhrelid::regclass::text FROM pg_inherits i WHERE i.inhparent = 'sync.change'::regclass
+            AND NOT EXISTS (SELECT FROM pg_indexes x WHERE x.indexdef LIKE '%(tenant_id, partner, on_date)'
+                            AND format('%s.%s', x.schemaname, x.tablename)::regclass = i.inhrelid)
+            """
+        ).fetchall()
+        assert without_index == []  # of the months that were there, and of one made since
 
 
 def test_two_installations_at_once_both_succeed(server: EmbeddedServer, elsewhere: Logins) -> None:

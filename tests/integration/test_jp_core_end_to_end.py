@@ -38,6 +38,7 @@ def clinic(sandbox: RunningSandbox, new_tenant: NewTenant) -> Tenant:
     for entity, records in ((Entity.CLIENT, 1), (Entity.STAFF, 4)):
         landed = land(tenant.services, tenant.partner, tenant.name, entity)
         assert (landed.state, landed.records, landed.unmappable) == ("certified", records, 0)
+        assert landed.unknown_fields == {}
         diff(tenant.services, tenant.partner, tenant.name, entity)
         applied = apply(tenant.services, tenant.partner, tenant.name, entity)
         assert (applied.applied, applied.rejected, applied.equals_landed) == (records, 0, True)

@@ -311,3 +311,66 @@ def test_of_two_readings_at_once_one_reads(fresh: Tenant, sandbox: RunningSandbo
     ]
     assert len(calls(sandbox, kind="Patient")) == 1
     assert len(landed(fresh)) == CLIENTS
+
+
+def test_a_report_counts_the_calls_that_the_partner_saw(fresh: Tenant, sandbox: RunningSandbox) -> None:
+    sandbox.configure(max_count=10)
+    start = mark(sandbox)
+    report = land_clients(fresh)
+    assert report.calls == len(calls(sandbox, after=start)) == 3
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, type="Patient", page=2, status=500))
+    start = mark(sandbox)
+    report = land_clients(tomorrow(fresh))
+    assert (report.state, report.calls) == ("failed", len(calls(sandbox, after=start)))
+    assert report.calls >= 2
+
+
+def test_fields_that_the_format_does_not_have_are_told_and_their_records_taken(
+    fresh: Tenant, sandbox: RunningSandbox
+) -> None:
+    odd = {"nickname": "x", "_birthDate": {"id": "known"}, "favouriteColour": "x"}
+    sandbox.put(patient(sandbox, **odd))
+    role = sandbox.state("PractitionerRole")[0]
+    sandbox.put(role | {"nickname": "x"})
+    report = land_clients(fresh)
+    assert (report.state, report.unmappable, report.new_versions) == ("certified", 0, CLIENTS)
+    assert report.unknown_fields == {"Patient.favouriteColour": 1, "Patient.nickname": 1}
+    (problem,) = report.problems
+    (row,) = [row for row in landed(fresh) if "nickname" in row.content]
+    assert (problem.record, problem.reason) == (f"landed:{row.landed_no}", "fields_unknown")
+    assert problem.params == {"fields": "Patient.favouriteColour, Patient.nickname"}
+    assert land_clients(fresh, Entity.STAFF).unknown_fields == {"PractitionerRole.nickname": 1}
+    assert land_clients(tomorrow(fresh)).unknown_fields == {}
+
+
+def test_names_that_may_be_data_are_not_told(fresh: Tenant, sandbox: RunningSandbox) -> None:
+    sandbox.put(patient(sandbox, **{"山田": 1, "03-1234-5678": 1, "00000010": 1, "line2": 1, "a" * 41: 1, "[1]": 1}))
+    assert set(land_clients(fresh).unknown_fields) == {"Patient.?", "Patient.[1]", "Patient.line2"}
+
+
+def test_a_look_at_the_fields_that_breaks_costs_no_record(fresh: Tenant) -> None:
+    def breaks(*_: object) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    report = land_clients(replace(fresh, partner=replace(fresh.partner, unknown_fields=breaks)))
+    assert (report.unmappable, report.unknown_fields) == (0, {"?": CLIENTS})
+    assert land_clients(replace(tomorrow(fresh), partner=replace(fresh.partner, unknown_fields=None))).unmappable == 0
+
+
+def test_a_reading_that_fails_or_waits_says_what_earlier_ones_are_good_for(
+    fresh: Tenant, sandbox: RunningSandbox
+) -> None:
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, type="Patient", status=401))
+    failed = land_clients(fresh)
+    assert failed.freshness is not None
+    assert (failed.freshness.was_read, failed.freshness.every, failed.last) == (False, timedelta(hours=1), None)
+    sandbox.clear_faults()
+    certified = land_clients(fresh)
+    assert (certified.freshness, certified.last) == (None, None)
+    begin_and_die(fresh)
+    waits = land_clients(fresh)
+    assert waits.freshness is not None
+    assert waits.freshness.was_read
+    assert timedelta(0) < waits.freshness.age < timedelta(minutes=1)
+    assert waits.last is not None
+    assert (waits.last.snapshot, waits.last.state, waits.last.records) == (certified.snapshot, "certified", CLIENTS)

@@ -261,3 +261,12 @@ def test_a_push_that_finds_no_seat_stops_without_a_call(
     assert (report.stopped, report.pending) == ("budget_deferred", 1)
     assert calls(sandbox, after=start) == []
     assert push_now(tenant).delivered == 1
+
+
+def test_a_push_counts_the_calls_that_the_partner_saw(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    tenant.add_visit()
+    start = mark(sandbox)
+    report = push_now(tenant)
+    assert report.delivered == 1
+    assert report.calls == len(calls(sandbox, after=start)) > 0
+    assert push_now(tenant).calls == 0

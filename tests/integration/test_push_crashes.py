@@ -40,7 +40,7 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
 from resources.vault import Vault
 from zest_pipelines.flows.push import push
-from zest_pipelines.store import deliveries
+from zest_pipelines.store import deliveries, due
 from zest_pipelines.store.database import Database
 
 KEY = Fernet.generate_key().decode()
@@ -61,8 +61,10 @@ def exposed(sandbox: RunningSandbox, new_tenant: NewTenant) -> Tenant:
 
 
 @contextmanager
-def push_process(tenant: Tenant, *, dies: str = "never", mutant: str = "none") -> Iterator[subprocess.Popen[bytes]]:
-    """A push of the tenant in a process of its own; gone when the block ends."""
+def push_process(
+    tenant: Tenant, *, dies: str = "never", mutant: str = "none", days: tuple[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A push of the tenant, or of some days of it, in a process of its own; gone when the block ends."""
     logins = tenant.services.database._logins
     told = {
         "host": logins.host,
@@ -74,6 +76,7 @@ def push_process(tenant: Tenant, *, dies: str = "never", mutant: str = "none") -
         "seconds": 5.0,
         "dies": dies,
         "mutant": mutant,
+        "days": days,
     }
     program = Path(__file__).with_name("push_process.py")
     root = str(program.parents[2])
@@ -167,6 +170,21 @@ def test_the_check_notices_when_a_rule_that_prevents_doubles_is_broken(
     exposed.add_visit()
     die_pushing(exposed, "after_send", victims)
     assert [each for each in recover(exposed, rescuers) if each.endswith("made 2 times")] != []
+
+
+@pytest.mark.parametrize("dies", ["before_send", "after_send"])
+def test_a_week_whose_run_is_killed_is_finished_by_the_clock_without_another_press(exposed: Tenant, dies: str) -> None:
+    exposed.sql("UPDATE sync.connection SET timing = 'week'", Login.OPERATOR)
+    visits = [exposed.add_visit() for _ in range(3)]
+    with push_process(exposed, dies=dies, days=("2026-11-30", "2026-12-06")) as process:
+        assert process.wait(30) == KILLED
+    expire_lease(exposed)
+    with exposed.services.database.transaction(Login.SCHEDULE, None) as tx:
+        assert due.outbound(tx, exposed.partner.name) == due.urgent(tx, exposed.partner.name) == (exposed.name,)
+    report = push(exposed.services, exposed.partner, exposed.name)
+    assert (report.pending, report.recovered, report.stopped) == (0, 1, None)
+    assert [effects(exposed.sandbox, visit) for visit in visits] == [["created"]] * 3
+    assert broken_promises(exposed) == []
 
 
 class Paused:

@@ -198,11 +198,10 @@ def test_trying_to_write_sees_a_policy_that_is_wrong(admin: psycopg.Connection, 
 
 
 def test_no_function_serves_another_tenant(admin: psycopg.Connection, logins: Logins) -> None:
-    calls = {
-        Login.PRODUCT: "SELECT sync.request_push(%s, 'fhir', current_date, current_date)",
-        Login.OPERATOR: "SELECT sync.write_audit(%s, 'act', 'subject', '{}')",
-    }
-    for login, call in calls.items():
+    push = "SELECT sync.request_push(%s, 'fhir', current_date, current_date)"
+    retry = "SELECT sync.request_retry(%s, 'fhir')"
+    audit = "SELECT sync.write_audit(%s, 'act', 'subject', '{}')"
+    for login, call in (*product((Login.PRODUCT, Login.OPERATOR), (push, retry)), (Login.OPERATOR, audit)):
         with working(logins, login) as tx, pytest.raises(psycopg.Error) as refused:
             tx.execute(call, [THEIRS])
         assert refused.value.sqlstate in {"ZT001", "42501"}

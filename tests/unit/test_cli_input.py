@@ -44,6 +44,15 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["down"], "zest init"),
         (["up"], "zest init"),
         (["sync", "sakura", "fhir"], "zest init"),
+        (["push-week", "sakura", "fhir"], "zest init"),
+        (["push-week", "sakura", "fhir", "2026-11-24"], "2026-11-23"),
+        (["push-week", "sakura", "fhir", "next week"], "is not a day"),
+        (["push-week", "sakura", "fhir", "2020-01-06"], "2020-01-06"),
+        (["push-week", "sakura", "orca"], "fhir"),
+        (["pause", "sakura", "fhir", "--reason", "moving house"], "zest init"),
+        (["resume", "sakura", "fhir"], "zest init"),
+        (["retry", "sakura", "fhir", "visit"], "zest init"),
+        (["retry", "sa,kura", "fhir"], "tenant id"),
         (["db-url", "--login", "product"], "zest init"),
         (["sandbox", "fhir", "--set", "colour=red"], "colour"),
         (["sandbox", "fhir", "--set", "stale_status=500"], "stale_status"),
@@ -61,7 +70,16 @@ def test_wrong_input_ends_in_one_sentence_that_names_it_and_touches_nothing(
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], [*CONNECT[:-1], "hourly"], ["explain", "a", "visit", "no-uuid"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        [*CONNECT[:-1], "hourly"],
+        ["explain", "a", "visit", "no-uuid"],
+        ["pause", "sakura", "fhir"],
+        ["retry", "sakura", "fhir", "client"],
+    ],
+)
 def test_wrong_usage_is_exit_code_2_without_a_traceback(
     arguments: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from partners.contract import Client, Command, Entity, Staff, Unmappable, Verb, Visit, VisitRecord
 from partners.fhir.mapping import map_record
 from partners.fhir.names import REPRESENTATION
-from partners.fhir.visits import holds, merged
+from partners.fhir.visits import differing, merged
 
 PATIENT_SYSTEM = "urn:oid:1.2.392.100495.20.3.51.11311234567"
 STAFF_SYSTEM = "urn:oid:1.2.392.100495.20.3.41.11311234567"
@@ -395,53 +395,79 @@ def test_an_update_keeps_what_the_partner_added_and_replaces_what_is_ours() -> N
 @pytest.mark.parametrize("status", ["arrived", "checked-in", "fulfilled"])
 def test_a_visit_that_is_further_on_at_the_partner_is_not_taken_back(status: str) -> None:
     copy = merged({}, VISIT, SETTINGS) | {"status": status}
-    assert holds(copy, VISIT, SETTINGS)
+    assert differing(copy, VISIT, SETTINGS) == ()
     assert merged(copy, VISIT, SETTINGS)["status"] == status
     assert merged(copy | {"status": "cancelled"}, VISIT, SETTINGS)["status"] == "booked"
 
 
 @pytest.mark.parametrize("command", [VISIT, RECORD], ids=["visit", "record"])
-def test_what_was_merged_holds_what_the_command_says(command: Command) -> None:
+def test_what_was_merged_differs_in_nothing_from_the_command(command: Command) -> None:
     for verb in Verb:
         acted = replace(command, verb=verb)
-        assert holds(merged({}, acted, SETTINGS), acted, SETTINGS)
+        assert differing(merged({}, acted, SETTINGS), acted, SETTINGS) == ()
+
+
+PATIENT = {"actor": {"reference": "Patient/p1"}, "status": "accepted"}
+NURSE = {"actor": {"reference": "Practitioner/s1"}, "status": "accepted"}
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "names"),
     [
-        {"status": "cancelled"},
-        {"start": "2026-11-24T09:31:00+09:00"},
-        {"end": None},
-        {"comment": "別の伝言"},
-        {"serviceType": []},
-        {"participant": [{"actor": {"reference": "Patient/p1"}, "status": "accepted"}]},
-        {"identifier": []},
+        ({"start": "2026-11-24T09:31:00+09:00"}, ("starts_at",)),
+        ({"end": None}, ("ends_at",)),
+        ({"serviceType": []}, ("service_code",)),
+        ({"comment": "別の伝言"}, ("note",)),
+        ({"status": "cancelled"}, ("status",)),
+        ({"status": ["booked"]}, ("status",)),
+        ({"participant": [{"actor": {"reference": "Patient/p2"}}, NURSE]}, ("client",)),
+        ({"participant": [PATIENT]}, ("staff",)),
+        ({"participant": [PATIENT, NURSE, {"actor": {"reference": "Practitioner/s2"}}]}, ("staff",)),
+        ({"participant": []}, ("client", "staff")),
+        ({"identifier": []}, ("record_id",)),
+        ({"comment": "", "end": "soon"}, ("ends_at", "note")),
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
-def test_a_copy_that_differs_in_what_is_ours_does_not_hold_the_command(change: dict[str, Any]) -> None:
-    assert not holds(merged({}, VISIT, SETTINGS) | change, VISIT, SETTINGS)
+def test_each_field_that_an_appointment_says_otherwise_is_named(change: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert differing(merged({}, VISIT, SETTINGS) | change, VISIT, SETTINGS) == names
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "names"),
     [
-        {"status": "cancelled"},
-        {"class": {"code": "AMB"}},
-        {"subject": {"reference": "Patient/p2"}},
-        {"period": {"start": "2026-11-24T09:30:00+09:00"}},
-        {"participant": []},
-        {"appointment": []},
-        {"extension": []},
+        ({"period": {"end": "2026-11-24T10:25:00+09:00"}}, ("started_at",)),
+        ({"period": {"start": "2026-11-24T09:30:00+09:00"}}, ("ended_at",)),
+        ({"period": []}, ("started_at", "ended_at")),
+        ({"status": "cancelled"}, ("status",)),
+        ({"extension": []}, ("note",)),
+        ({"class": {"code": "AMB"}}, ("class",)),
+        ({"subject": {"reference": "Patient/p2"}}, ("client",)),
+        ({"participant": []}, ("staff",)),
+        ({"appointment": []}, ("visit",)),
+        ({"identifier": []}, ("record_id",)),
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
-def test_an_encounter_that_differs_in_what_is_ours_does_not_hold_the_record(change: dict[str, Any]) -> None:
-    assert not holds(merged({}, RECORD, SETTINGS) | change, RECORD, SETTINGS)
+def test_each_field_that_an_encounter_says_otherwise_is_named(change: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert differing(merged({}, RECORD, SETTINGS) | change, RECORD, SETTINGS) == names
 
 
-def test_another_spelling_of_the_same_still_holds_the_command() -> None:
+@pytest.mark.parametrize("command", [VISIT, RECORD], ids=["visit", "record"])
+def test_of_a_cancelled_record_nothing_but_its_being_cancelled_is_asked(command: Command) -> None:
+    cancel = replace(command, verb=Verb.CANCEL)
+    assert differing({"status": "entered-in-error"}, cancel, SETTINGS) == ()
+    assert differing(merged({}, command, SETTINGS), cancel, SETTINGS) == ("status",)
+
+
+@pytest.mark.parametrize("command", [VISIT, RECORD], ids=["visit", "record"])
+def test_every_field_of_the_product_is_compared(command: Command) -> None:
+    """A field that is added to the contract and forgotten in the comparison is seen here."""
+    names = differing({}, command, SETTINGS)
+    assert {field.name for field in fields(command.fields)} | set(command.links) <= set(names)
+
+
+def test_another_spelling_of_the_same_makes_no_difference() -> None:
     copy = merged({}, VISIT, SETTINGS) | {
         "start": "2026-11-24T00:30:00.000Z",
         "end": "2026-11-23T19:30:00-06:00",
@@ -452,10 +478,16 @@ def test_another_spelling_of_the_same_still_holds_the_command() -> None:
             {"actor": {"reference": "http://partner.example/fhir/Patient/p1"}},
         ],
     }
-    assert holds(copy, VISIT, SETTINGS)
+    assert differing(copy, VISIT, SETTINGS) == ()
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=9)), timezone(-timedelta(hours=5))])))
 def test_a_time_goes_out_and_comes_back_as_the_same_moment(starts_at: datetime) -> None:
     command = replace(VISIT, fields=replace(VISIT.fields, starts_at=starts_at, ends_at=starts_at))
-    assert holds(merged({}, command, SETTINGS), command, SETTINGS)
+    assert differing(merged({}, command, SETTINGS), command, SETTINGS) == ()
+
+
+@given(st.dictionaries(st.sampled_from([*merged({}, VISIT, SETTINGS), *merged({}, RECORD, SETTINGS)]), JSON))
+def test_no_copy_however_broken_brings_the_comparison_down(copy: dict[str, Any]) -> None:
+    assert differing(copy, VISIT, SETTINGS)
+    assert differing(copy, RECORD, SETTINGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, FloatMetadataValue, IntMetadataValue
@@ -11,6 +12,7 @@ from zest_pipelines.flows.reports import (
     AccumulateReport,
     ApplyReport,
     DiffReport,
+    Freshness,
     LandReport,
     Problem,
     PushReport,
@@ -59,21 +61,67 @@ def test_an_incomplete_reading_is_no_fault_but_not_certified() -> None:
     assert "a page" in (_check(finding, "snapshot_certified").description or "")
 
 
-@pytest.mark.parametrize(("records", "lets_on"), [(0, False), (3, True)])
-def test_a_broken_reading_lets_the_others_on_only_if_something_landed(records: int, lets_on: bool) -> None:
-    report = LandReport("client", "s1", "failed", "credential_refused", records=records)
-
-    finding = landing(ASSET, "sakura", report)
+@pytest.mark.parametrize(("reason", "lets_on"), [("credential_refused", True), ("reading_under_way", False)])
+def test_a_reading_that_came_to_nothing_lets_the_others_on_unless_another_one_is_at_it(
+    reason: str, lets_on: bool
+) -> None:
+    finding = landing(ASSET, "sakura", LandReport("client", "s1", "failed", reason))
 
     assert (finding.worth, finding.lets_on) == (Worth.NOTHING, lets_on)
     assert finding.fault is not None
-    assert _failed(finding) == {"snapshot_certified": ERROR}
 
 
-def test_a_reading_put_off_by_the_limits_leaves_the_certificate_as_it_was() -> None:
-    finding = landing(ASSET, "sakura", LandReport("client", "", "failed", "budget_deferred"))
+BEFORE = LandReport("client", "s0", "certified", records=7)
+REFUSED = LandReport("client", "s0", "failed", "credential_refused")
 
-    assert finding.checks == ()
+
+@pytest.mark.parametrize(
+    ("last", "failed", "said"),
+    [(BEFORE, {}, "7 records"), (REFUSED, ERROR, "credential"), (None, WARN, "Nothing has been read before")],
+)
+def test_a_reading_put_off_by_the_limits_leaves_the_certificate_as_it_was(
+    last: LandReport | None, failed: object, said: str
+) -> None:
+    finding = landing(ASSET, "sakura", LandReport("client", "", "failed", "budget_deferred", last=last))
+
+    assert _failed(finding) == ({"snapshot_certified": failed} if failed else {})
+    assert said in (_check(finding, "snapshot_certified").description or "")
+
+
+def test_how_fresh_it_is_is_judged_by_the_last_reading_that_counts() -> None:
+    old = Freshness("client", timedelta(hours=3), was_read=True, every=timedelta(hours=1))
+    failed = LandReport("client", "s1", "failed", "partner_unreachable", freshness=old)
+
+    assert _failed(landing(ASSET, "sakura", failed)) == {"snapshot_certified": WARN, "fresh": WARN}
+    assert _failed(landing(ASSET, "sakura", BEFORE)) == {}
+
+
+def test_unknown_fields_and_unmappable_records_are_a_warning_that_names_them() -> None:
+    odd = (
+        Problem("client", "landed:4", "unmappable", "required_field_missing", {"field": "Patient.identifier"}),
+        Problem("client", "landed:5", "landed", "fields_unknown", {"fields": "Patient.nickname"}),
+    )
+    report = LandReport(
+        "client",
+        "s1",
+        "certified",
+        records=9,
+        new_versions=9,
+        unmappable=1,
+        unmappable_for={"required_field_missing": 1},
+        unknown_fields={"Patient.nickname": 8},
+        problems=odd,
+    )
+
+    finding = landing(ASSET, "sakura", report)
+
+    assert _failed(finding) == {"shape_known": WARN}
+    assert (finding.worth, finding.lets_on) == (Worth.NEWS, True)
+    assert finding.metadata["unknown_fields"] == IntMetadataValue(1)
+    assert (_check(finding, "shape_known").description or "").startswith(
+        "Fields that we do not know: Patient.nickname (8 records). 1 record cannot be taken: required_field_missing "
+        "(1). Records: landed:4, landed:5. Fill in"
+    )
 
 
 def test_a_diff_is_news_only_if_something_differs() -> None:
@@ -93,6 +141,51 @@ def test_records_that_go_on_waiting_for_a_person_are_no_news_and_no_difference()
     assert not _failed(finding)
 
 
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"held_deletes": 12}, "12 would be deleted. Additions"),
+        ({"held_fields": {"sex": 90}}, "sex would change in 90. Additions"),
+        ({"held_deletes": 12, "held_fields": {"sex": 90}}, "12 would be deleted, sex would change in 90. Additions"),
+    ],
+)
+def test_a_mass_change_is_an_error_with_its_numbers_and_what_to_do(held: dict[str, Any], said: str) -> None:
+    problem = Problem("client", "landed:4", "held", "mass_change_held", {"why": "12 deletes"})
+
+    finding = applying(ASSET, "sakura", ApplyReport("client", population=200, problems=(problem,), **held))
+
+    assert _failed(finding) == {"no_mass_change": ERROR}
+    description = _check(finding, "no_mass_change").description or ""
+    assert description.startswith(f"Held, of 200 records in force: {said}")
+    assert description.endswith('tell support ("Import changes").')
+
+
+def test_what_was_within_bounds_is_said_too() -> None:
+    report = ApplyReport("client", applied=5, population=200, deletes=3, changed={"sex": 2, "phone": 1})
+
+    check = _check(applying(ASSET, "sakura", report), "no_mass_change")
+
+    assert check.passed
+    assert check.description == (
+        "Nothing is held: 3 of 200 records in force to be deleted, no field to change in more than 2."
+    )
+
+
+def test_where_all_records_stand_is_a_table_with_what_to_do() -> None:
+    problem = Problem("client", "landed:4", "rejected", "required_field_missing", {"field": "birthDate"})
+    report = ApplyReport(
+        "client", problems=(problem,), landed_records=5, applied_records=4, rejected_records=1, held_deletes=0
+    )
+
+    table = applying(ASSET, "sakura", report).metadata["standing"].value
+
+    assert str(table).splitlines()[2:] == [
+        "| the partner has | 5 |  |",
+        "| of these, applied | 4 |  |",
+        '| rejected | 1 | Fill in "birthDate" on the partner\'s screen and save. The next import takes it over. |',
+    ]
+
+
 def test_rejected_records_are_named_with_the_next_action() -> None:
     problem = Problem("client", "p-17", "rejected", "required_field_missing", {"field": "birthDate"})
     report = ApplyReport(
@@ -103,14 +196,19 @@ def test_rejected_records_are_named_with_the_next_action() -> None:
 
     assert _failed(finding) == {"nothing_rejected": WARN}
     check = _check(finding, "nothing_rejected")
+    assert "p-17" in (check.description or "")
     assert "birthDate" in (check.description or "")
     assert [row.data["record"] for row in check.metadata["problems"].records] == ["p-17"]
 
 
 def test_records_left_behind_are_counted_as_the_difference() -> None:
-    finding = applying(ASSET, "sakura", ApplyReport("client", applied=3, landed_records=5, applied_records=3))
+    left = ("landed:4", "landed:5")
+    report = ApplyReport("client", applied=3, landed_records=5, applied_records=3, left_behind=left)
+
+    finding = applying(ASSET, "sakura", report)
 
     assert _failed(finding) == {"equals_landed": ERROR}
+    assert "Left behind: 2 (landed:4, landed:5)." in (_check(finding, "equals_landed").description or "")
     assert _check(finding, "equals_landed").metadata["difference"] == IntMetadataValue(2)
 
 

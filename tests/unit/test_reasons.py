@@ -63,6 +63,9 @@ NEEDED = [
     "time_box_ended",
     "not_arrived",
     "connection_changed",
+    "fields_unknown",
+    "asked_again",
+    "edits_not_yet_read",
 ]
 
 ENTRY = {

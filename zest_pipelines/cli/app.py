@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from zest_pipelines.cli import connections, machine, records, sandboxes, synchronization
+from zest_pipelines.cli import bench, connections, machine, operations, records, sandboxes, synchronization, weeks
 from zest_pipelines.cli.options import DataDirOption, remember_data_dir
 
 app = typer.Typer(
@@ -33,7 +33,12 @@ app.add_typer(tenant, name="tenant")
 app.command()(connections.connect)
 app.command()(connections.check)
 app.command()(synchronization.sync)
+app.command("push-week")(weeks.push_week)
+app.command()(operations.pause)
+app.command()(operations.resume)
+app.command()(operations.retry)
 app.command()(records.status)
 app.command()(records.explain)
+app.command(context_settings=bench.CONTEXT)(bench.bench)
 sandbox.command("fhir")(sandboxes.fhir)
 app.add_typer(sandbox, name="sandbox")

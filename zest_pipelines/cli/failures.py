@@ -22,7 +22,7 @@ from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
 from zest_pipelines.cli.options import InputError, chosen_data_dir
-from zest_pipelines.cli.synchronization import SyncFailedError
+from zest_pipelines.cli.runs import RunFailedError
 from zest_pipelines.core.identifiers import TenantIdError
 from zest_pipelines.local.dagster_home import DagsterHomeError
 from zest_pipelines.local.data_dir import DataDirError
@@ -37,7 +37,7 @@ INTERRUPTED = 130
 
 _SPEAKING = (
     InputError,
-    SyncFailedError,
+    RunFailedError,
     TenantIdError,
     UnknownPartnerError,
     LimitSyntaxError,

@@ -59,7 +59,7 @@ def up(
     data_dir: DataDirOption = None,
     port: PortOption = 3000,
 ) -> None:
-    """Run the platform on this machine until Ctrl-C: database, Dagster's webserver and daemon."""
+    """Run the platform on this machine until Ctrl-C: database, Dagster's code server, webserver and daemon."""
     from zest_pipelines.local import dagster_home, machine
     from zest_pipelines.local.keeper import Keeper
     from zest_pipelines.local.ports import require_free_port
@@ -75,7 +75,7 @@ def up(
         env = dagster_home.environment(home, logins)
         dagster_home.configure(home, env)
         with contextlib.chdir(home.dagster), Supervisor(home.logs, beside=Keeper(home)) as supervisor:
-            for child in dagster_home.services(port, env):
+            for child in dagster_home.services(home, port, env):
                 supervisor.start(child)
             tell(f"The platform runs at http://127.0.0.1:{port} (Ctrl-C ends it; logs in {home.logs})")
             supervisor.run()

@@ -10,6 +10,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from partners.contract import Entity
@@ -110,7 +111,7 @@ def print_connections(connections: Sequence[Json]) -> None:
     )
     for each in connections:
         sent = each["out"]
-        timing = f"{each['timing']}, paused" if each["paused"] else each["timing"]
+        timing = f"{each['timing']}, paused: {escape(each['pause_reason'])}" if each["paused"] else each["timing"]
         masters = [
             f"{each['applied'][kind]['records']} of {each['landed'][kind]['records']}" for kind in ("client", "staff")
         ]
@@ -130,6 +131,7 @@ def _connection(found: ConnectionStatus) -> Json:
         "partner": found.partner,
         "timing": found.timing,
         "paused": found.is_paused,
+        "pause_reason": found.pause_reason,
         "landed": {
             entity: {"records": each.records, "snapshot": each.snapshot, "at": _utc(each.at)}
             for entity, each in masters.items()

@@ -20,7 +20,7 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.store import masters
 from zest_pipelines.store.database import Transaction, savepoint
 from zest_pipelines.store.errors import ConstraintError
-from zest_pipelines.store.masters import MasterResult, OpenChange, Scope
+from zest_pipelines.store.masters import MasterResult, OpenChange, Scope, Unsettled
 
 MOST_PROBLEMS = 20
 
@@ -44,11 +44,14 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
     with services.database.transaction(Login.APPLY, tenant) as tx:
         masters.lock_application(tx, scope)
         changes = masters.open_changes(tx, scope)
-        held = hold(_counts(changes), masters.population(tx, scope))
+        counts, population = _counts(changes), masters.population(tx, scope)
+        held = hold(counts, population)
         ended = [_Ended(change, _end(tx, scope, change, held)) for change in changes]
         masters.add_results(tx, scope, [each.result for each in ended if each.is_news])
     with services.database.transaction(Login.DIFF, tenant) as tx:
         standing = masters.standing(tx, scope)
+        rejected = masters.unsettled(tx, scope, "rejected", MOST_PROBLEMS) if standing.rejected else ()
+        left = masters.unsettled(tx, scope, None, MOST_PROBLEMS) if standing.left else ()
     outcomes = Counter(each.result.outcome for each in ended)
     return ApplyReport(
         entity,
@@ -56,7 +59,13 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         superseded=outcomes["superseded"],
         held=outcomes["held"],
         rejected=outcomes["rejected"],
-        problems=_problems(entity, [each.result for each in ended]),
+        population=population,
+        deletes=counts.deletes,
+        changed=counts.changed,
+        held_deletes=held.deletes if held else 0,
+        held_fields=held.changed if held else {},
+        problems=(*_held(entity, [each.result for each in ended]), *_rejected(entity, rejected)),
+        left_behind=tuple(_opaque(each.landed_no) for each in left),
         landed_records=standing.landed,
         applied_records=standing.applied,
         rejected_records=standing.rejected,
@@ -69,7 +78,7 @@ def _counts(changes: Sequence[OpenChange]) -> Counts:
     """How much is about to be written: only what would be."""
     live = [each.change for each in changes if each.is_newest]
     fields = Counter(name for change in live if change.kind == "change" for name in change.fields)
-    return Counts(deletes=sum(change.kind == "delete" for change in live), changed=fields)
+    return Counts(deletes=sum(change.kind == "delete" for change in live), changed=dict(fields))
 
 
 def _end(tx: Transaction, scope: Scope, opened: OpenChange, held: Held | None) -> MasterResult:
@@ -114,9 +123,23 @@ def _write(tx: Transaction, scope: Scope, opened: OpenChange) -> MasterResult:
     return MasterResult(change.partner_id, change.landed_no, "applied", record_id=record_id)
 
 
-def _problems(entity: Entity, results: Sequence[MasterResult]) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(entity, f"landed:{result.landed_no}", result.outcome, result.reason, result.params)
+def _held(entity: Entity, results: Sequence[MasterResult]) -> Sequence[Problem]:
+    return [
+        Problem(entity, _opaque(result.landed_no), result.outcome, result.reason, result.params)
         for result in results
-        if result.reason is not None
-    )[:MOST_PROBLEMS]
+        if result.outcome == "held" and result.reason is not None
+    ][:MOST_PROBLEMS]
+
+
+def _rejected(entity: Entity, rejected: Sequence[Unsettled]) -> Sequence[Problem]:
+    """Those of this run and of earlier ones: each still waits for the partner's correction."""
+    return [
+        Problem(entity, _opaque(each.landed_no), "rejected", each.reason, each.params)
+        for each in rejected
+        if each.reason is not None  # the table's own rule
+    ]
+
+
+def _opaque(landed_no: int) -> str:
+    """What stands for the partner's own id, which may be the number by which people know the patient."""
+    return f"landed:{landed_no}"

@@ -36,6 +36,7 @@ from zest_pipelines.core.backoff import delay
 from zest_pipelines.core.coalesce import Op, Version, decide
 from zest_pipelines.core.commands import command, idempotency_key
 from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.opening import Line
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
@@ -60,11 +61,20 @@ class Delivery:
     lease_seconds: float
     line: Line
 
-    def due(self, most: int, blocked: Collection[Entity], done: Collection[tuple[Entity, UUID]]) -> Sequence[Due]:
-        """Up to `most` records whose time has come, without the kinds in `blocked` and the records in `done`."""
+    def due(
+        self,
+        most: int,
+        blocked: Collection[Entity],
+        done: Collection[tuple[Entity, UUID]],
+        days: Days | None = None,
+    ) -> Sequence[Due]:
+        """Up to `most` records whose time has come, without the kinds in `blocked` and the records in `done`.
+
+        Of these days alone, if any are given; what a person has asked for comes first.
+        """
         entities = [entity for entity in self.partner.writes if entity not in blocked]
         with self.services.database.transaction(Login.PUSH, self.target.tenant) as tx:
-            return deliveries.due(tx, self.target, entities, most, tuple(done), self.services.under_way)
+            return deliveries.due(tx, self.target, entities, most, tuple(done), self.services.under_way, days)
 
     def advance(self, due: Due) -> Result:
         """Bring one record one step on, out of doubt or to the partner, and store how that ended.

@@ -48,6 +48,8 @@ class LedgerGate(Gate):
         self._patience = patience
         self._slots: deque[_Slot] = deque()
         self._closes_at = float("inf")
+        self.calls = 0
+        """How many it has admitted."""
 
     def reserve(self, endpoint: str) -> None:
         """Take a slot for the next call to `endpoint`, so that what must precede the call can be done meanwhile.
@@ -69,6 +71,7 @@ class LedgerGate(Gate):
             if time.monotonic() >= self._closes_at:
                 raise Deferred(self._services.now())
             if time.monotonic() < slot.until:
+                self.calls += 1
                 return
 
     @contextmanager

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
 from partners.contract import Entity, Gone, Page, Partner, SourceRecord, Unmappable
 from partners.errors import PartnerError
+from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core import certificate
 from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint
+from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import Line, connection_row, open_line
 from zest_pipelines.flows.places import place_of
-from zest_pipelines.flows.reports import LandReport
+from zest_pipelines.flows.reports import Freshness, LandReport, Problem
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import landing
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landing import NewVersion, Reading
 from zest_pipelines.store.tenants import ConnectionRow
 
@@ -34,6 +38,7 @@ FULL_EVERY = timedelta(days=1)
 """Between them, only what changed is read, where the partner can tell."""
 MOST_POINT_READS = 200
 """Absences proved in one reading; more wait for the next one."""
+MOST_PROBLEMS = 20
 _PATIENCE = timedelta(seconds=30)
 
 
@@ -44,9 +49,15 @@ class _Progress:
     certificate: certificate.Reading = field(default_factory=certificate.Reading)
     seen: dict[str, bytes] = field(default_factory=dict)
     new_versions: int = 0
-    unmappable: int = 0
+    unmappable: Counter[str] = field(default_factory=Counter)
+    """New versions that cannot become a master, by reason."""
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    """New versions that have it, by the field's name."""
+    problems: list[Problem] = field(default_factory=list)
     gone: int = 0
     cursor: str | None = None
+    gate: LedgerGate | None = None
+    """None: the line was not opened."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,21 @@ class _Hashed:
     """Why its content cannot be stored as it is."""
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """A new version, and the printable names of the fields in it that the partner's format does not have."""
+
+    version: NewVersion
+    unknown: Sequence[str] = ()
+
+    def problem(self, entity: Entity, landed_no: int) -> Problem:
+        """What is odd about it; nothing has to be."""
+        version, record = self.version, f"landed:{landed_no}"
+        if version.problem is not None:
+            return Problem(entity, record, "unmappable", version.problem, version.params)
+        return Problem(entity, record, "landed", "fields_unknown", {"fields": ", ".join(self.unknown)})
+
+
 class _SupersededError(Exception):
     """Another reading took this one for dead and goes on in its place."""
 
@@ -69,10 +95,39 @@ def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> L
     row = connection_row(services, partner, tenant, Login.LAND)
     reading = Reading(uuid4(), tenant, partner.name, entity)
     with services.database.transaction(Login.LAND, tenant) as tx:
-        if not landing.begin(tx, reading):
-            return LandReport(entity, "", "failed", reason="reading_under_way")
-    report = _read(services, partner, row, reading)
+        is_begun = landing.begin(tx, reading)
+    if is_begun:
+        report = _read(services, partner, row, reading)
+    else:
+        report = LandReport(entity, "", "failed", reason="reading_under_way")
+    if not report.is_certified:
+        report = _with_what_stands(services, reading, report)
     return replace(report, seconds=time.monotonic() - started)
+
+
+def _with_what_stands(services: Services, reading: Reading, report: LandReport) -> LandReport:
+    """The report with what earlier readings are still good for."""
+    with services.database.transaction(Login.LAND, reading.tenant) as tx:
+        age = landing.age(tx, reading)
+        ended = landing.last_ended(tx, reading, _waits()) if report.reason in _waits() else None
+    last = None
+    if ended is not None:
+        last = LandReport(
+            reading.entity,
+            str(ended.snapshot),
+            ended.state,
+            ended.reason,
+            ended.params,
+            pages=ended.pages,
+            records=ended.records,
+        )
+    return replace(report, last=last, freshness=Freshness(reading.entity, **asdict(age)))
+
+
+@cache
+def _waits() -> tuple[str, ...]:
+    """The reasons for which a reading is put off, with nothing wrong."""
+    return tuple(each.code for each in all_reasons() if each.is_wait)
 
 
 def _read(services: Services, partner: Partner, row: ConnectionRow, reading: Reading) -> LandReport:
@@ -80,6 +135,7 @@ def _read(services: Services, partner: Partner, row: ConnectionRow, reading: Rea
     station = _Station(services, partner, row.connection.settings, reading)
     try:
         with open_line(services, partner, row, _PATIENCE) as line:
+            progress.gate = line.gate
             cursor = station.cursor()
             with line.heeding_partner():
                 for page in line.connector.read(reading.entity, cursor):
@@ -92,7 +148,7 @@ def _read(services: Services, partner: Partner, row: ConnectionRow, reading: Rea
     except VaultError:
         return station.end(progress, "failed", "secret_unreadable", {})
     except _SupersededError:
-        return LandReport(reading.entity, str(reading.snapshot), "failed", reason="reading_under_way")
+        return station.report(progress, "failed", "reading_under_way", {})
     if not verdict.is_certified:
         return station.end(progress, "incomplete", "partner_list_incomplete", {"why": ", ".join(verdict.gaps)})
     progress.cursor = progress.cursor or cursor  # nothing changed: the next reading starts where this one did
@@ -170,7 +226,12 @@ class _Station:
                 cursor=progress.cursor,
             )
         if not has_ended:
-            return LandReport(self.reading.entity, str(self.reading.snapshot), "failed", reason="reading_under_way")
+            return self.report(progress, "failed", "reading_under_way", {})
+        return self.report(progress, state, reason, params)
+
+    def report(self, progress: _Progress, state: str, reason: str | None, params: Mapping[str, str]) -> LandReport:
+        """What was seen, and how it ended."""
+        seen = progress.certificate
         return LandReport(
             self.reading.entity,
             str(self.reading.snapshot),
@@ -182,7 +243,11 @@ class _Station:
             records=seen.ids,
             new_versions=progress.new_versions,
             gone=progress.gone,
-            unmappable=progress.unmappable,
+            unmappable=progress.unmappable.total(),
+            unmappable_for=dict(progress.unmappable),
+            unknown_fields=dict(progress.unknown_fields.most_common(MOST_PROBLEMS)),
+            problems=tuple(progress.problems),
+            calls=0 if progress.gate is None else progress.gate.calls,
         )
 
     def _store(self, records: Iterable[_Hashed], gone: Iterable[str], progress: _Progress) -> None:
@@ -192,16 +257,23 @@ class _Station:
             if not landing.is_alive(tx, self.reading):
                 raise _SupersededError
             known = landing.known_fingerprints(tx, self.reading, [*candidates, *gone])
-            versions = [
-                self._version(hashed)
-                for partner_id, hashed in candidates.items()
-                if known.get(partner_id) != hashed.mark
+            taken = [
+                self._taken(hashed) for partner_id, hashed in candidates.items() if known.get(partner_id) != hashed.mark
             ]
             absent = [NewVersion(partner_id, None) for partner_id in gone if known.get(partner_id) is not None]
-            landing.add(tx, self.reading, [*versions, *absent])
-        progress.new_versions += len(versions)
-        progress.unmappable += sum(version.problem is not None for version in versions)
+            landing.add(tx, self.reading, [*(each.version for each in taken), *absent])
+            problems = self._problems(tx, taken, MOST_PROBLEMS - len(progress.problems))
+        progress.new_versions += len(taken)
+        progress.unmappable.update(each.version.problem for each in taken if each.version.problem is not None)
+        progress.unknown_fields.update(name for each in taken for name in each.unknown)
+        progress.problems += problems
         progress.gone += len(absent)
+
+    def _problems(self, tx: Transaction, taken: Iterable[_Taken], most: int) -> list[Problem]:
+        odd = {each.version.partner_id: each for each in taken if each.version.problem is not None or each.unknown}
+        shown = list(odd)[:most]
+        numbers = landing.newest_numbers(tx, self.reading, shown) if shown else {}
+        return [odd[partner_id].problem(self.reading.entity, numbers[partner_id]) for partner_id in shown]
 
     def _hashed(self, record: SourceRecord) -> _Hashed:
         try:
@@ -209,26 +281,37 @@ class _Station:
         except UnstorableText as flaw:
             return _Hashed(record, fingerprint(_unstorable(flaw, record), self.mapping), flaw)
 
-    def _version(self, hashed: _Hashed) -> NewVersion:
+    def _taken(self, hashed: _Hashed) -> _Taken:
         record = hashed.record
         version = NewVersion(record.partner_id, hashed.mark, record.partner_version, record.content)
         if hashed.flaw is not None:
             content, params = _unstorable(hashed.flaw, record), {"field": _printable(hashed.flaw.path)}
-            return replace(version, content=content, problem="field_invalid", params=params)
+            return _Taken(replace(version, content=content, problem="field_invalid", params=params))
+        unknown = self._unknown(record)
         try:
             master = self.partner.map(self.reading.entity, record.content, self.settings)
         except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not stop the reading
             master = Unmappable("internal_error", {"detail": place_of(error)})
         if isinstance(master, Unmappable):
-            return replace(version, problem=master.reason, params=master.params)
-        return replace(version, master=_spelled(asdict(master)))
+            return _Taken(replace(version, problem=master.reason, params=master.params), unknown)
+        return _Taken(replace(version, master=_spelled(asdict(master))), unknown)
+
+    def _unknown(self, record: SourceRecord) -> Sequence[str]:
+        if self.partner.unknown_fields is None:
+            return ()
+        try:
+            found = self.partner.unknown_fields(self.reading.entity, record.content)
+        except Exception:  # noqa: BLE001  # a fault of ours must not cost a record that can be mapped
+            return ("?",)
+        return sorted({_printable(name) for name in found})[:MOST_PROBLEMS]
 
 
 def _printable(path: str) -> str:
     """The path, without names that a partner may have made of data."""
-    return re.sub(
-        r"[^.\[\]]+", lambda name: name[0] if re.fullmatch(r"[A-Za-z_]{1,40}|\d{1,6}", name[0]) else "?", path
-    )
+    return re.sub(r"\[\d{1,6}\]|[^.\[\]]+", lambda part: part[0] if _PRINTABLE.fullmatch(part[0]) else "?", path)
+
+
+_PRINTABLE = re.compile(r"\[\d+\]|[A-Za-z_]{1,40}\d{0,2}")
 
 
 def _unstorable(error: UnstorableText, record: SourceRecord) -> dict[str, str]:

@@ -23,11 +23,14 @@ from partners.reasons import Owner, ReasonScope, all_reasons, reason
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.delivery import Delivery, LeaseLostError
+from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import connection_row, open_line
 from zest_pipelines.flows.reports import Problem, PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import deliveries
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.deliveries import Due, Result, Target
 from zest_pipelines.store.tenants import ConnectionRow
 
@@ -66,6 +69,8 @@ class _Tally:
     """Kinds of record that the partner takes none of for now."""
     stopped: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+    gate: LedgerGate | None = None
+    """None: the line was not opened."""
 
     def stop(self, reason: str, params: Mapping[str, str] | None = None) -> None:
         """Note why the push ends before everything due was tried."""
@@ -89,8 +94,13 @@ class _Tally:
             self.problems.append(problem)
 
 
-def push(services: Services, partner: Partner, tenant: str, box_seconds: float = 45.0) -> PushReport:
-    """Push one connection for about `box_seconds` at most. The report tells what the partner did; raises StoreError."""
+def push(
+    services: Services, partner: Partner, tenant: str, box_seconds: float = 45.0, days: Days | None = None
+) -> PushReport:
+    """Push one connection for about `box_seconds` at most; of these days alone, if any are given.
+
+    The report tells what the partner did; raises StoreError.
+    """
     started = time.monotonic()
     row = connection_row(services, partner, tenant, Login.PUSH)
     target, tally = Target(tenant, partner.name), _Tally()
@@ -101,7 +111,7 @@ def push(services: Services, partner: Partner, tenant: str, box_seconds: float =
             if epoch is None:
                 tally.stop("push_under_way")
             else:
-                _push(services, partner, row, epoch, started + box_seconds, tally)
+                _push(services, partner, row, epoch, started + box_seconds, tally, days)
     with services.database.transaction(Login.PUSH, tenant) as tx:
         backlog = deliveries.backlog(tx, target)
     counts = {name: tally.outcomes[name] for name in _COUNTED}
@@ -113,7 +123,9 @@ def push(services: Services, partner: Partner, tenant: str, box_seconds: float =
         oldest_pending=backlog.oldest,
         stopped=tally.stopped,
         params=tally.params,
+        blocked=frozenset(tally.blocked),
         problems=tuple(tally.problems),
+        calls=0 if tally.gate is None else tally.gate.calls,
         seconds=time.monotonic() - started,
     )
 
@@ -134,18 +146,26 @@ def _lease(services: Services, target: Target) -> Iterator[int | None]:
             deliveries.release_lease(tx, target, epoch)
 
 
-def _push(services: Services, partner: Partner, row: ConnectionRow, epoch: int, end: float, tally: _Tally) -> None:
+def _push(
+    services: Services,
+    partner: Partner,
+    row: ConnectionRow,
+    epoch: int,
+    end: float,
+    tally: _Tally,
+    days: Days | None,
+) -> None:
     target = Target(row.connection.tenant, row.connection.partner)
     with services.database.transaction(Login.PUSH, target.tenant) as tx:
-        for key in deliveries.curable(tx, target, _codes(ReasonScope.CONNECTION), _codes(ReasonScope.ENTITY)):
-            deliveries.add_result(tx, target, Result(key, Outcome.RELEASED, reason="connection_changed"))
+        _release(tx, target)
         last = deliveries.last_answer(tx, target)
     if last is not None and _is_held(last.reason) and last.now - last.at < PROBE_EVERY:
         tally.stop(last.reason)
         return
     try:
         with open_line(services, partner, row, _PATIENCE) as line:
-            _send_all(Delivery(services, partner, target, epoch, LEASE_SECONDS, line), tally, end)
+            tally.gate = line.gate
+            _send_all(Delivery(services, partner, target, epoch, LEASE_SECONDS, line), tally, end, days)
     except PartnerError as error:  # Deferred too
         tally.stop(error.reason, error.params)
     except VaultError:
@@ -154,15 +174,23 @@ def _push(services: Services, partner: Partner, row: ConnectionRow, epoch: int, 
         tally.stop("push_under_way")
 
 
+def _release(tx: Transaction, target: Target) -> None:
+    """Make due what a person wants tried again, and what may have been cured since it was parked."""
+    for key in deliveries.asked_again(tx, target):
+        deliveries.add_result(tx, target, Result(key, Outcome.RELEASED, reason="asked_again"))
+    for key in deliveries.curable(tx, target, _codes(ReasonScope.CONNECTION), _codes(ReasonScope.ENTITY)):
+        deliveries.add_result(tx, target, Result(key, Outcome.RELEASED, reason="connection_changed"))
+
+
 def _is_held(code: str) -> bool:
     """Whether calls are pointless until a person has changed the connection."""
     known = reason(code)
     return known.scope is ReasonScope.CONNECTION and known.owner is Owner.USER and not known.retried
 
 
-def _send_all(delivery: Delivery, tally: _Tally, end: float) -> None:
-    """Take everything that is due a step on, until monotonic `end` or until something stops the whole connection."""
-    while batch := delivery.due(_BATCH, tally.blocked, tally.done):
+def _send_all(delivery: Delivery, tally: _Tally, end: float, days: Days | None) -> None:
+    """Take what is due of `days` (None: all) a step on, until monotonic `end` or something stops the connection."""
+    while batch := delivery.due(_BATCH, tally.blocked, tally.done, days):
         for due in batch:
             if time.monotonic() >= end:
                 tally.stop("time_box_ended")

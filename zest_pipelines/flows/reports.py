@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from zest_pipelines.core.weeks import Days
 
@@ -20,7 +20,8 @@ class Problem:
     A partner's own id may be the number by which people know the patient, and this is shown in Dagster's UI.
     """
     outcome: str
-    """held or rejected on the way in; on the way out an open outcome, or delivered_with_warning."""
+    """unmappable or landed (with unknown fields), held or rejected on the way in; on the way out an open outcome, or
+    delivered_with_warning."""
     reason: str
     """A code of the catalogue of reasons."""
     params: Mapping[str, str] = field(default_factory=dict)
@@ -48,12 +49,38 @@ class LandReport:
     """Records whose absence was proved."""
     unmappable: int = 0
     """Of the new versions: those that cannot become a master."""
+    unmappable_for: Mapping[str, int] = field(default_factory=dict)
+    """These by reason."""
+    unknown_fields: Mapping[str, int] = field(default_factory=dict)
+    """Of the new versions: how many have a field that the partner's format does not have, by the field's name. At most
+    20 names; `?` for those that may themselves be data."""
+    problems: tuple[Problem, ...] = ()
+    """The unmappable ones and those with unknown fields, at most 20."""
+    calls: int = 0
+    """Calls made to the partner."""
+    last: LandReport | None = None
+    """Of one that was put off: how the last one ended that was not; None: there was none."""
+    freshness: Freshness | None = None
+    """Set unless this one is certified."""
     seconds: float = 0.0
 
     @property
     def is_certified(self) -> bool:
         """Whether it may be relied on to be all that the partner has, or all that changed."""
         return self.state == "certified"
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How old the newest certified reading of one entity is."""
+
+    entity: str
+    age: timedelta
+    """Since that reading began; without one, since the connection was made or last changed."""
+    was_read: bool
+    every: timedelta
+    """How often it is to be read."""
+    is_paused: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +105,20 @@ class ApplyReport:
     held: int = 0
     """Open: a person has to approve them, or the partner to be asked again."""
     rejected: int = 0
+    population: int = 0
+    """Records in force before, against which the mass-change guard measures."""
+    deletes: int = 0
+    """Deletes that were about to be applied, held ones included."""
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """Records that were about to change in a field, by its name, held ones included."""
+    held_deletes: int = 0
+    """How many deletes the guard held."""
+    held_fields: Mapping[str, int] = field(default_factory=dict)
+    """The fields whose changes the guard held, each with the number of its records."""
     problems: tuple[Problem, ...] = ()
-    """The held and rejected ones, at most 20."""
+    """The held ones, at most 20, and of those that stand rejected, since whenever, at most 20."""
+    left_behind: tuple[str, ...] = ()
+    """Landed, and neither applied nor rejected nor held: opaque ids, at most 20."""
     landed_records: int = 0
     """Records that the partner has, by what landed."""
     applied_records: int = 0
@@ -90,9 +129,15 @@ class ApplyReport:
     seconds: float = 0.0
 
     @property
+    def left_records(self) -> int:
+        """Records that landed and are neither applied nor rejected nor held; below 0, the tables contradict each
+        other."""
+        return self.landed_records - self.applied_records - self.rejected_records - self.held_records
+
+    @property
     def equals_landed(self) -> bool:
         """Whether every landed record is applied, but for those that wait for a person."""
-        return self.landed_records == self.applied_records + self.rejected_records + self.held_records
+        return self.left_records == 0
 
 
 @dataclass(frozen=True)
@@ -127,8 +172,12 @@ class PushReport:
     stopped: str | None = None
     """Why it ended before all that was due had been tried: a code of the catalogue; None: all tried."""
     params: Mapping[str, str] = field(default_factory=dict)
+    blocked: frozenset[str] = frozenset()
+    """Kinds of record that the partner takes none of until a person acts; one problem of each says why."""
     problems: tuple[Problem, ...] = ()
     """What did not get through in this push, at most 20."""
+    calls: int = 0
+    """Calls made to the partner."""
     seconds: float = 0.0
 
 
@@ -183,7 +232,10 @@ class Mismatch:
     record: str
     """Opaque id."""
     fields: tuple[str, ...]
-    """Names of what differs, never values; empty: the partner does not have the record."""
+    """Names of what differs (as contract.Found has them), never values; empty: the partner does not have the record,
+    or `reason` says why it cannot be compared."""
+    reason: str | None = None
+    """A code of the catalogue: what is wrong with this record's copy at the partner; None: it was compared."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +248,9 @@ class ReconcileReport:
     missing: int = 0
     """Delivered once, and not there any more."""
     differing: int = 0
+    """There, and otherwise than delivered, or not to be compared for a fault that a person has to cure there."""
     open: int = 0
-    """Left out of the comparison, because the partner has not got their newest version yet."""
+    """Left out of the comparison, because the partner has not got their newest version yet, or got it meanwhile."""
     mismatches: tuple[Mismatch, ...] = ()
     """The missing and differing ones, at most 20."""
     stopped: str | None = None

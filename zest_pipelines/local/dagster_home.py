@@ -1,27 +1,41 @@
 """Dagster's processes on one machine: their folder, their environment, their commands.
 
+One code server holds our definitions for webserver and daemon, and its children are the runs' workers. It listens on
+a unix socket: its protocol asks nobody who they are, and two installations cannot get into each other's way.
+
 Every Dagster process loads `.env` from the folder it runs in and lets it win over the environment. A clone's
 `.env` may speak of another data directory, so `up` and `demo` work in Dagster's home, where there is none.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from resources.logins import Logins
 from resources.private_files import write_private
 from zest_pipelines.local import data_dir as data_dirs
 from zest_pipelines.local.data_dir import DataDir
 from zest_pipelines.local.ports import LOOPBACK
+from zest_pipelines.local.sockets import SocketPathError, socket_folder
 from zest_pipelines.local.supervisor import Child
 
 ROOT = Path(__file__).resolve().parents[2]
 """The clone this code stands in."""
 
+MODULE = "zest_pipelines.definitions"
+LOCATION = "zest"
+"""The code location's name, here and in the clone's workspace.yaml: schedules that are switched off go by it."""
+
+_SOCKET = "code.sock"
+_CALLS_AT_ONCE = 16  # of the code server: eight ticks, and pages of the UI beside them
 _READY_SECONDS = 2
 
 
@@ -43,12 +57,15 @@ def environment(data_dir: DataDir, logins: Logins) -> dict[str, str]:
 
 
 def configure(data_dir: DataDir, env: Mapping[str, str]) -> Path | None:
-    """Make the home use the clone's dagster.yaml and, in the clone, write `.env` for `dagster dev`; its path.
+    """Put in place what Dagster's processes read: the clone's dagster.yaml, the workspace, and `environment` for
+    processes that others start. In the clone, write `.env` for `dagster dev` as well; its path.
 
     Outside of the clone `.env` is left alone (None), so that a test or a second installation does not turn the
-    clone's `dagster dev` to another data directory. Raises DagsterHomeError if there is no dagster.yaml.
+    clone's `dagster dev` to another data directory. Raises DagsterHomeError.
     """
     link_config(data_dir)
+    write_private(_workspace_file(data_dir), _workspace(code_socket(data_dir)))
+    write_env_file(data_dir.environment_file, env)
     if not Path.cwd().is_relative_to(ROOT):
         return None
     path = ROOT / ".env"
@@ -64,15 +81,36 @@ def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
     write_private(path, "\n".join([*kept, *ours]) + "\n")
 
 
-def services(port: int, env: Mapping[str, str]) -> tuple[Child, Child]:
-    """The webserver, on loopback since it has no login, and the daemon."""
-    workspace = ["-w", str(ROOT / "workspace.yaml")]
-    webserver = [sys.executable, "-m", "dagster_webserver", "-h", LOOPBACK, "-p", str(port), *workspace]
-    daemon = [sys.executable, "-m", "dagster._daemon", "run", *workspace]
+def services(data_dir: DataDir, port: int, env: Mapping[str, str]) -> tuple[Child, ...]:
+    """In the order in which they need each other: the code server, the webserver, on loopback since it has no login,
+    and the daemon."""
+    path, workspace = code_socket(data_dir), str(_workspace_file(data_dir))
+    definitions = ["--module-name", MODULE, "--location-name", LOCATION, "--max-workers", str(_CALLS_AT_ONCE)]
+    webserver = ["-m", "dagster_webserver", "--host", LOOPBACK, "--port", str(port), "--workspace", workspace]
+    daemon = ["-m", "dagster._daemon", "run", "--workspace", workspace]
     return (
-        Child("webserver", webserver, env, ready=lambda: _answers(f"http://{LOOPBACK}:{port}/server_info")),
-        Child("daemon", daemon, env),
+        Child(
+            "code",
+            [sys.executable, "-m", "dagster", "api", "grpc", "--socket", str(path), *definitions],
+            env,
+            ready=lambda: _listens(path),
+        ),
+        Child(
+            "webserver",
+            [sys.executable, *webserver],
+            env,
+            ready=lambda: _answers(f"http://{LOOPBACK}:{port}/server_info"),
+        ),
+        Child("daemon", [sys.executable, *daemon], env),
     )
+
+
+def code_socket(data_dir: DataDir) -> Path:
+    """Where the code server listens. Raises DagsterHomeError where no path is short enough."""
+    try:
+        return socket_folder(data_dir.dagster, _SOCKET, os.geteuid()) / _SOCKET
+    except SocketPathError as error:
+        raise DagsterHomeError(str(error)) from error
 
 
 def link_config(data_dir: DataDir) -> None:
@@ -84,6 +122,21 @@ def link_config(data_dir: DataDir) -> None:
     if link.resolve() != config:
         link.unlink(missing_ok=True)
         link.symlink_to(config)
+
+
+def _workspace_file(data_dir: DataDir) -> Path:
+    return data_dir.dagster / "workspace.yaml"
+
+
+def _workspace(code: Path) -> str:
+    server = {"socket": str(code), "location_name": LOCATION}
+    return yaml.safe_dump({"load_from": [{"grpc_server": server}]}, allow_unicode=True)
+
+
+def _listens(path: Path) -> bool:
+    """Whether a code server has loaded its code: it listens only then."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _answers(url: str) -> bool:

@@ -52,6 +52,11 @@ class DataDir:
         return self.path / "vault.key"
 
     @property
+    def environment_file(self) -> Path:
+        """What Dagster's processes need in their environment, where something else starts them."""
+        return self.path / "environment"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

@@ -67,7 +67,7 @@ def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> b
             pairs = _start_partners(data_dir, logins, stage)
             ui = f"http://{LOOPBACK}:{port}"
             stage.say(f"Starting Dagster: {ui}")
-            for child in dagster_home.services(port, env):
+            for child in dagster_home.services(data_dir, port, env):
                 stage.start(child)
             _cycle(pairs, ui, stage)
             results = {pair.tenant: pair.comparison() for pair in pairs}

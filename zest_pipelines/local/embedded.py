@@ -30,15 +30,9 @@ import psycopg.pq
 
 from zest_pipelines.local.data_dir import DataDir
 from zest_pipelines.local.os_user import OsUser, OsUserError, server_user
-from zest_pipelines.local.postmaster import (
-    PORT,
-    SocketPathError,
-    choose_socket_dir,
-    discard_false_pid_file,
-    live_socket_dir,
-    ping,
-)
+from zest_pipelines.local.postmaster import PORT, SOCKET, discard_false_pid_file, live_socket_dir, ping
 from zest_pipelines.local.server_config import SUPERUSER, configure
+from zest_pipelines.local.sockets import SocketPathError, socket_folder
 
 MAJOR = "18"
 
@@ -158,7 +152,7 @@ def _launch(data_dir: DataDir) -> Path:
     user = server_user(data_dir.pg)
     if not data_dir.pg.exists():
         _make_cluster(data_dir.pg, user)
-    socket_dir = choose_socket_dir(data_dir.pg, user)
+    socket_dir = socket_folder(data_dir.pg, SOCKET, user.uid)
     configure(data_dir.pg, socket_dir, user)
     discard_false_pid_file(data_dir.pg, socket_dir)
     command = [str(_program("pg_ctl")), "start", "-s", "-w", "-D", str(data_dir.pg)]

@@ -9,24 +9,13 @@ PostgreSQL trips on it.
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import psycopg.pq
 
-from zest_pipelines.local.os_user import OsUser
-
 PORT = 5432  # part of the socket's name only: nothing listens on TCP
-_SOCKET = f".s.PGSQL.{PORT}"
-
-# The shorter of the limits in use, less its closing zero byte: 104 bytes on macOS, 108 on Linux.
-_LONGEST_SOCKET = 103
-
-
-class SocketPathError(Exception):
-    """No folder is fit for the server's socket; the message names the next step."""
+SOCKET = f".s.PGSQL.{PORT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +58,7 @@ def discard_false_pid_file(pgdata: Path, socket_dir: Path) -> None:
     """
     noted = read_pid_file(pgdata)
     if noted is not None and not _serves(noted.pid, pgdata):
-        (socket_dir / f"{_SOCKET}.lock").unlink(missing_ok=True)
+        (socket_dir / f"{SOCKET}.lock").unlink(missing_ok=True)
         (pgdata / "postmaster.pid").unlink(missing_ok=True)
 
 
@@ -95,34 +84,3 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def choose_socket_dir(pgdata: Path, user: OsUser) -> Path:
-    """`pgdata` itself, or a short private folder made for it where that path cannot name a socket."""
-    if _can_hold_socket(pgdata):
-        return pgdata
-    digest = sha256(os.fsencode(pgdata)).hexdigest()[:12]
-    short = Path(tempfile.gettempdir()) / f"zest-pg-{user.uid}-{digest}"
-    if not _can_hold_socket(short):
-        raise SocketPathError(f"{pgdata} is too long a path for a socket: choose a shorter --data-dir")
-    _make_private_to(short, user)
-    return short
-
-
-def _can_hold_socket(folder: Path) -> bool:
-    """libpq reads a comma as a list of hosts, SQLAlchemy a colon as a port."""
-    name = os.fsencode(folder / _SOCKET)
-    return len(name) <= _LONGEST_SOCKET and not set(b",:") & set(name)
-
-
-def _make_private_to(folder: Path, user: OsUser) -> None:
-    """Anyone may make a folder of this name in a shared place first: only one of our own will do."""
-    try:
-        folder.mkdir(mode=0o700)
-        user.own(folder)
-    except FileExistsError:
-        found = folder.lstat()
-        if folder.is_symlink() or found.st_uid != user.uid or found.st_mode & 0o077:
-            raise SocketPathError(
-                f"{folder} was made by someone else: remove it, or choose a shorter --data-dir"
-            ) from None

@@ -25,6 +25,7 @@ from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffRepo
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration import checks
 from zest_pipelines.orchestration.checks import CheckName
+from zest_pipelines.orchestration.demands import still_due
 from zest_pipelines.orchestration.findings import Finding, accumulating, applying, diffing, landing, pushing
 from zest_pipelines.orchestration.opened import opened_services
 from zest_pipelines.orchestration.partitions import tenant_partitions
@@ -70,9 +71,8 @@ def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
         with opened_services(postgres, http, vault) as services:
             yield from work_through(
                 context,
-                lambda tenant: [
-                    _inbound_chain(services, stations, partner, tenant, entity) for entity in masters(partner)
-                ],
+                lambda tenant: inbound_chains(services, stations, partner, tenant),
+                lambda tenants: still_due(services, partner, context.run.tags, tenants),
             )
 
     return bring_in
@@ -98,7 +98,11 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
         context: AssetExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
     ) -> Iterator[MaterializeResult[None]]:
         with opened_services(postgres, http, vault) as services:
-            yield from work_through(context, lambda tenant: _outbound_chains(services, stations, partner, tenant))
+            yield from work_through(
+                context,
+                lambda tenant: outbound_chains(services, stations, partner, tenant),
+                lambda tenants: still_due(services, partner, context.run.tags, tenants),
+            )
 
     return send_out
 
@@ -106,9 +110,15 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
 def _inbound_checks(
     partner: Partner, entity: Entity, partitions: PartitionsDefinition[str]
 ) -> Iterable[AssetCheckSpec]:
-    of_applied = [CheckName.NOTHING_REJECTED, CheckName.EQUALS_LANDED]
-    yield from checks.specs(landed(partner, entity), [CheckName.SNAPSHOT_CERTIFIED], partitions)
+    of_landed = [CheckName.SNAPSHOT_CERTIFIED, CheckName.SHAPE_KNOWN, CheckName.FRESH]
+    of_applied = [CheckName.NO_MASS_CHANGE, CheckName.NOTHING_REJECTED, CheckName.EQUALS_LANDED]
+    yield from checks.specs(landed(partner, entity), of_landed, partitions)
     yield from checks.specs(applied(partner, entity), of_applied, partitions)
+
+
+def inbound_chains(services: Services, stations: Stations, partner: Partner, tenant: str) -> Iterable[Chain]:
+    """A chain of three an entity; each step also takes up what an earlier run left."""
+    return [_inbound_chain(services, stations, partner, tenant, entity) for entity in masters(partner)]
 
 
 def _inbound_chain(services: Services, stations: Stations, partner: Partner, tenant: str, entity: Entity) -> Chain:
@@ -130,7 +140,7 @@ def _inbound_chain(services: Services, stations: Stations, partner: Partner, ten
     ]
 
 
-def _outbound_chains(services: Services, stations: Stations, partner: Partner, tenant: str) -> Iterable[Chain]:
+def outbound_chains(services: Services, stations: Stations, partner: Partner, tenant: str) -> Iterable[Chain]:
     """Chains of one: what had been accumulated before goes out even if accumulating fails now."""
     queued, sent = visit_changes(partner), pushed_visits(partner)
 

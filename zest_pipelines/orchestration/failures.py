@@ -21,6 +21,7 @@ from partners.reasons import Language, UnknownReason, explain, reason
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
+from zest_pipelines.core.weeks import DaysError
 from zest_pipelines.store.errors import ConstraintError, DatabaseUnreachableError, SchemaError, StoreError
 
 
@@ -80,7 +81,7 @@ def fault_of(error: Exception) -> Fault:
             return _worded(Reach.RUN, error, is_permanent=True)
         case ConstraintError():
             return _worded(Reach.UNEXPECTED, error, is_permanent=True)
-        case StoreError() | VaultError():
+        case StoreError() | VaultError() | DaysError():
             return _worded(Reach.TENANT, error, is_permanent=True)
         case _:
             return _unexpected(error)

@@ -41,18 +41,21 @@ class Finding:
 def landing(asset: AssetKey, tenant: str, report: LandReport) -> Finding:
     """A reading is news even if it changed nothing: when the partner was last read matters.
 
-    One put off, by the limits or another that is under way, leaves the last certificate standing.
+    However it ended, what landed before lets the stations after it go on, unless another reading is under way: its
+    records are still coming, and its own run sees to them.
     """
     is_broken = report.state == "failed"
     code = report.reason or "unknown"
-    is_put_off = is_broken and checks.is_waiting(code)
+    answers = [checks.snapshot_certified(asset, tenant, report), checks.shape_known(asset, tenant, report)]
+    if report.is_certified or report.freshness is not None:
+        answers.append(checks.fresh(asset, tenant, report.freshness))
     return Finding(
         asset,
         Worth.NOTHING if is_broken else Worth.NEWS,
         metadata.of_landing(report),
-        () if is_put_off else (checks.snapshot_certified(asset, tenant, report),),
+        tuple(answers),
         fault_for(code, report.params) if is_broken else None,
-        lets_on=not is_broken or report.records > 0,
+        lets_on=code != "reading_under_way",
     )
 
 
@@ -65,7 +68,11 @@ def diffing(asset: AssetKey, report: DiffReport) -> Finding:
 def applying(asset: AssetKey, tenant: str, report: ApplyReport) -> Finding:
     """News if a change came to its end; one that goes on waiting for a person is none."""
     ended = report.applied + report.superseded + report.rejected > 0
-    answers = (checks.nothing_rejected(asset, tenant, report), checks.equals_landed(asset, tenant, report))
+    answers = (
+        checks.no_mass_change(asset, tenant, report),
+        checks.nothing_rejected(asset, tenant, report),
+        checks.equals_landed(asset, tenant, report),
+    )
     return Finding(asset, _news_if(ended), metadata.of_applying(report), answers)
 
 

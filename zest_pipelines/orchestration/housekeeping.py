@@ -16,7 +16,7 @@ from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.flows.housekeep import housekeep
 from zest_pipelines.orchestration.failures import failure, fault_of
 from zest_pipelines.orchestration.opened import opened_services
-from zest_pipelines.orchestration.steps import BACKGROUND, LANE
+from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 from zest_pipelines.store.errors import StoreError
 
 _MOST_NAMED = 20
@@ -45,7 +45,7 @@ def make_the_round(
 @job(
     description="Once a day: the months to come, and pending held against history.",
     executor_def=in_process_executor,
-    tags={LANE: BACKGROUND},
+    tags=BACKGROUND_TAGS,
 )
 def housekeeping() -> None:
     make_the_round()

@@ -9,11 +9,9 @@ many tenants has no such tag, and the lease in our tables decides, there as ever
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from dagster import (
-    AssetKey,
     AssetSelection,
     DagsterInstance,
     DagsterRun,
@@ -26,8 +24,8 @@ from dagster import (
 
 from partners.contract import Partner
 from zest_pipelines.core.packing import KeyRange, pack
-from zest_pipelines.orchestration.specs import applied, changes, landed, masters, pushed_visits, visit_changes
-from zest_pipelines.orchestration.steps import BACKGROUND, LANE
+from zest_pipelines.orchestration.demands import DEMAND, Demand, Direction, assets_of
+from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 
 if TYPE_CHECKING:  # the type of what define_asset_job returns has no public name
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -46,13 +44,6 @@ _UNFINISHED = [
 ]
 
 
-class Direction(StrEnum):
-    """Which way data goes, seen from the product."""
-
-    IN = "in"
-    OUT = "out"
-
-
 def job_name(partner: Partner, direction: Direction) -> str:
     """`<partner>_in` or `<partner>_out`."""
     return f"{partner.name}_{direction}"
@@ -60,24 +51,16 @@ def job_name(partner: Partner, direction: Direction) -> str:
 
 def partner_jobs(partner: Partner) -> tuple[UnresolvedAssetJobDefinition, ...]:
     """The partner's two jobs, partitioned by tenant as their assets are."""
-    way_in = [key(partner, entity) for entity in masters(partner) for key in (landed, changes, applied)]
     return (
-        _job(partner, Direction.IN, way_in, f"Reads masters from {partner.title} and applies what differs."),
-        _job(
-            partner,
-            Direction.OUT,
-            [visit_changes(partner), pushed_visits(partner)],
-            f"Writes visits and visit records to {partner.title}.",
-        ),
+        _job(partner, Direction.IN, f"Reads masters from {partner.title} and applies what differs."),
+        _job(partner, Direction.OUT, f"Writes visits and visit records to {partner.title}."),
     )
 
 
-def _job(
-    partner: Partner, direction: Direction, keys: Sequence[AssetKey], description: str
-) -> UnresolvedAssetJobDefinition:
+def _job(partner: Partner, direction: Direction, description: str) -> UnresolvedAssetJobDefinition:
     return define_asset_job(
         job_name(partner, direction),
-        selection=AssetSelection.assets(*keys),
+        selection=AssetSelection.assets(*assets_of(partner, direction)),
         description=description,
         tags={"zest/partner": partner.name, "zest/direction": direction.value},
         executor_def=in_process_executor,  # a process a step costs twice the CPU of the run
@@ -101,34 +84,28 @@ def _tenants(run: DagsterRun, keys: Sequence[str]) -> Sequence[str]:
     return []
 
 
-def run_requests(
-    partner: Partner,
-    direction: Direction,
-    keys: Sequence[str],
-    due: Collection[str],
-    *,
-    max_runs: int,
-    run_key: str | None,
-    selection: Sequence[AssetKey] | None = None,
-) -> list[RunRequest]:
-    """At most `max_runs` background runs for all `due` tenants. `keys` are all partition keys, in Dagster's order.
+def run_requests(demand: Demand, keys: Sequence[str], wanted: Collection[str], run_key: str | None) -> list[RunRequest]:
+    """At most `demand.max_runs` background runs for all `wanted` tenants. `keys` are all partition keys, in Dagster's
+    order.
 
-    `run_key` begins each request's key, so that a tick which is evaluated twice requests once; None: no key, since
-    a sensor's keys are remembered for ever.
+    They plan no checks: one of a range would be a row for each of its tenants, answered or not. `run_key` begins each
+    request's key, so that a tick which is evaluated twice requests once; None: no key, since a sensor's keys are
+    remembered for ever.
     """
     return [
         RunRequest(
             run_key=None if run_key is None else f"{run_key}:{block.first}",
-            job_name=job_name(partner, direction),
+            job_name=job_name(demand.partner, demand.direction),
             partition_key=block.first if block.first == block.last else None,
-            tags={LANE: BACKGROUND} | _target_tags(partner, direction, block),
-            asset_selection=selection,
+            tags=BACKGROUND_TAGS | {DEMAND: demand.name} | _target_tags(demand, block),
+            asset_selection=demand.assets,
+            asset_check_keys=[],
         )
-        for block in pack(keys, due, max_runs)
+        for block in pack(keys, wanted, demand.max_runs)
     ]
 
 
-def _target_tags(partner: Partner, direction: Direction, block: KeyRange) -> dict[str, str]:
+def _target_tags(demand: Demand, block: KeyRange) -> dict[str, str]:
     if block.first == block.last:
-        return {CONNECTION: f"{block.first}:{partner.name}:{direction}"}
+        return {CONNECTION: f"{block.first}:{demand.partner.name}:{demand.direction}"}
     return {_FIRST: block.first, _LAST: block.last}

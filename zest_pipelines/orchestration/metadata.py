@@ -32,16 +32,35 @@ _SCHEMA = TableSchema(columns=[TableColumn(name) for name in _COLUMNS])
 def of_landing(report: LandReport) -> Metadata:
     """Counts, the snapshot's id and state, and why it is not certified."""
     told = numbers(report) | {
+        "unknown_fields": MetadataValue.int(len(report.unknown_fields)),
         "snapshot": MetadataValue.text(report.snapshot),
         "state": MetadataValue.text(report.state),
         "is_full": MetadataValue.bool(report.is_full),
     }
-    return told | (reason(report.reason, report.params) if report.reason else {})
+    told |= reason(report.reason, report.params) if report.reason else {}
+    return told | problems(report.problems)
 
 
 def of_applying(report: ApplyReport) -> Metadata:
-    """Counts, and the records that wait or were rejected."""
-    return numbers(report) | problems(report.problems)
+    """Counts, how all records stand, and those that wait or were rejected."""
+    return numbers(report) | {"standing": _standing(report)} | problems(report.problems)
+
+
+def _standing(report: ApplyReport) -> MetadataValue[Any]:
+    """Where all the partner's records are, line by line, with what to do about those that are not applied."""
+    held = actions(each for each in report.problems if each.outcome == "held")
+    rejected = actions(each for each in report.problems if each.outcome == "rejected")
+    lines = [
+        ("the partner has", report.landed_records, ""),
+        ("of these, applied", report.applied_records, ""),
+        ("rejected", report.rejected_records, rejected),
+        ("waiting for a person", report.held_records, held),
+        ("left behind", report.left_records, "See the check `equals_landed`."),
+        ("deletes waiting for a person", report.held_deletes, held),
+    ]
+    shown = [*lines[:2], *(line for line in lines[2:] if line[1])]
+    rows = [f"| {what} | {count} | {action} |" for what, count, action in shown]
+    return MetadataValue.md("\n".join(["| records | | next action |", "|---|---:|---|", *rows]))
 
 
 def of_pushing(report: PushReport, now: datetime) -> Metadata:
@@ -92,7 +111,13 @@ def advice(found: Iterable[Problem]) -> str:
     return " ".join(dict.fromkeys(" ".join(explained(each.reason, each.params)) for each in found))
 
 
+def actions(found: Iterable[Problem]) -> str:
+    """What to do, once for each different sentence."""
+    return " ".join(dict.fromkeys(explained(each.reason, each.params)[1] for each in found))
+
+
 def _row(problem: Problem) -> TableRecord:
     message, action = explained(problem.reason, problem.params)
-    values = (problem.entity, problem.record, problem.reason, message, action)
+    # str: the event log refuses enums, even those that are strings.
+    values = (str(problem.entity), problem.record, problem.reason, message, action)
     return TableRecord(dict(zip(_COLUMNS, values, strict=True)))

@@ -1,5 +1,5 @@
-"""When by the clock: every minute, one schedule a partner and direction (a schedule in Dagster has one
-job)."""
+"""When by the clock: every minute, one schedule a partner and direction (a schedule in Dagster has one job), and
+the watch."""
 
 from __future__ import annotations
 
@@ -14,38 +14,15 @@ from dagster import (
 
 from partners.contract import Partner
 from resources.configurable import PostgresResource
-from zest_pipelines.orchestration.jobs import Direction, job_name
-from zest_pipelines.orchestration.specs import masters
-from zest_pipelines.orchestration.ticks import Demand, request_runs
-from zest_pipelines.store import due
-
-MAX_RUNS_IN = 4
-MAX_RUNS_OUT = 6
-"""Runs that one minute may request, together ten: two cores start about seventeen a minute."""
+from zest_pipelines.orchestration.demands import Demand, pushes_due, readings_due
+from zest_pipelines.orchestration.jobs import job_name
+from zest_pipelines.orchestration.ticks import request_runs
+from zest_pipelines.orchestration.watch import watch_schedule
 
 
 def partner_schedules(partner: Partner) -> tuple[ScheduleDefinition, ...]:
     """The partner's schedules, running by default."""
-    return (
-        _every_minute(
-            Demand(
-                partner,
-                Direction.OUT,
-                "a record or an edit to push now",
-                lambda tx: due.outbound(tx, partner.name),
-                MAX_RUNS_OUT,
-            )
-        ),
-        _every_minute(
-            Demand(
-                partner,
-                Direction.IN,
-                "masters that are due to be read",
-                lambda tx: due.inbound(tx, partner.name, masters(partner)),
-                MAX_RUNS_IN,
-            )
-        ),
-    )
+    return (_every_minute(pushes_due(partner)), _every_minute(readings_due(partner)), watch_schedule(partner))
 
 
 def _every_minute(demand: Demand) -> ScheduleDefinition:
@@ -53,7 +30,8 @@ def _every_minute(demand: Demand) -> ScheduleDefinition:
 
     @schedule(
         name=f"{job}_every_minute",
-        description=f"Requests runs of {job} for each tenant that has {demand.what}.",
+        description=f"Every minute: {job} for each tenant that has {demand.what}. Up to {demand.max_runs} tenants get "
+        f"a run each, more share {demand.max_runs} runs. A tick asks for all that is due: missed ones need no hand.",
         cron_schedule="* * * * *",
         job_name=job,
         execution_timezone="Asia/Tokyo",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from dagster import AssetKey, AssetSpec
+from dagster import AssetDep, AssetKey, AssetSpec
 
 from partners.contract import MASTERS, Entity, Partner
+from zest_pipelines.orchestration.partitions import of_tenant
 
 _OWNERS = ("team:integrations",)
 _PLURALS = {Entity.CLIENT: "clients", Entity.STAFF: "staff"}
@@ -35,6 +36,16 @@ def visit_changes(partner: Partner) -> AssetKey:
 def pushed_visits(partner: Partner) -> AssetKey:
     """What the partner has been told."""
     return AssetKey([partner.name, "pushed_visits"])
+
+
+def pushed_weeks(partner: Partner) -> AssetKey:
+    """What the partner has been told of one week, because a person asked for it."""
+    return AssetKey([partner.name, "pushed_weeks"])
+
+
+def reconciled_weeks(partner: Partner) -> AssetKey:
+    """What the partner shows of one week when it is read back."""
+    return AssetKey([partner.name, "reconciled_weeks"])
 
 
 def masters(partner: Partner) -> tuple[Entity, ...]:
@@ -97,21 +108,60 @@ def outbound_specs(partner: Partner) -> list[AssetSpec]:
     ]
 
 
+def push_week_spec(partner: Partner) -> AssetSpec:
+    """A week pushed on request. It needs the changes alone: the minute's push reads them beside it, not before it.
+
+    If `pushed_visits` came before it, whoever asks for a week with all that is upstream would push everything first.
+    """
+    return _spec(
+        partner,
+        pushed_weeks(partner),
+        Entity.VISIT,
+        f"One week of visits and their records, sent to {partner.title} because a person asked for it (連携). Choose a "
+        "tenant and a week (its Monday), and materialize: the run asks for the week, waits until the partner has it, "
+        "whoever sends it, and says how many records were delivered, unchanged, waiting or refused. Launching it again "
+        "changes nothing at the partner. Green with a warning: some records wait and go by themselves later; the "
+        "request stays. Written by the push alone. Red: a person has to act; the check says what to do. Not "
+        'for "Single run": one run takes one week of one tenant.',
+        deps=[AssetDep(visit_changes(partner), partition_mapping=of_tenant())],
+        kinds=("http", "postgres"),
+        code_version=partner.mapping_version,
+        skippable=False,
+    )
+
+
+def read_back_spec(partner: Partner) -> AssetSpec:
+    """A week read back."""
+    return _spec(
+        partner,
+        reconciled_weeks(partner),
+        Entity.VISIT,
+        f"One week of what was pushed, read back from {partner.title} and compared field by field (突合). Reads "
+        "only; launched together with pushed_weeks it runs once the week is there. Written by nobody: the comparison "
+        "stands in the metadata. Red: the partner shows something else; the check names records and fields.",
+        deps=[pushed_weeks(partner)],
+        kinds=("http", "postgres"),
+        code_version=partner.mapping_version,
+        skippable=False,
+    )
+
+
 def _spec(
     partner: Partner,
     key: AssetKey,
     entity: Entity,
     description: str,
     *,
-    deps: Iterable[AssetKey] = (),
+    deps: Iterable[AssetKey | AssetDep] = (),
     kinds: Collection[str] = ("postgres",),
     code_version: str | None = None,
+    skippable: bool = True,
 ) -> AssetSpec:
     return AssetSpec(
         key,
         deps=deps,
         description=description,
-        skippable=True,
+        skippable=skippable,
         group_name=partner.name,
         owners=_OWNERS,
         kinds=set(kinds),

@@ -1,10 +1,14 @@
 """Working through a run's tenants: each station's finding becomes that tenant's own events.
 
-A run has one tenant or many, and the same code serves both. Events are logged one by one with the tenant as
+A run has one partition key or many, and the same code serves both. Events are logged one by one with the key as
 partition, because an output stands for all keys of the run; and one tenant's fault stops that tenant alone.
-Only a run that a person asked for one tenant yields its outputs and fails with that tenant: outputs let
+Only a run that a person asked for one key yields its outputs and fails with that tenant: outputs let
 assets further down go on in the same run, and somebody is there to read the error. A background run stays
 green while it did its own work.
+
+A person's run plans all checks of its assets, and answers all of them: a planned check without an answer shows as
+skipped. A background run plans none, and logs an answer only where something happened or where it is not what was
+recorded last, so that a tenant for whom nothing happens adds nothing to the event log.
 """
 
 from __future__ import annotations
@@ -13,26 +17,33 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
     Failure,
     MaterializeResult,
+    OpExecutionContext,
+    partition_loading_context,
 )
 
+from zest_pipelines.orchestration.answers import Answers
 from zest_pipelines.orchestration.checks import CheckName, broken
 from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
 from zest_pipelines.orchestration.findings import Finding, Worth
+from zest_pipelines.store.errors import StoreError
 
 LANE = "zest/lane"
 """Run tag: the lane in which a run was requested."""
 BACKGROUND = "background"
 """The lane of runs that no person waits for."""
+BACKGROUND_TAGS = {LANE: BACKGROUND, "dagster/priority": "-1"}
+"""Of a run that no person waits for: in the queue it lets a person's run go first, whose priority is 0."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One station still to be run for one tenant."""
+    """One station still to be run for one partition key."""
 
     asset: AssetKey
     blamed: tuple[AssetKey, CheckName]
@@ -45,58 +56,135 @@ Chain = Sequence[Step]
 
 
 def work_through(
-    context: AssetExecutionContext, chains: Callable[[str], Iterable[Chain]]
+    context: AssetExecutionContext,
+    chains: Callable[[str], Iterable[Chain]],
+    wanted: Callable[[Sequence[str]], Sequence[str]] = lambda keys: keys,
 ) -> Iterator[MaterializeResult[None]]:
-    """Run what is selected of every tenant's chains and log what came of it. Raises Failure as the module says."""
-    tenants = _tenants(context)
-    is_asked = len(tenants) == 1 and context.run.tags.get(LANE) != BACKGROUND
+    """Run what is selected of the chains of every key of the run and log what came of it.
+
+    `wanted` picks of the keys those that there is work for. Raises Failure as the module says.
+    """
+    keys = _keys(context)
+    is_asked = len(keys) == 1 and context.run.tags.get(LANE) != BACKGROUND
+    chosen = _chosen(keys, wanted)
+    if not chosen:
+        context.log.info(f"None of {len(keys)} is due any more: another run was there first.")
+    telling = _Telling(context, Answers(context.instance, chosen), is_asked)
     faults: list[tuple[str, Fault]] = []
-    for tenant in tenants:
-        for finding in _findings(tenant, chains(tenant), context.selected_asset_keys):
-            yield from _tell(context, tenant, finding, is_asked)
-            if finding.fault is not None:
-                faults.append((tenant, finding.fault))
+    for key in chosen:
+        found: list[Finding] = []
+        for finding in _findings(key, chains(key), _selected(context)):
+            yield from telling.tell(key, finding)
+            found.append(finding)
+        telling.tell_the_rest(key, found)
+        faults += [(key, finding.fault) for finding in found if finding.fault is not None]
     raised = [each for each in faults if is_asked or each[1].reach is not Reach.TENANT]
     if raised:
         raise failure(raised)
 
 
-def _tenants(context: AssetExecutionContext) -> Sequence[str]:
-    if not (context.has_partition_key or context.has_partition_key_range):
+def work_for(context: OpExecutionContext, tenant: str, chains: Iterable[Chain]) -> list[Finding]:
+    """Run all of one tenant's chains in the op of a job, and log what a person's run of the tenant's key would.
+
+    No output is yielded and no check was planned: each event stands for itself. Raises Failure.
+    """
+    listed = [list(chain) for chain in chains]
+    found: list[Finding] = []
+    for finding in _findings(tenant, listed, {step.asset for chain in listed for step in chain}):
+        found.append(finding)
+        for check in finding.checks:
+            context.log_event(check)  # type: ignore[arg-type]  # it takes checks too, though its type does not say so
+        if finding.worth is not Worth.NOTHING:
+            context.log_event(AssetMaterialization(finding.asset, metadata=finding.metadata, partition=tenant))
+    if faults := [(tenant, finding.fault) for finding in found if finding.fault is not None]:
+        raise failure(faults)
+    return found
+
+
+def _keys(context: AssetExecutionContext) -> Sequence[str]:
+    if context.has_partition_key:
+        return [_known(context, context.partition_key)]
+    if not context.has_partition_key_range:
         raise Failure("No tenant was chosen: launch it again with a partition.", allow_retries=False)
     keys: Sequence[str] = context.partition_keys
     return keys
 
 
-def _findings(tenant: str, chains: Iterable[Chain], selected: Collection[AssetKey]) -> Iterator[Finding]:
+def _selected(context: AssetExecutionContext) -> Collection[AssetKey]:
+    """The assets of the run, and those of which a person executes a check alone."""
+    return {*context.selected_asset_keys, *(check.asset_key for check in context.selected_asset_check_keys)}
+
+
+def _known(context: AssetExecutionContext, key: str) -> str:
+    """The key, if Dagster has it. One that a person added for nobody is gone after the next tick; Dagster's own words
+    for that name no next step."""
+    partitions = context.assets_def.partitions_def
+    with partition_loading_context(dynamic_partitions_store=context.instance):
+        if partitions is None or partitions.has_partition_key(key):
+            return key
+    raise Failure(
+        f"There is no partition {key}, because no such tenant is connected: `zest connect {key} PARTNER ...` connects "
+        "it, and within a minute its partition is there.",
+        allow_retries=False,
+    )
+
+
+def _chosen(keys: Sequence[str], wanted: Callable[[Sequence[str]], Sequence[str]]) -> Sequence[str]:
+    try:
+        return wanted(keys)
+    except StoreError as error:
+        raise failure([("all tenants", fault_of(error))]) from None
+
+
+def _findings(key: str, chains: Iterable[Chain], selected: Collection[AssetKey]) -> Iterator[Finding]:
     for chain in chains:
         for step in (step for step in chain if step.asset in selected):
-            finding = _act(tenant, step)
+            finding = _act(key, step)
             if finding.fault is not None and finding.fault.reach is Reach.RUN:  # no tenant's check is to blame
-                raise failure([(tenant, finding.fault)])
+                raise failure([(key, finding.fault)])
             yield finding
             if not finding.lets_on:
                 break
 
 
-def _act(tenant: str, step: Step) -> Finding:
+def _act(key: str, step: Step) -> Finding:
     try:
         return step.act()
     except Exception as error:  # noqa: BLE001  # one tenant's fault, even a bug that it found, must not stop the others
         fault = fault_of(error)
         asset, check = step.blamed
-        answer = broken(asset, tenant, check, fault)
+        answer = broken(asset, key, check, fault)
         return Finding(step.asset, Worth.NOTHING, checks=(answer,), fault=fault, lets_on=False)
 
 
-def _tell(
-    context: AssetExecutionContext, tenant: str, finding: Finding, is_asked: bool
-) -> Iterator[MaterializeResult[None]]:
-    for check in finding.checks:  # also where nothing happened: a check that its run planned would show as skipped
-        context.log_event(check)
-    if finding.fault is not None:
-        context.log.warning(f"{tenant}: {finding.fault.description}")
-    if is_asked and finding.worth is not Worth.NOTHING:
-        yield MaterializeResult(asset_key=finding.asset, metadata=finding.metadata)
-    elif finding.worth is Worth.NEWS:
-        context.log_event(AssetMaterialization(finding.asset, metadata=finding.metadata, partition=tenant))
+@dataclass(frozen=True)
+class _Telling:
+    """How a run's findings are told to Dagster."""
+
+    context: AssetExecutionContext
+    answers: Answers
+    is_asked: bool
+
+    def tell(self, key: str, finding: Finding) -> Iterator[MaterializeResult[None]]:
+        """Log a finding's events, or yield its output."""
+        happened = finding.worth is Worth.NEWS or finding.fault is not None
+        for check in finding.checks:
+            if happened or self._is_planned(check) or self.answers.is_news(check):
+                self.context.log_event(check)
+        if finding.fault is not None:
+            self.context.log.warning(f"{key}: {finding.fault.description}")
+        if self.is_asked and finding.worth is not Worth.NOTHING and finding.asset in self.context.selected_asset_keys:
+            yield MaterializeResult(asset_key=finding.asset, metadata=finding.metadata)
+        elif finding.worth is Worth.NEWS:
+            self.context.log_event(AssetMaterialization(finding.asset, metadata=finding.metadata, partition=key))
+
+    def tell_the_rest(self, key: str, found: Sequence[Finding]) -> None:
+        """Answer the planned checks of stations that a fault kept from their turn."""
+        told = {check.asset_check_key for finding in found for check in finding.checks}
+        fault = next((finding.fault for finding in found if finding.fault is not None), None)
+        if fault is not None:
+            for check in sorted(self.context.selected_asset_check_keys - told, key=str):
+                self.context.log_event(broken(check.asset_key, key, CheckName(check.name), fault))
+
+    def _is_planned(self, check: AssetCheckEvaluation) -> bool:
+        return check.asset_check_key in self.context.selected_asset_check_keys

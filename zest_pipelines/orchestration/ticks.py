@@ -7,35 +7,17 @@ matters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dagster import DagsterInstance, RunRequest, SkipReason
 
-from dagster import AssetKey, DagsterInstance, RunRequest, SkipReason
-
-from partners.contract import Partner
 from resources.configurable import PostgresResource
 from resources.logins import Login, LoginsError
 from resources.private_files import PrivateFileError
-from zest_pipelines.orchestration.jobs import Direction, busy_tenants, run_requests
+from zest_pipelines.orchestration.demands import Demand
+from zest_pipelines.orchestration.jobs import busy_tenants, run_requests
 from zest_pipelines.orchestration.partitions import sync_tenants
 from zest_pipelines.store import due
-from zest_pipelines.store.database import Database, Transaction
+from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import StoreError
-
-
-@dataclass(frozen=True)
-class Demand:
-    """Who a tick looks for, and what it asks for them."""
-
-    partner: Partner
-    direction: Direction
-    what: str
-    """What it looks for, as the end of "no tenant has ..."."""
-    who: Callable[[Transaction], Sequence[str]]
-    """The tenants that have it, asked as the scheduler's login."""
-    max_runs: int
-    selection: Sequence[AssetKey] | None = None
-    """Of the job's assets, those to make; None: all."""
 
 
 def request_runs(
@@ -55,9 +37,7 @@ def request_runs(
     free = wanted - busy_tenants(instance, partner, direction, keys)
     if not free:
         return SkipReason(f"{len(wanted)} tenants have {demand.what}; each has a run queued or running already.")
-    return run_requests(
-        partner, direction, keys, free, max_runs=demand.max_runs, run_key=run_key, selection=demand.selection
-    )
+    return run_requests(demand, keys, free, run_key)
 
 
 def _ask(demand: Demand, postgres: PostgresResource) -> tuple[frozenset[str], frozenset[str]]:

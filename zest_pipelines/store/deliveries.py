@@ -17,6 +17,7 @@ from sqlalchemy import RowMapping
 from partners.contract import Entity, Verb
 from resources.logins import Login
 from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 
@@ -34,15 +35,24 @@ READY_FROM = f"""JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partn
         WHERE p.entity = 'visit_record' AND r.tenant_id = p.tenant_id AND r.partner = p.partner
           AND r.entity = 'visit' AND r.record_id = p.record_id AND r.outcome IN {_DELIVERED}
         ORDER BY r.version DESC LIMIT 1) AS visit ON true"""
-REQUESTED = """(n.timing = 'minute' OR EXISTS (
+_ASKED_FOR = """EXISTS (
            SELECT FROM sync.push_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
-           AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at))"""
+           AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at)"""
+REQUESTED = f"(n.timing = 'minute' OR {_ASKED_FOR})"
 _ITS_TIME = """p.state IN ('due', 'retry', 'unknown') AND n.paused_at IS NULL
       AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())"""
 READY = f"{_ITS_TIME} AND (p.state = 'unknown' OR {REQUESTED})"
 HAS_WHAT_IT_NEEDS = """(p.op = 'cancel' OR p.state = 'unknown' OR (
           client.partner_id IS NOT NULL AND (p.staff_id IS NULL OR staff.partner_id IS NOT NULL)
           AND (p.entity = 'visit' OR (visit.partner_id IS NOT NULL AND NOT visit.is_cancelled))))"""
+# A stopped record that a person wants tried again, and that was not tried since.
+ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
+          SELECT FROM sync.retry_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
+          AND coalesce(q.entity, p.entity) = p.entity AND coalesce(q.record_id, p.record_id) = p.record_id
+          AND q.requested_at > (
+              SELECT max(r.made_at) FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id
+              AND r.partner = p.partner AND r.entity = p.entity AND r.record_id = p.record_id
+              AND r.version = p.version))"""
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,8 @@ _DUE = query(
         ORDER BY i.version DESC, i.made_at DESC LIMIT 1) AS doubt ON true
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND {_ITS_TIME}
       AND p.entity = ANY (CAST(:entities AS text[])) AND NOT coalesce(doubt.is_under_way, false)
+      AND p.on_date BETWEEN coalesce(CAST(:first AS date), '-infinity') AND coalesce(CAST(:last AS date), 'infinity')
+      AND (NOT CAST(:asked_for AS boolean) OR {_ASKED_FOR})
       AND (doubt.intent_id IS NOT NULL OR ended.version >= p.version OR ({REQUESTED} AND {HAS_WHAT_IT_NEEDS}))
       AND (p.entity, p.record_id) <> ALL (
            SELECT * FROM unnest(CAST(:done_entities AS text[]), CAST(:done_ids AS uuid[])))
@@ -296,8 +308,18 @@ _LAST_ANSWER = query(
     JOIN sync.connection n ON n.tenant_id = :tenant AND n.partner = :partner
     LEFT JOIN sync.credential k ON k.tenant_id = n.tenant_id AND k.partner = n.partner
     WHERE last.reason IS NOT NULL AND last.at > greatest(n.changed_at, k.changed_at)
+      AND NOT EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner
+                      AND q.requested_at > last.at)
       AND NOT EXISTS (SELECT FROM sync.snapshot s WHERE s.tenant_id = :tenant AND s.partner = :partner
                       AND s.state = 'certified' AND s.finished_at > last.at)
+    """,
+)
+_ASKED_AGAIN = query(
+    "records_asked_for_again",
+    Login.PUSH,
+    f"""
+    SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND {ASKED_AGAIN}
     """,
 )
 # What may be cured: the connection or its credential changed since, or a fault of the whole connection has passed.
@@ -358,20 +380,29 @@ def due(
     most: int,
     done: Sequence[tuple[Entity, UUID]] = (),
     under_way: timedelta = timedelta(0),
+    days: Days | None = None,
 ) -> tuple[Due, ...]:
-    """Up to `most` due records of these kinds, the longest waiting first, without those in `done`.
+    """Up to `most` due records of these kinds and days (None: of all), without those in `done`, longest waiting first.
+
+    As long as there are some that a person has asked for, it is only them.
 
     A record whose newest intent is younger than `under_way` and has no result yet is left out: the call may go on.
     """
-    rows = _DUE.all(
-        tx,
-        entities=[entity.value for entity in entities],
-        most=most,
-        done_entities=[entity.value for entity, _ in done],
-        done_ids=[record_id for _, record_id in done],
-        under_way=under_way,
-        **target.parameters(),
-    )
+    for asked_for in (True, False):  # as a rank in one ORDER BY, all that is due would be read to find the first
+        rows = _DUE.all(
+            tx,
+            entities=[entity.value for entity in entities],
+            most=most,
+            done_entities=[entity.value for entity, _ in done],
+            done_ids=[record_id for _, record_id in done],
+            under_way=under_way,
+            first=days and days.first,
+            last=days and days.last,
+            asked_for=asked_for,
+            **target.parameters(),
+        )
+        if rows:
+            break
     return tuple(_due(row) for row in rows)
 
 
@@ -416,7 +447,8 @@ def supersede_older(tx: Transaction, target: Target, key: Key) -> int:
 def last_answer(tx: Transaction, target: Target) -> LastAnswer | None:
     """The connection's newest result, if something was wrong with it and nothing speaks against that it still is.
 
-    What does: the connection or its credential was changed since, or the partner was read since without a fault.
+    What does: the connection or its credential was changed since, the partner was read since without a fault, or a
+    person has asked for days since.
     """
     row = _LAST_ANSWER.one(tx, **target.parameters())
     return None if row is None else LastAnswer(**row)
@@ -427,8 +459,12 @@ def curable(
 ) -> tuple[Key, ...]:
     """Parked records worth another try. The reasons: faults of a whole connection, and of all records of a kind."""
     reasons = {"connection_reasons": list(connection_reasons), "entity_reasons": list(entity_reasons)}
-    rows = _CURABLE.all(tx, **reasons, **target.parameters())
-    return tuple(Key(row["month"], Entity(row["entity"]), row["record_id"], row["version"]) for row in rows)
+    return _keys(_CURABLE.all(tx, **reasons, **target.parameters()))
+
+
+def asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:
+    """Stopped records that a person wants tried again, and that were not tried since."""
+    return _keys(_ASKED_AGAIN.all(tx, **target.parameters()))
 
 
 def backlog(tx: Transaction, target: Target) -> Backlog:
@@ -446,6 +482,10 @@ def _key(target: Target, key: Key) -> dict[str, Any]:
         "version": key.version,
         **target.parameters(),
     }
+
+
+def _keys(rows: Sequence[RowMapping]) -> tuple[Key, ...]:
+    return tuple(Key(row["month"], Entity(row["entity"]), row["record_id"], row["version"]) for row in rows)
 
 
 def _due(row: RowMapping) -> Due:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import HAS_WHAT_IT_NEEDS, READY, READY_FROM
+from zest_pipelines.store.deliveries import ASKED_AGAIN, HAS_WHAT_IT_NEEDS, READY, READY_FROM
 from zest_pipelines.store.query import query
 
 _TENANTS = query(
@@ -61,6 +61,17 @@ _ABANDONED = query(
     ORDER BY p.tenant_id
     """,
 )
+# Index: pending_stopped, then one probe a row in result and in retry_request.
+_ASKED_AGAIN = query(
+    "asked_again",
+    Login.SCHEDULE,
+    f"""
+    SELECT DISTINCT p.tenant_id FROM sync.pending p
+    JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partner = p.partner
+    WHERE p.partner = :partner AND n.paused_at IS NULL AND {ASKED_AGAIN}
+    ORDER BY p.tenant_id
+    """,
+)
 # Index: update_event_cursor, one probe a connection.
 _UNREAD = query(
     "unread_events",
@@ -105,8 +116,13 @@ def inbound(tx: Transaction, partner: str, entities: Sequence[Entity]) -> tuple[
 
 
 def outbound(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has a record that could be pushed now, or an edit that nobody has looked at."""
-    return tuple(sorted({*_PENDING.column(tx, partner=partner), *unread_events(tx, partner)}))
+    """Who has a record that could be pushed now or that a person wants tried again, or an unread edit."""
+    return _merged(_PENDING.column(tx, partner=partner), asked_again(tx, partner), unread_events(tx, partner))
+
+
+def asked_again(tx: Transaction, partner: str) -> tuple[str, ...]:
+    """Who has a stopped record that a person wants tried again, and that was not tried since."""
+    return _ASKED_AGAIN.column(tx, partner=partner)
 
 
 def unread_events(tx: Transaction, partner: str) -> tuple[str, ...]:
@@ -115,10 +131,14 @@ def unread_events(tx: Transaction, partner: str) -> tuple[str, ...]:
 
 
 def urgent(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has an edit that nobody has looked at, or records that a push left behind when it died."""
-    return tuple(sorted({*_ABANDONED.column(tx, partner=partner), *unread_events(tx, partner)}))
+    """Who has an unread edit, a record that a person wants tried again, or some that a push left when it died."""
+    return _merged(_ABANDONED.column(tx, partner=partner), asked_again(tx, partner), unread_events(tx, partner))
 
 
 def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:
     """Who has a master change that nobody has tried to apply."""
     return _MASTER_CHANGES.column(tx, partner=partner)
+
+
+def _merged(*groups: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({tenant for group in groups for tenant in group}))

@@ -121,7 +121,9 @@ def _make_logins(admin: psycopg.Connection, logins: Logins) -> None:
         hashed = admin.pgconn.encrypt_password(
             logins.password(login).encode(), login.value.encode(), b"scram-sha-256"
         ).decode()
-        attributes = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOBYPASSRLS"
+        attributes = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS "
+        # Up to PostgreSQL 15 the owner of a database that does not inherit may make no table in its schema public.
+        attributes += "INHERIT" if login is Login.DAGSTER else "NOINHERIT"
         admin.execute(sql.SQL("ALTER ROLE {} " + attributes + " PASSWORD {}").format(name, sql.Literal(hashed)))
         if login not in (Login.MIGRATOR, Login.DAGSTER):
             for option, value in _SESSION.items():

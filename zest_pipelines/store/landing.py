@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +45,28 @@ class Cursor:
     cursor: str | None
     last_full_at: datetime | None
     """When the last certified full reading ended; None: never."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a reading ended."""
+
+    snapshot: UUID
+    state: str
+    reason: str | None
+    params: Mapping[str, str]
+    pages: int
+    records: int
+
+
+@dataclass(frozen=True)
+class Age:
+    """How old the newest certified reading is; the fields of reports.Freshness."""
+
+    age: timedelta
+    was_read: bool
+    every: timedelta
+    is_paused: bool
 
 
 _BEGIN = query(
@@ -130,6 +152,46 @@ _KNOWN = query(
         ORDER BY v.landed_no DESC LIMIT 1) AS known
     """,
 )
+_NUMBERS = query(
+    "newest_landed_numbers",
+    Login.LAND,
+    """
+    SELECT wanted.partner_id, newest.landed_no
+    FROM unnest(CAST(:partner_ids AS text[])) AS wanted (partner_id)
+    CROSS JOIN LATERAL (
+        SELECT v.landed_no FROM sync.landed_version v
+        WHERE v.tenant_id = :tenant AND v.partner = :partner AND v.entity = :entity
+          AND v.partner_id = wanted.partner_id
+        ORDER BY v.landed_no DESC LIMIT 1) AS newest
+    """,
+)
+# Index: snapshot_newest.
+_LAST_ENDED = query(
+    "last_ended_snapshot",
+    Login.LAND,
+    """
+    SELECT s.snapshot_id AS snapshot, s.state, s.reason, s.params, s.pages, s.records FROM sync.snapshot s
+    WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state <> 'reading'
+      AND (s.reason IS NULL OR s.reason <> ALL (CAST(:besides AS text[])))
+    ORDER BY s.started_at DESC LIMIT 1
+    """,
+)
+# What was read before the connection changed may be somebody else's. Index: snapshot_newest.
+_AGE = query(
+    "age_of_certified_reading",
+    Login.LAND,
+    """
+    SELECT clock_timestamp() - coalesce(last.started_at, c.changed_at) AS age, last.started_at IS NOT NULL AS was_read,
+           c.land_every AS every, c.paused_at IS NOT NULL AS is_paused
+    FROM sync.connection c
+    LEFT JOIN LATERAL (
+        SELECT s.started_at FROM sync.snapshot s
+        WHERE s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = :entity AND s.state = 'certified'
+          AND s.started_at >= c.changed_at
+        ORDER BY s.started_at DESC LIMIT 1) AS last ON true
+    WHERE c.tenant_id = :tenant AND c.partner = :partner
+    """,
+)
 _LIVE = query(
     "live_partner_ids",
     Login.LAND,
@@ -210,6 +272,26 @@ def known_fingerprints(tx: Transaction, reading: Reading, partner_ids: Sequence[
     """The newest fingerprint of each id that has landed before; None: it was gone."""
     rows = _KNOWN.all(tx, partner_ids=list(partner_ids), **_key(reading))
     return {row["partner_id"]: row["fingerprint"] for row in rows}
+
+
+def newest_numbers(tx: Transaction, reading: Reading, partner_ids: Sequence[str]) -> dict[str, int]:
+    """The number of each id's newest landed version."""
+    return {
+        row["partner_id"]: row["landed_no"] for row in _NUMBERS.all(tx, partner_ids=list(partner_ids), **_key(reading))
+    }
+
+
+def last_ended(tx: Transaction, reading: Reading, besides: Sequence[str]) -> Ended | None:
+    """The last reading of the entity that ended, but for those that ended for one of the reasons `besides`."""
+    row = _LAST_ENDED.one(tx, besides=list(besides), **_key(reading))
+    return None if row is None else Ended(**row)
+
+
+def age(tx: Transaction, reading: Reading) -> Age:
+    """How old what can be relied on is. The connection must be there."""
+    row = _AGE.one(tx, **_key(reading))
+    assert row is not None  # readings are begun for connections alone
+    return Age(**row)
 
 
 def live_partner_ids(tx: Transaction, reading: Reading) -> frozenset[str]:

@@ -91,6 +91,21 @@ class Standing:
     rejected: int
     held: int
 
+    @property
+    def left(self) -> int:
+        """Neither applied nor waiting nor rejected."""
+        return self.landed - self.applied - self.rejected - self.held
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """A record that is not applied as it last landed."""
+
+    landed_no: int
+    reason: str | None
+    """None: nobody has said anything of it yet."""
+    params: Mapping[str, str]
+
 
 # The last applied state of a record is the `after` of its newest applied change. Index: both primary keys.
 _STEPS = query(
@@ -247,6 +262,25 @@ _STANDING = query(
 )
 
 
+_UNSETTLED = query(
+    "unsettled_masters",
+    Login.DIFF,
+    """
+    SELECT v.landed_no, ended.reason, coalesce(ended.params, '{}') AS params
+    FROM (SELECT DISTINCT ON (partner_id) partner_id, landed_no, fingerprint FROM sync.landed_version
+          WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
+          ORDER BY partner_id, landed_no DESC) AS v
+    LEFT JOIN LATERAL (
+        SELECT r.outcome, r.reason, r.params FROM sync.master_result r
+        WHERE r.tenant_id = :tenant AND r.partner = :partner AND r.entity = :entity AND r.partner_id = v.partner_id
+          AND r.landed_no = v.landed_no
+        ORDER BY r.result_no DESC LIMIT 1) AS ended ON true
+    WHERE v.fingerprint IS NOT NULL AND ended.outcome IS NOT DISTINCT FROM CAST(:outcome AS text)
+    ORDER BY v.landed_no LIMIT :most
+    """,
+)
+
+
 def steps(tx: Transaction, scope: Scope) -> tuple[Step, ...]:
     """What landed and has not been compared yet, oldest first."""
     return tuple(Step(**row) for row in _STEPS.all(tx, **scope.parameters()))
@@ -341,6 +375,13 @@ def standing(tx: Transaction, scope: Scope) -> Standing:
     row = _STANDING.one(tx, **scope.parameters())
     assert row is not None  # an aggregate without GROUP BY has one row
     return Standing(**row)
+
+
+def unsettled(tx: Transaction, scope: Scope, outcome: str | None, most: int) -> tuple[Unsettled, ...]:
+    """The first `most` records whose newest landed version ended so (None: has no result), oldest first. Logins as for
+    `standing`."""
+    rows = _UNSETTLED.all(tx, outcome=outcome, most=most, **scope.parameters())
+    return tuple(Unsettled(**row) for row in rows)
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

@@ -61,6 +61,7 @@ class ConnectionStatus:
     partner: str
     timing: str
     is_paused: bool
+    pause_reason: str | None
     masters: Mapping[Entity, MasterStatus]
     out: OutStatus
     last_error: LastError | None
@@ -97,7 +98,7 @@ _CONNECTIONS = query(
     "connection_status",
     Login.OPERATOR,
     """
-    SELECT h.partner, h.timing, h.is_paused, h.pending, h.parked, h.unknown,
+    SELECT h.partner, h.timing, h.is_paused, h.pause_reason, h.pending, h.parked, h.unknown,
            CAST(extract(epoch FROM clock_timestamp() - h.oldest) AS float8) AS oldest_pending_seconds,
            (SELECT count(*) FROM sync.change c WHERE c.tenant_id = h.tenant_id AND c.partner = h.partner) AS changes,
            (SELECT count(DISTINCT (r.entity, r.record_id)) FROM sync.result r
@@ -203,6 +204,7 @@ def connections(tx: Transaction, tenant: str) -> tuple[ConnectionStatus, ...]:
             row["partner"],
             row["timing"],
             row["is_paused"],
+            row["pause_reason"],
             {entity: _master(tx, tenant, row["partner"], entity) for entity in MASTERS},
             OutStatus(**{name: row[name] for name in OutStatus.__dataclass_fields__}),
             _last_error(tx, tenant, row["partner"]),

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping
 from partners.contract import Connection
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
+from zest_pipelines.store.errors import StoreError, UnknownConnectionError, UnknownTenantError
 from zest_pipelines.store.query import query
 
 
@@ -72,6 +72,24 @@ _PUT_CREDENTIAL = query(
     """
     INSERT INTO sync.credential (tenant_id, partner, ciphertext) VALUES (:tenant, :partner, :ciphertext)
     ON CONFLICT (tenant_id, partner) DO UPDATE SET ciphertext = :ciphertext, changed_at = clock_timestamp()
+    """,
+)
+# Neither touches changed_at: what is stopped for a fault stays stopped.
+_PAUSE = query(
+    "pause_connection",
+    Login.OPERATOR,
+    """
+    UPDATE sync.connection SET paused_at = coalesce(paused_at, clock_timestamp()), pause_reason = :reason
+    WHERE tenant_id = :tenant AND partner = :partner
+    """,
+)
+_RESUME = query(
+    "resume_connection",
+    Login.OPERATOR,
+    """
+    UPDATE sync.connection SET paused_at = NULL, pause_reason = NULL
+    WHERE tenant_id = :tenant AND partner = :partner AND paused_at IS NOT NULL
+    RETURNING tenant_id
     """,
 )
 _WRITE_AUDIT = query(
@@ -166,6 +184,26 @@ def connection(tx: Transaction, tenant: str, partner: str) -> ConnectionRow:
 def connections(tx: Transaction, tenant: str) -> tuple[ConnectionRow, ...]:
     """A tenant's connections by partner, without credentials."""
     return tuple(_row(row) for row in _CONNECTIONS.all(tx, tenant=tenant))
+
+
+def pause(tx: Transaction, tenant: str, partner: str, reason: str) -> None:
+    """Pause the connection; one that is paused already keeps the time and takes the new reason.
+
+    The reason is shown to people and kept; it holds nothing of a patient. StoreError without one, UnknownTenantError,
+    UnknownConnectionError.
+    """
+    if not reason.strip():
+        raise StoreError("a pause needs a reason: say in a few words why, for whoever finds the connection paused")
+    connection(tx, tenant, partner)
+    _PAUSE.run(tx, tenant=tenant, partner=partner, reason=reason.strip())
+    audit(tx, tenant, "pause", partner, {"reason": reason.strip()})
+
+
+def resume(tx: Transaction, tenant: str, partner: str) -> None:
+    """End the pause, if there is one. UnknownTenantError, UnknownConnectionError."""
+    connection(tx, tenant, partner)
+    if _RESUME.one(tx, tenant=tenant, partner=partner) is not None:
+        audit(tx, tenant, "resume", partner, {})
 
 
 def has_identities(tx: Transaction, tenant: str, partner: str) -> bool:

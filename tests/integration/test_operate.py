@@ -1,0 +1,190 @@
+"""What an operator does by hand: pause, resume, ask for another try. Seen at the partner, and by the clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from conftest import Tenant
+from flow_bench import calls, copy_of, effects, mark, push_now
+
+from partners.contract import Entity
+from partners.fhir.sandbox.faults import FaultKind, FaultRule
+from partners.fhir.sandbox.testing import RunningSandbox
+from resources.logins import Login
+from zest_pipelines.flows.operate import ask_again, pause, resume
+from zest_pipelines.store import due
+from zest_pipelines.store.errors import StoreError, UnknownConnectionError, UnknownTenantError
+
+
+def do(tenant: Tenant, act: Any, *given: Any) -> None:
+    act(tenant.services, tenant.partner, tenant.name, *given)
+
+
+def due_tenants(tenant: Tenant) -> set[tuple[str, ...]]:
+    """Who is due, as the clock and as the sensor see it."""
+    with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
+        return {due.outbound(tx, tenant.partner.name), due.urgent(tx, tenant.partner.name)}
+
+
+def audited(tenant: Tenant, act: str) -> list[Any]:
+    rows = tenant.sql(
+        "SELECT subject, actor, detail FROM sync.audit WHERE act = :act ORDER BY at", Login.OPERATOR, act=act
+    )
+    return [(row.subject, row.actor, row.detail) for row in rows]
+
+
+def row_of(tenant: Tenant) -> Any:
+    (row,) = tenant.sql("SELECT paused_at, pause_reason, changed_at FROM sync.connection", Login.OPERATOR)
+    return row
+
+
+def refuse(sandbox: RunningSandbox, *records: UUID) -> None:
+    """Let the partner refuse these records."""
+    sandbox.set_faults(
+        *(FaultRule(FaultKind.STATUS, identifier=str(each), status=422, code="business-rule") for each in records)
+    )
+
+
+def test_a_connection_is_paused_and_resumed_and_what_is_parked_stays_so(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    bad = tenant.add_visit()
+    refuse(sandbox, bad)
+    assert push_now(tenant).parked == 1
+    sandbox.clear_faults()
+    visit = tenant.add_visit()
+    before = row_of(tenant)
+
+    do(tenant, pause, " moving house ")
+    first = row_of(tenant)
+    do(tenant, pause, "and painting it")
+
+    paused = row_of(tenant)
+    assert (paused.paused_at, paused.pause_reason) == (first.paused_at, "and painting it")
+    start = mark(sandbox)
+    assert push_now(tenant).stopped == "connection_paused"
+    assert due_tenants(tenant) == {()}
+    for _ in range(2):
+        do(tenant, resume)
+    assert (row_of(tenant).paused_at, row_of(tenant).pause_reason) == (None, None)
+    assert row_of(tenant).changed_at == before.changed_at
+    assert push_now(tenant).delivered == 1
+    assert len(calls(sandbox, after=start)) == 1
+    assert (effects(sandbox, visit), effects(sandbox, bad)) == (["created"], [])
+    assert audited(tenant, "pause") == [
+        ("fhir", "zest_operator", {"reason": reason}) for reason in ("moving house", "and painting it")
+    ]
+    assert audited(tenant, "resume") == [("fhir", "zest_operator", {})]  # the second one changed nothing
+
+
+@pytest.mark.parametrize("reason", ["", "  \n"])
+def test_a_pause_without_a_reason_is_refused_with_the_next_step(tenant: Tenant, reason: str) -> None:
+    with pytest.raises(StoreError, match="needs a reason: say"):
+        do(tenant, pause, reason)
+    assert row_of(tenant).paused_at is None
+
+
+@pytest.mark.parametrize("act", [lambda *given: pause(*given, "why"), resume, ask_again])
+def test_nobody_operates_on_a_connection_that_is_not_there(tenant: Tenant, act: Any) -> None:
+    with pytest.raises(UnknownTenantError):
+        act(tenant.services, tenant.partner, "momiji")
+    with pytest.raises(UnknownConnectionError):
+        act(tenant.services, replace(tenant.partner, name="another"), tenant.name)
+
+
+def test_what_was_refused_is_tried_again_once_for_each_time_that_it_is_asked_for(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    bad, worse = tenant.add_visit(), tenant.add_visit()
+    refuse(sandbox, bad, worse)
+    assert push_now(tenant).parked == 2
+    assert due_tenants(tenant) == {()}
+
+    do(tenant, ask_again)
+
+    assert due_tenants(tenant) == {("sakura",)}  # no hand is needed from here on
+    refuse(sandbox, worse)
+    report = push_now(tenant)
+    assert (report.delivered, report.parked) == (1, 1)
+    assert tenant.outcomes(bad) == [(1, "parked"), (1, "released"), (1, "delivered")]
+    assert due_tenants(tenant) == {()}
+    start = mark(sandbox)
+    push_now(tenant)
+    assert calls(sandbox, after=start) == []
+    assert audited(tenant, "ask_again") == [("fhir", "zest_operator", {})]
+    released = tenant.sql("SELECT DISTINCT reason FROM sync.result WHERE outcome = 'released'", Login.OPERATOR)
+    assert [row.reason for row in released] == ["asked_again"]
+
+
+def test_the_products_own_button_does_the_same(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    bad = tenant.add_visit()
+    refuse(sandbox, bad)
+    push_now(tenant)
+    sandbox.clear_faults()
+    tenant.sql("SELECT sync.request_retry(:tenant, 'fhir')", tenant=tenant.name)
+    assert due_tenants(tenant) == {("sakura",)}
+    assert push_now(tenant).delivered == 1
+    with pytest.raises(StoreError, match="an operator makes one with zest connect"):
+        tenant.sql("SELECT sync.request_retry(:tenant, 'another')", tenant=tenant.name)
+    with pytest.raises(StoreError, match="not the one set in this transaction"):
+        tenant.sql("SELECT sync.request_retry('momiji', 'fhir')")
+
+
+def test_one_record_or_one_kind_can_be_asked_for(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    one, other = tenant.add_visit(), tenant.add_visit()
+    refuse(sandbox, one, other)
+    push_now(tenant)
+    for given in ((Entity.VISIT_RECORD,), (None, uuid4()), (Entity.VISIT_RECORD, one)):
+        do(tenant, ask_again, *given)
+        assert due_tenants(tenant) == {()}, given
+    sandbox.clear_faults()
+    do(tenant, ask_again, Entity.VISIT, one)
+    assert push_now(tenant).delivered == 1
+    assert (effects(sandbox, one), effects(sandbox, other)) == (["created"], [])
+    assert audited(tenant, "ask_again")[-1] == ("fhir", "zest_operator", {"entity": "visit", "record": str(one)})
+    do(tenant, ask_again, Entity.VISIT)
+    assert push_now(tenant).delivered == 1
+
+
+def test_a_conflict_is_decided_for_our_copy_and_a_retry_does_not_wait_for_its_time(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    theirs, slow = tenant.add_visit(), tenant.add_visit()
+    push_now(tenant)
+    sandbox.put(copy_of(sandbox, theirs) | {"comment": "theirs"})
+    for each in (theirs, slow):
+        tenant.edit_visit(each, note="ours")
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, method="PUT", identifier=str(slow), status=429, times=1))
+    report = push_now(tenant)
+    assert (report.conflict, report.retry) == (1, 1)
+    do(tenant, ask_again)
+    assert push_now(tenant).delivered == 2
+    assert [copy_of(sandbox, each)["comment"] for each in (theirs, slow)] == ["ours"] * 2
+
+
+def test_a_paused_connection_keeps_the_request_until_it_goes_on(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    bad = tenant.add_visit()
+    refuse(sandbox, bad)
+    push_now(tenant)
+    sandbox.clear_faults()
+    do(tenant, pause, "moving house")
+    do(tenant, ask_again)
+    assert due_tenants(tenant) == {()}
+    push_now(tenant)
+    do(tenant, resume)
+    assert due_tenants(tenant) == {("sakura",)}
+    assert push_now(tenant).delivered == 1
+
+
+def test_a_fault_of_the_whole_connection_is_tried_at_once_when_asked_again(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    tenant.add_visit()
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=401, times=1))
+    assert push_now(tenant).stopped == "credential_refused"
+    assert push_now(tenant).stopped == "credential_refused"
+    do(tenant, ask_again)
+    assert push_now(tenant).delivered == 1

@@ -1,0 +1,304 @@
+"""The jobs that a person launches from the launchpad, in real Dagster runs: their config, their acts, their events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, ExecuteInProcessResult, instance_for_test
+
+from partners.contract import Capability, Entity, Partner, Recovery
+from partners.fhir.sandbox.testing import RunningSandbox
+from resources.http import Http
+from resources.logins import Logins
+from resources.vault import Vault
+from zest_pipelines.core.weeks import Days
+from zest_pipelines.definitions import define, definitions
+from zest_pipelines.flows.reports import (
+    AccumulateReport,
+    ApplyReport,
+    DiffReport,
+    LandReport,
+    PeriodCounts,
+    PeriodReport,
+    PushReport,
+)
+from zest_pipelines.flows.services import Services
+from zest_pipelines.orchestration.assets import Stations
+from zest_pipelines.orchestration.operations import Acts
+from zest_pipelines.store.database import Database
+from zest_pipelines.store.errors import UnknownConnectionError
+
+NewTenant = Callable[..., Any]
+OPS = {
+    "sync_now": "bring_up_to_date",
+    "push_period": "push_days",
+    "retry": "ask_again",
+    "pause": "stop_calls",
+    "resume": "let_calls_go_on",
+}
+
+
+def _refuse(*_: object) -> Any:
+    raise AssertionError("no partner is called here")
+
+
+PAPER = Partner(
+    name="paper",
+    title="Paper",
+    reads=(Entity.CLIENT,),
+    writes=(Entity.VISIT, Entity.VISIT_RECORD),
+    capability=Capability(Recovery.NONE, has_version_check=False, is_incremental=False),
+    settings=(),
+    secrets=(),
+    limits=(),
+    mapping_version="1",
+    map=_refuse,
+    open=_refuse,
+)
+
+
+@dataclass
+class Script:
+    """What each function reports, or raises; and how it was called."""
+
+    acts: Mapping[str, Any] = field(default_factory=dict)
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def stations(self) -> Stations:
+        return Stations(
+            land=self._act("land", LandReport("client", "s1", "certified", records=3)),
+            diff=self._act("diff", DiffReport("client")),
+            apply=self._act("apply", ApplyReport("client", landed_records=3, applied_records=3)),
+            accumulate=self._act("accumulate", AccumulateReport()),
+            push=self._act("push", PushReport(delivered=1)),
+        )
+
+    def operators(self) -> Acts:
+        done = PeriodReport(Days(date(2026, 11, 23), date(2026, 11, 29)), "r1", visits=PeriodCounts(delivered=2))
+        names = ("pause", "resume", "ask_again")
+        return Acts(push_period=self._act("push_period", done), **{name: self._act(name, None) for name in names})
+
+    def _act(self, name: str, otherwise: Any) -> Any:
+        def act(_services: object, _partner: Partner, *arguments: Any) -> Any:
+            self.calls.append((name, *arguments))
+            told = self.acts.get(name, otherwise)
+            if isinstance(told, Exception):
+                raise told
+            return told
+
+        return act
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """Dagster, and a data directory whose database nobody asks."""
+    Logins.generate(str(tmp_path), 5432, environ={}).write(tmp_path / "logins.json")
+    Vault.create_file(tmp_path / "vault.key")
+    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
+    with DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def services(database: Database, logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """Services whose vault is the one that runs find in the data directory, which is the test's own database's."""
+    logins.write(tmp_path / "logins.json")
+    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
+    return Services(database, Vault.create_file(tmp_path / "vault.key"), Http(total_seconds=3))
+
+
+def _run(instance: DagsterInstance, script: Script, operation: str, **config: Any) -> ExecuteInProcessResult:
+    """The job, launched with what the launchpad is filled with and `config` put over it."""
+    job = define([PAPER], script.stations(), acts=script.operators()).resolve_job_def(f"paper_{operation}")
+    assert job.run_config is not None
+    filled = job.run_config["ops"][f"paper_{OPS[operation]}"]["config"]
+    run_config = {"ops": {f"paper_{OPS[operation]}": {"config": filled | config}}}
+    return job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
+
+
+def _events(instance: DagsterInstance, result: ExecuteInProcessResult, kind: DagsterEventType) -> list[DagsterEvent]:
+    return [entry.get_dagster_event() for entry in instance.all_logs(result.run_id, of_type=kind)]
+
+
+def _failure(result: ExecuteInProcessResult) -> str:
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    told = event.step_failure_data.user_failure_data
+    assert told is not None, event.step_failure_data.error
+    return told.description or ""
+
+
+def _shown(instance: DagsterInstance, result: ExecuteInProcessResult) -> dict[str, Any]:
+    (event,) = _events(instance, result, DagsterEventType.STEP_OUTPUT)
+    return {name: value.value for name, value in event.step_output_data.metadata.items()}
+
+
+def test_each_partner_has_five_operations_that_say_what_they_do() -> None:
+    for name in OPS:
+        job = definitions.resolve_job_def(f"fhir_{name}")
+        assert "put the tenant's id in place of TENANT" in (job.description or "")
+        assert {"zest/partner": "fhir", "zest/operation": name}.items() <= job.tags.items()
+
+
+@pytest.mark.parametrize("operation", OPS)
+def test_the_launchpad_is_filled_in_so_that_only_the_tenant_is_to_be_changed(
+    instance: DagsterInstance, operation: str
+) -> None:
+    script = Script()
+
+    unchanged = _run(instance, script, operation)
+    changed = _run(instance, Script(), operation, tenant="ume")
+
+    assert "Put a tenant's id in place of TENANT; `zest status`" in _failure(unchanged)
+    assert script.calls == []
+    assert changed.success
+
+
+@pytest.mark.parametrize("operation", OPS)
+def test_a_tenant_that_is_not_connected_ends_with_the_next_step(instance: DagsterInstance, operation: str) -> None:
+    unknown = UnknownConnectionError("nobody", "paper")
+    script = Script(dict.fromkeys(("land", "push_period", "ask_again", "pause", "resume"), unknown))
+
+    assert "`zest connect nobody paper ...`" in _failure(_run(instance, script, operation, tenant="nobody"))
+
+
+@pytest.mark.parametrize("operation", OPS)
+def test_nothing_that_a_foreign_exception_says_reaches_the_event_log(instance: DagsterInstance, operation: str) -> None:
+    script = Script(
+        {name: ValueError("家族名 佐藤") for name in ("land", "push_period", "ask_again", "pause", "resume")}
+    )
+
+    result = _run(instance, script, operation, tenant="ume")
+
+    assert not result.success
+    assert not [entry for entry in map(repr, instance.all_logs(result.run_id)) if "佐藤" in entry]
+
+
+@pytest.mark.parametrize(
+    ("operation", "config", "words"),
+    [
+        ("push_period", {"first_day": "next monday"}, "first_day is neither `today` nor a date such as 2026-11-23"),
+        ("push_period", {"days": 0}, "days: Input should be greater than or equal to 1"),
+        ("push_period", {"days": 93}, "days: Input should be less than or equal to 92"),
+        ("retry", {"entity": "client"}, "entity is one of all, visit, visit_record"),
+        ("retry", {"record": "12"}, "record is `all` or a record's id"),
+        ("sync_now", {"tenant": ""}, "Put a tenant's id in place of TENANT"),
+    ],
+)
+def test_a_config_that_cannot_be_meant_says_what_to_write(
+    instance: DagsterInstance, operation: str, config: dict[str, Any], words: str
+) -> None:
+    script = Script()
+
+    told = _failure(_run(instance, script, operation, **{"tenant": "ume", **config}))
+
+    assert words in told
+    assert "launch it again" in told
+    assert script.calls == []
+
+
+def test_sync_now_passes_the_stations_of_the_assets_and_logs_what_they_would(instance: DagsterInstance) -> None:
+    script = Script()
+
+    result = _run(instance, script, "sync_now", tenant="ume")
+
+    assert [name for name, *_ in script.calls] == ["land", "diff", "apply", "accumulate", "push"]
+    made = [e.step_materialization_data.materialization for e in _events(
+        instance, result, DagsterEventType.ASSET_MATERIALIZATION)]  # fmt: skip
+    assert [(each.asset_key.path[-1], each.partition) for each in made] == [
+        (name, "ume")
+        for name in ("landed_clients", "client_changes", "applied_clients", "visit_changes", "pushed_visits")
+    ]
+    checks = [e.asset_check_evaluation_data for e in _events(
+        instance, result, DagsterEventType.ASSET_CHECK_EVALUATION)]  # fmt: skip
+    assert {"snapshot_certified", "equals_landed", "not_stopped"} <= {each.check_name for each in checks}
+    assert {each.partition for each in checks} == {"ume"}
+    assert _shown(instance, result)["pushed_visits: delivered"] == 1
+
+
+def test_sync_now_of_a_partner_that_is_away_fails_with_what_to_do_and_still_pushes(instance: DagsterInstance) -> None:
+    script = Script({"land": LandReport("client", "s1", "failed", "credential_refused")})
+
+    result = _run(instance, script, "sync_now", tenant="ume")
+
+    assert 'enter it again in "Connection settings"' in _failure(result)
+    assert "push" in [name for name, *_ in script.calls]
+
+
+def test_push_period_counts_its_days_from_today_in_japan_or_a_date(instance: DagsterInstance) -> None:
+    script = Script()
+
+    _run(instance, script, "push_period", tenant="ume")
+    result = _run(instance, script, "push_period", tenant="ume", first_day="2026-11-23", days=3)
+
+    japan = datetime.now(UTC).astimezone(timezone(timedelta(hours=9))).date()
+    assert script.calls == [
+        ("push_period", "ume", Days(japan, japan + timedelta(days=6))),
+        ("push_period", "ume", Days(date(2026, 11, 23), date(2026, 11, 25))),
+    ]
+    assert _shown(instance, result)["visits_delivered"] == 2
+    assert _shown(instance, result)["outcome"] == "The partner has all 2 records."
+
+
+def test_push_period_is_red_when_a_person_has_to_act_and_green_when_it_goes_on_by_itself(
+    instance: DagsterInstance,
+) -> None:
+    days = Days(date(2026, 11, 23), date(2026, 11, 29))
+    refused = PeriodReport(days, "r1", visits=PeriodCounts(refused=1))
+    waiting = PeriodReport(days, "r1", visits=PeriodCounts(waiting=1), stopped="partner_busy")
+
+    red = _run(instance, Script({"push_period": refused}), "push_period", tenant="ume")
+    green = _run(instance, Script({"push_period": waiting}), "push_period", tenant="ume")
+
+    assert "Of 1 records 0 are waiting and 1 refused." in _failure(red)
+    assert "We go on by ourselves" in _shown(instance, green)["outcome"]
+
+
+def test_retry_releases_what_was_named_and_pushes_once(instance: DagsterInstance) -> None:
+    everything, one, record = Script(), Script(), uuid4()
+
+    _run(instance, everything, "retry", tenant="ume")
+    _run(instance, one, "retry", tenant="ume", entity="visit", record=str(record))
+
+    assert everything.calls == [("ask_again", "ume", None, None), ("accumulate", "ume"), ("push", "ume")]
+    assert one.calls[0] == ("ask_again", "ume", Entity.VISIT, UUID(str(record)))
+
+
+def test_pause_and_resume_say_what_happens_next(instance: DagsterInstance) -> None:
+    script = Script()
+
+    paused = _run(instance, script, "pause", tenant="ume", reason="server moves")
+    resumed = _run(instance, script, "resume", tenant="ume")
+
+    assert script.calls == [("pause", "ume", "server moves"), ("resume", "ume")]
+    assert "paper_resume" in _shown(instance, paused)["next_action"]
+    assert "next minute" in _shown(instance, resumed)["next_action"]
+
+
+def test_a_paused_tenant_is_sent_nothing_until_it_is_resumed_and_a_retry_sends_what_was_parked(
+    sandbox: RunningSandbox, new_tenant: NewTenant
+) -> None:
+    tenant = new_tenant(sandbox)
+
+    def run(instance: DagsterInstance, operation: str, **config: Any) -> ExecuteInProcessResult:
+        job = definitions.resolve_job_def(f"fhir_{operation}")
+        run_config = {"ops": {f"fhir_{OPS[operation]}": {"config": {"tenant": "sakura"} | config}}}
+        return job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
+
+    with instance_for_test() as instance:
+        assert run(instance, "sync_now").success
+        visit = tenant.add_visit()
+        assert run(instance, "pause").success
+        assert "connection is paused" in _failure(run(instance, "sync_now"))
+        assert [row for row in sandbox.journal() if row["method"] != "GET"] == []
+        assert run(instance, "resume").success
+        sandbox.set_faults({"kind": "status", "method": "POST", "type": "Appointment", "status": 422, "times": 1})
+        run(instance, "sync_now")
+        assert [outcome for _, outcome in tenant.outcomes(visit)] == ["parked"]
+        assert run(instance, "retry", entity="visit", record=str(visit)).success
+    assert [outcome for _, outcome in tenant.outcomes(visit)][-1] == "delivered"

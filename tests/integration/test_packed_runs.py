@@ -1,0 +1,174 @@
+"""Two dozen tenants through real packed runs, to a partner that really has their visits in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from conftest import TOKEN
+from dagster import (
+    AssetKey,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    RunRequest,
+    SkipReason,
+)
+
+from partners.contract import Partner
+from partners.fhir.sandbox.config import SandboxConfig
+from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from resources.configurable import PostgresResource
+from resources.http import Http
+from resources.logins import Login, Logins
+from resources.vault import Vault
+from zest_pipelines.definitions import definitions
+from zest_pipelines.flows.services import Services
+from zest_pipelines.orchestration.demands import MAX_RUNS_IN, MAX_RUNS_OUT, Demand, pushes_due, readings_due
+from zest_pipelines.orchestration.ticks import request_runs
+from zest_pipelines.store.database import Database
+
+NAMES = [f"t{number:02}" for number in range(24)]
+IDLE = frozenset(NAMES[1::2])
+REFUSED = "t06"
+FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@pytest.fixture
+def services(database: Database, logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """Services whose vault is the one that runs find in the data directory."""
+    logins.write(tmp_path / "logins.json")
+    Vault.create_file(tmp_path / "vault.key")
+    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
+    return Services(database, Vault.from_file(tmp_path / "vault.key", environ={}), Http(total_seconds=3))
+
+
+@pytest.fixture
+def sandbox() -> Iterator[RunningSandbox]:
+    with running_sandbox(SandboxConfig(token=TOKEN, clients=2, staff=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """A Dagster set as `zest up` sets it."""
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "1")
+    with DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What some runs logged."""
+
+    events: Sequence[DagsterEvent]
+
+    def of(self, kind: DagsterEventType) -> list[DagsterEvent]:
+        return [each for each in self.events if each.event_type is kind]
+
+    @property
+    def made(self) -> list[tuple[str, str | None]]:
+        """(asset, tenant) of each materialization."""
+        found = self.of(DagsterEventType.ASSET_MATERIALIZATION)
+        return [(each.asset_key.path[-1], each.partition) for each in found if each.asset_key]
+
+    @property
+    def failed(self) -> list[tuple[str, str | None]]:
+        """(check, tenant) of each failed answer."""
+        found = [each.asset_check_evaluation_data for each in self.of(DagsterEventType.ASSET_CHECK_EVALUATION)]
+        return [(each.check_name, each.partition) for each in found if not each.passed]
+
+
+def _tick(instance: DagsterInstance, demand: Demand) -> Sequence[RunRequest]:
+    """What a schedule would request now."""
+    requests = request_runs(demand, instance, PostgresResource(), "09:00")
+    assert not isinstance(requests, SkipReason), requests.skip_message
+    return requests
+
+
+def _run(instance: DagsterInstance, job: str, requests: Sequence[RunRequest]) -> Ran:
+    """As the daemon does it: of the job, what the request selects and the checks that it selects."""
+    events: list[DagsterEvent] = []
+    for request in requests:
+        part = definitions.resolve_job_def(job).get_subset(
+            asset_selection=frozenset(request.asset_selection or ()),
+            asset_check_selection=frozenset(request.asset_check_keys or ()),
+        )
+        result = part.execute_in_process(
+            instance=instance, partition_key=request.partition_key, tags=dict(request.tags), raise_on_error=False
+        )
+        assert result.success
+        events += [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
+    return Ran(events)
+
+
+def test_many_due_tenants_share_few_runs_and_each_has_its_own_truth(
+    instance: DagsterInstance, sandbox: RunningSandbox, new_tenant: Any, fhir: Partner
+) -> None:
+    tenants = {name: new_tenant(sandbox, name) for name in NAMES}
+
+    # The way in, all due: few runs, every tenant read once.
+    requests = _tick(instance, readings_due(fhir))
+    assert len(requests) == MAX_RUNS_IN
+    _run(instance, "fhir_in", requests)
+    assert {name: _readings(tenants[name]) for name in NAMES} == dict.fromkeys(NAMES, 2)
+
+    # The way in, six due with others between them: the others ride along unread.
+    due = NAMES[0:24:4]
+    for name in due:
+        tenants[name].sql("UPDATE sync.snapshot SET started_at = started_at - interval '2 hours'", Login.LAND)
+    ran = _run(instance, "fhir_in", _tick(instance, readings_due(fhir)))
+    assert {name for name in NAMES if _readings(tenants[name]) == 4} == set(due)
+    assert {tenant for _, tenant in ran.made} == set(due)
+
+    # The way out: three visits each but for the idle tenants; one partner refuses its tenant's token.
+    refused = tenants[REFUSED]
+    sealed = refused.services.vault.encrypt({"token": "another"}, tenant=REFUSED, partner="fhir")
+    refused.sql("UPDATE sync.credential SET ciphertext = :sealed", Login.OPERATOR, sealed=sealed)
+    busy = [name for name in NAMES if name not in IDLE]
+    visits = {name: {tenants[name].add_visit() for _ in range(3)} for name in busy}
+
+    requests = _tick(instance, pushes_due(fhir))
+    packed = [request for request in requests if request.partition_key is None]
+    ran = _run(instance, "fhir_out", requests)
+
+    assert len(requests) == MAX_RUNS_OUT
+    assert any(each.tags[FIRST] < idle < each.tags[LAST] for each in packed for idle in IDLE)
+    assert ran.of(DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED) == []
+    assert len(ran.of(DagsterEventType.ASSET_MATERIALIZATION_PLANNED)) == 2 * len(requests)
+    assert ("not_stopped", REFUSED) in ran.failed
+    assert {tenant for _, tenant in ran.failed} == {REFUSED}
+    well = set(busy) - {REFUSED}
+    assert instance.get_materialized_partitions(AssetKey(["fhir", "pushed_visits"])) == set(busy)
+    assert IDLE.isdisjoint({each.partition for each in ran.events if each.partition is not None})
+    made = Counter(row["identifier"] for row in sandbox.journal() if row["effect"] == "created")
+    assert made == Counter(str(visit) for name in well for visit in visits[name])
+    assert not any(_is_delivered(refused, visit) for visit in visits[REFUSED])
+
+
+def test_a_packed_run_that_waited_in_the_queue_leaves_alone_what_another_did_meanwhile(
+    instance: DagsterInstance, sandbox: RunningSandbox, new_tenant: Any, fhir: Partner
+) -> None:
+    for name in NAMES[:6]:
+        new_tenant(sandbox, name)
+    requests = _tick(instance, readings_due(fhir))
+    _run(instance, "fhir_in", requests)
+
+    late = _run(instance, "fhir_in", requests)
+
+    assert late.made == []
+    assert late.of(DagsterEventType.ASSET_CHECK_EVALUATION) == []
+
+
+def _readings(tenant: Any) -> int:
+    return int(tenant.sql("SELECT count(*) FROM sync.snapshot", Login.OPERATOR)[0][0])
+
+
+def _is_delivered(tenant: Any, visit: UUID) -> bool:
+    return (1, "delivered") in tenant.outcomes(visit)

@@ -1,0 +1,99 @@
+"""Dagster runs that a command executes itself: no daemon is needed for them, and the UI shows them as it does all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent, DagsterEventType, DagsterInstance, ExecuteInProcessResult
+
+    from partners.contract import Partner
+    from zest_pipelines.cli.session import Session
+
+SILENT: Mapping[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run config: the command tells what came of it."""
+
+
+class RunFailedError(Exception):
+    """A run could not do its work; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class FailedCheck:
+    """A check that a run answered with no."""
+
+    asset: str
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that is over."""
+
+    run_id: str
+    failures: tuple[str, ...]
+    """Why it failed; empty if it did not."""
+    failed_checks: tuple[FailedCheck, ...]
+    metadata: tuple[Mapping[str, Any], ...]
+    """What it told with each materialization, as plain values."""
+
+    @property
+    def stops(self) -> frozenset[str]:
+        """Reasons for which its stations stopped early."""
+        return frozenset(str(each["reason"]) for each in self.metadata if "reason" in each)
+
+
+@contextmanager
+def open_instance(session: Session, partner: Partner) -> Iterator[DagsterInstance]:
+    """The installation's instance, which Dagster finds by the environment alone, with the partner's tenants as keys.
+
+    Raises StoreError, DagsterHomeError.
+    """
+    from dagster import DagsterInstance
+
+    from resources.logins import Login
+    from zest_pipelines.local import dagster_home
+    from zest_pipelines.orchestration.partitions import sync_tenants
+    from zest_pipelines.store import due
+
+    with session.transaction(Login.SCHEDULE, None) as tx:
+        connected = due.tenants(tx, partner.name)
+    dagster_home.link_config(session.data_dir)
+    os.environ.update(dagster_home.environment(session.data_dir, session.logins))
+    with DagsterInstance.get() as instance:
+        sync_tenants(instance, partner, connected)
+        yield instance
+
+
+def ended(instance: DagsterInstance, result: ExecuteInProcessResult) -> Ended:
+    """Read from the instance: what a station logs itself is not among the result's events."""
+    from dagster import DagsterEventType
+
+    def logged(kind: DagsterEventType) -> list[DagsterEvent]:
+        return [each.get_dagster_event() for each in instance.all_logs(result.run_id, of_type=kind)]
+
+    checks = [each.asset_check_evaluation_data for each in logged(DagsterEventType.ASSET_CHECK_EVALUATION)]
+    made = [each.step_materialization_data.materialization for each in logged(DagsterEventType.ASSET_MATERIALIZATION)]
+    return Ended(
+        result.run_id,
+        () if result.success else tuple(_failures(result)),
+        tuple(
+            FailedCheck(check.asset_key.to_user_string(), check.check_name, check.description or "")
+            for check in checks
+            if not check.passed
+        ),
+        tuple({name: told.value for name, told in each.metadata.items()} for each in made),
+    )
+
+
+def _failures(result: ExecuteInProcessResult) -> list[str]:
+    """What the run's steps say; where to look, for an error that is none of ours."""
+    told = [event.step_failure_data.user_failure_data for event in result.get_step_failure_events()]
+    return [ours.description for ours in told if ours and ours.description] or [
+        f"The run {result.run_id} broke off: look at it in the UI (`zest up`), or report this id"
+    ]

@@ -1,0 +1,160 @@
+"""`zest push-week`: one tenant's week, now, as the same asset run that the UI launches.
+
+The run is executed here, so it needs no daemon, and recorded in the instance, so the UI shows it under its week.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from resources.logins import Login
+from zest_pipelines.cli.options import (
+    DataDirOption,
+    InputError,
+    JsonOption,
+    PartnerArgument,
+    TenantArgument,
+    chosen_data_dir,
+    counted,
+    out,
+    print_json,
+    tell,
+)
+from zest_pipelines.cli.runs import SILENT, Ended, RunFailedError, ended, open_instance
+from zest_pipelines.core.identifiers import check_tenant_id
+from zest_pipelines.core.weeks import Days, DaysError, week_from, week_of
+
+if TYPE_CHECKING:
+    from partners.contract import Partner
+    from zest_pipelines.cli.session import Session
+
+_KINDS = ("visits", "visit_records")
+_COUNTS = ("delivered", "unchanged", "waiting", "refused")
+
+
+def push_week(
+    tenant: TenantArgument,
+    partner: PartnerArgument,
+    monday: Annotated[
+        str | None,
+        typer.Argument(metavar="MONDAY", help="The week's first day: 2026-11-23. Default: this week, in Japan."),
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(help="Push it here, and wait until the partner has it; else only ask the running platform to."),
+    ] = True,
+    data_dir: DataDirOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Push one week of a tenant's visits and their records now, before all else that is due.
+
+    Asking twice changes nothing at the partner.
+    """
+    from partners.registry import partner as partner_named
+    from zest_pipelines.cli.progress import counting
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.store import tenants
+
+    check_tenant_id(tenant)
+    declared = partner_named(partner)
+    week = checked_week(monday, declared)
+    named = {"tenant": tenant, "partner": declared.name, "week": week.first.isoformat()}
+    with open_session(chosen_data_dir(data_dir)) as session:
+        with session.transaction(Login.OPERATOR, tenant) as tx:
+            tenants.connection(tx, tenant, declared.name)
+        if not wait:
+            _tell_request(_ask(session, declared, tenant, week), named, json_)
+            return
+        with contextlib.nullcontext() if json_ else counting(lambda: _standing(session, declared, tenant, week)):
+            run = run_week(session, declared, tenant, week)
+    _tell_run(run, named, json_)
+
+
+def checked_week(monday: str | None, partner: Partner) -> Days:
+    """The week that begins on `monday`, this week without; InputError unless it is one that Dagster knows."""
+    from zest_pipelines.orchestration.partitions import WEEK, today_in_japan, week_partitions
+
+    today = today_in_japan()
+    try:
+        week = week_of(today) if monday is None else week_from(date.fromisoformat(monday))
+    except DaysError as error:
+        raise InputError(str(error)) from None
+    except ValueError:
+        raise InputError(f"{monday!r} is not a day: write a Monday such as {week_of(today).first}") from None
+    known = week_partitions(partner, today).get_partitions_def_for_dimension(WEEK).get_partition_keys()
+    if week.first.isoformat() not in known:
+        raise InputError(f"The week of {week.first} is none of those from {known[0]} to {known[-1]}: choose another")
+    return week
+
+
+def run_week(session: Session, partner: Partner, tenant: str, week: Days) -> Ended:
+    """Materialize the week. Raises StoreError."""
+    from dagster import MultiPartitionKey
+
+    from zest_pipelines.definitions import definitions
+    from zest_pipelines.orchestration.partitions import TENANT, WEEK
+    from zest_pipelines.orchestration.specs import pushed_weeks
+
+    with open_instance(session, partner) as instance:
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            asset_selection=[pushed_weeks(partner)],
+            partition_key=MultiPartitionKey({TENANT: tenant, WEEK: week.first.isoformat()}),
+            raise_on_error=False,
+            run_config=SILENT,
+        )
+        return ended(instance, result)
+
+
+def _ask(session: Session, partner: Partner, tenant: str, week: Days) -> str:
+    from zest_pipelines.store import requests
+    from zest_pipelines.store.deliveries import Target
+
+    with session.transaction(Login.OPERATOR, tenant) as tx:
+        return str(requests.push(tx, Target(tenant, partner.name), week).request_id)
+
+
+def _standing(session: Session, partner: Partner, tenant: str, week: Days) -> str:
+    """How far it has come."""
+    from zest_pipelines.store import periods
+    from zest_pipelines.store.deliveries import Target
+
+    with session.transaction(Login.OPERATOR, tenant) as tx:
+        found = periods.standings(tx, Target(tenant, partner.name), week, datetime.now(UTC))
+    return f"{sum(each.state is None for each in found):,} of {counted(len(found), 'record')} settled"
+
+
+def _tell_request(request: str, named: Mapping[str, str], as_json: bool) -> None:
+    if as_json:
+        print_json({**named, "request": request})
+    tell("It was asked for: the platform sends it at the next minute, if it runs (`zest up`). See: zest status")
+
+
+def _tell_run(run: Ended, named: Mapping[str, str], as_json: bool) -> None:
+    """The counts, then what did not get through. Raises RunFailedError, typer.Exit."""
+    told: Mapping[str, Any] = next(iter(run.metadata), {})
+    counts = {kind: {count: told.get(f"{kind}_{count}", 0) for count in _COUNTS} for kind in _KINDS}
+    if as_json:
+        checks = [vars(check) for check in run.failed_checks]
+        print_json({**named, "run": run.run_id, **counts, "failed_checks": checks})
+    elif told:
+        _print_counts(counts)
+    if run.failures:
+        raise RunFailedError("\n".join(run.failures))
+    for check in run.failed_checks:
+        tell(check.description)
+    if run.failed_checks:
+        raise typer.Exit(1)
+
+
+def _print_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
+    table = Table("", *_COUNTS)
+    for kind in _KINDS:
+        table.add_row(kind.replace("_", " "), *(str(counts[kind][count]) for count in _COUNTS))
+    out().print(table)

@@ -1,0 +1,40 @@
+"""operate: what an operator does to a connection by hand. Each act is noted in the audit log with its login."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from partners.contract import Entity, Partner
+from resources.logins import Login
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store import requests, tenants
+from zest_pipelines.store.deliveries import Target
+
+
+def pause(services: Services, partner: Partner, tenant: str, reason: str) -> None:
+    """Stop what is sent to the partner, a push under way at its next batch, and the clock's readings. Nothing is lost.
+
+    `reason` is shown to people and kept; it holds nothing of a patient. Raises StoreError, without a reason too.
+    """
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.pause(tx, tenant, partner.name, reason)
+
+
+def resume(services: Services, partner: Partner, tenant: str) -> None:
+    """Let it all go on; what is parked stays parked. Raises StoreError."""
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.resume(tx, tenant, partner.name)
+
+
+def ask_again(
+    services: Services, partner: Partner, tenant: str, entity: Entity | None = None, record_id: UUID | None = None
+) -> None:
+    """Have what is stopped (parked, in conflict, waiting for a retry) tried again by the next push; None means all.
+
+    A record in conflict is overwritten at the partner. Raises StoreError.
+    """
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.connection(tx, tenant, partner.name)
+        requests.retry(tx, Target(tenant, partner.name), entity, record_id)
+        named = {"entity": entity, "record": record_id and str(record_id)}
+        tenants.audit(tx, tenant, "ask_again", partner.name, {name: value for name, value in named.items() if value})

@@ -1,0 +1,131 @@
+"""What background runs are asked for: the questions to the tables that decide who is due.
+
+The clocks and sensors ask them to request runs, and a run asks its question again when it starts. A run of many tenants
+covers a range of partition keys, so most of its tenants may not be due at all, and while it waited in the queue others
+may have done its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dagster import AssetKey
+
+from partners.contract import Partner
+from resources.logins import Login
+from zest_pipelines.flows.services import Services
+from zest_pipelines.orchestration.specs import applied, changes, landed, masters, pushed_visits, visit_changes
+from zest_pipelines.store import due
+from zest_pipelines.store.database import Transaction
+
+DEMAND = "zest/demand"
+"""Run tag: what a background run was requested for."""
+MAX_RUNS_OUT = 10
+"""Runs out that one minute may request."""
+MAX_RUNS_IN = 4
+"""Fewer in than out: two cores start about seventeen runs a minute, sensors want some of them, and a reading can wait
+where an edit cannot."""
+MAX_RUNS_AT_ONCE = 3
+"""Runs that one evaluation of a sensor may request: four evaluations a minute share what the machine starts."""
+
+_REPEATS = "dagster/parent_run_id"
+
+
+class Direction(StrEnum):
+    """Which way data goes, seen from the product."""
+
+    IN = "in"
+    OUT = "out"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One question, and what is asked for those whom it names."""
+
+    name: str
+    """As the runs' tag says it."""
+    partner: Partner
+    direction: Direction
+    what: str
+    """What it looks for, as the end of "no tenant has ..."."""
+    who: Callable[[Transaction], Sequence[str]]
+    """The tenants that have it, asked as the scheduler's login."""
+    max_runs: int
+    assets: Sequence[AssetKey]
+    """What to make for them."""
+
+
+def assets_of(partner: Partner, direction: Direction) -> list[AssetKey]:
+    """All that is made on one of the partner's ways."""
+    if direction is Direction.OUT:
+        return [visit_changes(partner), pushed_visits(partner)]
+    return [key(partner, entity) for entity in masters(partner) for key in (landed, changes, applied)]
+
+
+def pushes_due(partner: Partner) -> Demand:
+    """Asked every minute for the way out."""
+    return Demand(
+        "pushes_due",
+        partner,
+        Direction.OUT,
+        "a record or an edit to push now",
+        lambda tx: due.outbound(tx, partner.name),
+        MAX_RUNS_OUT,
+        assets_of(partner, Direction.OUT),
+    )
+
+
+def readings_due(partner: Partner) -> Demand:
+    """Asked every minute for the way in."""
+    return Demand(
+        "readings_due",
+        partner,
+        Direction.IN,
+        "masters that are due to be read",
+        lambda tx: due.inbound(tx, partner.name, masters(partner)),
+        MAX_RUNS_IN,
+        assets_of(partner, Direction.IN),
+    )
+
+
+def new_edits(partner: Partner) -> Demand:
+    """Asked between the minutes for the way out."""
+    return Demand(
+        "new_edits",
+        partner,
+        Direction.OUT,
+        "a new edit, or what a push left when it died",
+        lambda tx: due.urgent(tx, partner.name),
+        MAX_RUNS_AT_ONCE,
+        assets_of(partner, Direction.OUT),
+    )
+
+
+def new_master_changes(partner: Partner) -> Demand:
+    """Asked between the minutes for what was read and not applied."""
+    return Demand(
+        "new_master_changes",
+        partner,
+        Direction.IN,
+        "a new master change",
+        lambda tx: due.open_master_changes(tx, partner.name),
+        MAX_RUNS_AT_ONCE,
+        [applied(partner, entity) for entity in masters(partner)],
+    )
+
+
+def still_due(services: Services, partner: Partner, tags: Mapping[str, str], tenants: Sequence[str]) -> Sequence[str]:
+    """Of a run's tenants, those for whom the demand that its tags name still holds; all, if a person asked for it.
+
+    All of them too in a run that repeats another: the one before may have died after a reading, which makes its tenant
+    due no more, and before what follows from it. Raises StoreError.
+    """
+    asked = (pushes_due, readings_due, new_edits, new_master_changes)
+    demand = next((each for each in (ask(partner) for ask in asked) if each.name == tags.get(DEMAND)), None)
+    if demand is None or _REPEATS in tags:
+        return tenants
+    with services.database.transaction(Login.SCHEDULE, None) as tx:
+        wanted = frozenset(demand.who(tx))
+    return [tenant for tenant in tenants if tenant in wanted]

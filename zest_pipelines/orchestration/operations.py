@@ -1,0 +1,272 @@
+"""What a person does to one tenant from Dagster's launchpad: sync now, push some days, retry, pause, resume.
+
+The launchpad is a YAML editor. So each job comes with its whole config filled in, and only the tenant is to be
+changed; a config that cannot be meant ends in a sentence that says what to write instead. The work itself is what
+the assets do. Such a run carries no tag of its tenant, which stands in its config: the lease decides, as everywhere.
+"""
+
+# No `from __future__ import annotations`: Dagster compares the annotation of `context` with the class itself.
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from dagster import (
+    AssetCheckSeverity,
+    Config,
+    Failure,
+    JobDefinition,
+    MetadataValue,
+    OpExecutionContext,
+    in_process_executor,
+    job,
+    op,
+)
+from pydantic import Field, ValidationError
+
+from partners.contract import Entity, Partner
+from resources.configurable import HttpResource, PostgresResource, VaultResource
+from zest_pipelines.core.weeks import MOST_DAYS, Days
+from zest_pipelines.flows.reports import PeriodReport
+from zest_pipelines.flows.services import Services
+from zest_pipelines.orchestration.assets import Stations, inbound_chains, outbound_chains
+from zest_pipelines.orchestration.failures import failure, fault_of
+from zest_pipelines.orchestration.findings import Finding
+from zest_pipelines.orchestration.metadata import Metadata
+from zest_pipelines.orchestration.opened import opened_services
+from zest_pipelines.orchestration.partitions import today_in_japan
+from zest_pipelines.orchestration.steps import work_for
+from zest_pipelines.orchestration.week_findings import of_period, settled
+
+OPERATION = "zest/operation"
+"""Run tag: which of the operations it is."""
+_TENANT = "TENANT"
+"""What stands in the launchpad until a person puts a tenant there; in capitals, so it is nobody's id."""
+_TODAY, _ALL = "today", "all"
+
+
+@dataclass(frozen=True)
+class Acts:
+    """The functions that do the work; `flows` has them."""
+
+    push_period: Callable[[Services, Partner, str, Days], PeriodReport]
+    pause: Callable[[Services, Partner, str, str], None]
+    resume: Callable[[Services, Partner, str], None]
+    ask_again: Callable[[Services, Partner, str, Entity | None, UUID | None], None]
+
+
+class TenantConfig(Config):
+    """Whom it is for."""
+
+    tenant: str = Field(
+        default=_TENANT, description="The tenant's id: a partition of the partner's assets. `zest status` lists them."
+    )
+
+
+class PeriodConfig(TenantConfig):
+    """Which days to push."""
+
+    first_day: str = Field(
+        default=_TODAY, description="The first day: `today` (in Japan), or a date such as 2026-11-23, in quotes."
+    )
+    days: int = Field(default=7, ge=1, le=MOST_DAYS, description=f"How many days from then on, 1 to {MOST_DAYS}.")
+
+
+class RetryConfig(TenantConfig):
+    """What to try again."""
+
+    entity: str = Field(default=_ALL, description="`all`, or one kind of record: `visit` or `visit_record`.")
+    record: str = Field(
+        default=_ALL, description="`all`, or the id of one record, as checks and `zest explain` show it."
+    )
+
+
+class PauseConfig(TenantConfig):
+    """Why."""
+
+    reason: str = Field(
+        default="Paused from Dagster", description="Shown to everyone who meets the pause, and kept: no person's name."
+    )
+
+
+_Asked = TypeVar("_Asked", bound=TenantConfig)
+
+
+@dataclass(frozen=True)
+class _Operation(Generic[_Asked]):
+    """One job of a partner."""
+
+    name: str
+    """Of the job, after the partner's."""
+    verb: str
+    """Of its only op, after the partner's: Dagster refuses an op with its job's name."""
+    description: str
+    config: type[_Asked]
+    act: Callable[[OpExecutionContext, Services, _Asked], Metadata]
+    """Does it, and returns what to show. Raises what the flows raise, and Failure."""
+
+
+def operation_jobs(partner: Partner, stations: Stations, acts: Acts) -> list[JobDefinition]:
+    """The partner's five operations."""
+    return [
+        _job(partner, _sync_now(partner, stations)),
+        _job(partner, _push_period(partner, acts)),
+        _job(partner, _retry(partner, stations, acts)),
+        _job(partner, _pause(partner, acts)),
+        _job(partner, _resume(partner, acts)),
+    ]
+
+
+def _job(partner: Partner, operation: _Operation[_Asked]) -> JobDefinition:
+    op_name = f"{partner.name}_{operation.verb}"
+
+    @op(name=op_name, description=operation.description, config_schema=operation.config.to_fields_dict())
+    def operate(
+        context: OpExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
+    ) -> None:
+        asked = _asked(operation.config, context.op_config)
+        with opened_services(postgres, http, vault) as services:
+            try:
+                told = operation.act(context, services, asked)
+            except Failure:
+                raise
+            except Exception as error:  # noqa: BLE001  # shown in words of ours, without what a foreign one may quote
+                raise failure([(asked.tenant, fault_of(error))]) from None
+        context.add_output_metadata(told)
+
+    @job(
+        name=f"{partner.name}_{operation.name}",
+        description=f"{operation.description} In the launchpad, put the tenant's id in place of {_TENANT}.",
+        tags={"zest/partner": partner.name, OPERATION: operation.name},
+        config={"ops": {op_name: {"config": operation.config().model_dump()}}},
+        executor_def=in_process_executor,
+    )
+    def operating() -> None:
+        operate()
+
+    return operating
+
+
+def _sync_now(partner: Partner, stations: Stations) -> _Operation[TenantConfig]:
+    def act(context: OpExecutionContext, services: Services, asked: TenantConfig) -> Metadata:
+        chains = [
+            *inbound_chains(services, stations, partner, asked.tenant),
+            *outbound_chains(services, stations, partner, asked.tenant),
+        ]
+        return _told(work_for(context, asked.tenant, chains))
+
+    return _Operation(
+        "sync_now",
+        "bring_up_to_date",
+        f"Reads one tenant's masters from {partner.title}, applies what differs, and pushes what is due: once, now. "
+        "What a push leaves after its time box goes with the next minute.",
+        TenantConfig,
+        act,
+    )
+
+
+def _push_period(partner: Partner, acts: Acts) -> _Operation[PeriodConfig]:
+    def act(context: OpExecutionContext, services: Services, asked: PeriodConfig) -> Metadata:
+        report = acts.push_period(services, partner, asked.tenant, _days(asked))
+        failed_as, words = settled(report)
+        if failed_as is AssetCheckSeverity.ERROR:
+            raise Failure(f"{asked.tenant}: {words}", metadata=of_period(report), allow_retries=False)
+        context.log.info(words)
+        return of_period(report) | {"outcome": MetadataValue.text(words)}
+
+    return _Operation(
+        "push_period",
+        "push_days",
+        f"Pushes some days of one tenant to {partner.title} before all else, and waits until they are there. For a "
+        "whole week, materialize pushed_weeks instead: it keeps a history.",
+        PeriodConfig,
+        act,
+    )
+
+
+def _retry(partner: Partner, stations: Stations, acts: Acts) -> _Operation[RetryConfig]:
+    def act(context: OpExecutionContext, services: Services, asked: RetryConfig) -> Metadata:
+        acts.ask_again(services, partner, asked.tenant, _entity(partner, asked), _record_id(asked))
+        return _told(work_for(context, asked.tenant, outbound_chains(services, stations, partner, asked.tenant)))
+
+    return _Operation(
+        "retry",
+        "ask_again",
+        "Releases what is stopped of one tenant (refused, in conflict, or waiting for its next try), and pushes once. "
+        f"A record that was changed at {partner.title} itself is overwritten there.",
+        RetryConfig,
+        act,
+    )
+
+
+def _pause(partner: Partner, acts: Acts) -> _Operation[PauseConfig]:
+    def act(_context: OpExecutionContext, services: Services, asked: PauseConfig) -> Metadata:
+        acts.pause(services, partner, asked.tenant, asked.reason)
+        return _next_action(f"Nothing of {asked.tenant} is read or sent until {partner.name}_resume. Nothing is lost.")
+
+    return _Operation(
+        "pause",
+        "stop_calls",
+        f"Stops all calls to {partner.title} for one tenant. Edits go on piling up and are sent after the resume job.",
+        PauseConfig,
+        act,
+    )
+
+
+def _resume(partner: Partner, acts: Acts) -> _Operation[TenantConfig]:
+    def act(_context: OpExecutionContext, services: Services, asked: TenantConfig) -> Metadata:
+        acts.resume(services, partner, asked.tenant)
+        return _next_action("Nothing to do: what waited goes with the next minute.")
+
+    return _Operation(
+        "resume", "let_calls_go_on", f"Lets calls to {partner.title} go on for one tenant.", TenantConfig, act
+    )
+
+
+def _asked(config: type[_Asked], given: object) -> _Asked:
+    """The config as it was launched. Raises Failure where it cannot be meant."""
+    try:
+        asked = config.model_validate(given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise _unmeant(f"The config cannot be used ({wrong})") from None
+    if asked.tenant in (_TENANT, ""):
+        raise _unmeant(f"Put a tenant's id in place of {_TENANT}; `zest status` and the partitions list them")
+    return asked
+
+
+def _days(asked: PeriodConfig) -> Days:
+    try:
+        first = today_in_japan() if asked.first_day == _TODAY else date.fromisoformat(asked.first_day)
+    except ValueError:
+        raise _unmeant(f"first_day is neither `{_TODAY}` nor a date such as 2026-11-23") from None
+    return Days(first, first + timedelta(days=asked.days - 1))
+
+
+def _entity(partner: Partner, asked: RetryConfig) -> Entity | None:
+    kinds = {entity.value: entity for entity in partner.writes}
+    if asked.entity != _ALL and asked.entity not in kinds:
+        raise _unmeant(f"entity is one of {', '.join((_ALL, *kinds))}")
+    return kinds.get(asked.entity)
+
+
+def _record_id(asked: RetryConfig) -> UUID | None:
+    try:
+        return None if asked.record == _ALL else UUID(asked.record)
+    except ValueError:
+        raise _unmeant(f"record is `{_ALL}` or a record's id, as checks and `zest explain` show it") from None
+
+
+def _unmeant(sentence: str) -> Failure:
+    return Failure(f'{sentence}. Then launch it again: "Open in launchpad" has the config.', allow_retries=False)
+
+
+def _told(findings: Iterable[Finding]) -> Metadata:
+    """All that the stations say, each under its asset's name."""
+    return {f"{each.asset.path[-1]}: {name}": value for each in findings for name, value in each.metadata.items()}
+
+
+def _next_action(sentence: str) -> Metadata:
+    return {"next_action": MetadataValue.text(sentence)}
