@@ -252,10 +252,12 @@ def test_the_instance_of_dagster_yaml_stores_in_the_embedded_server(
 
         assert instance.get_dynamic_partitions("tenants") == ["sakura"]
         assert queue is not None
-        assert queue.max_concurrent_runs == 6
+        assert queue.max_concurrent_runs == 8
         assert {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits} == {
-            "zest/connection": 1,
             "zest/lane": 4,
+            "dagster/backfill": 2,
+            "dagster/partition/tenant": 1,
+            "zest/connection": 1,
         }
         assert type(instance.run_launcher).__name__ == "WatchedRunLauncher"
         assert instance.run_coordinator.dequeue_interval_seconds == 2

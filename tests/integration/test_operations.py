@@ -280,7 +280,7 @@ def test_pause_and_resume_say_what_happens_next(instance: DagsterInstance) -> No
     assert "next minute" in _shown(instance, resumed)["next_action"]
 
 
-def test_a_paused_tenant_is_sent_nothing_until_it_is_resumed_and_a_retry_sends_what_was_parked(
+def test_for_a_paused_tenant_nobody_is_called_until_it_is_resumed_and_a_retry_sends_what_was_parked(
     sandbox: RunningSandbox, new_tenant: NewTenant
 ) -> None:
     tenant = new_tenant(sandbox)
@@ -294,8 +294,9 @@ def test_a_paused_tenant_is_sent_nothing_until_it_is_resumed_and_a_retry_sends_w
         assert run(instance, "sync_now").success
         visit = tenant.add_visit()
         assert run(instance, "pause").success
+        calls = len(sandbox.journal())
         assert "connection is paused" in _failure(run(instance, "sync_now"))
-        assert [row for row in sandbox.journal() if row["method"] != "GET"] == []
+        assert len(sandbox.journal()) == calls
         assert run(instance, "resume").success
         sandbox.set_faults({"kind": "status", "method": "POST", "type": "Appointment", "status": 422, "times": 1})
         run(instance, "sync_now")

@@ -99,7 +99,7 @@ def test_a_reading_goes_stale_after_twice_its_interval_and_is_an_error_after_six
             ("landed_clients", "fresh"),
             ("landed_staff", "fresh"),
         }
-        assert {each.severity for each in answers} == {severity}
+        assert {(each.passed, each.severity) for each in answers} == {(False, severity)}
         assert "Automation" in (answers[0].description or "")
 
 
@@ -115,7 +115,7 @@ def test_the_same_answer_is_logged_once_and_the_change_for_the_better_too(
 
     assert [len(each.answers) for each in (first, second, worse, well, still)] == [2, 0, 2, 2, 0]
     assert not first.of("sakura", "fresh").passed
-    assert worse.of("sakura", "fresh").severity is ERROR
+    assert (worse.of("sakura", "fresh").passed, worse.of("sakura", "fresh").severity) == (False, ERROR)
     assert well.of("sakura", "fresh").passed
 
 
@@ -127,7 +127,8 @@ def test_a_tenant_that_was_never_read_counts_from_its_connection(
 
     ago(tenant, "0")
 
-    assert look().of("sakura", "fresh").severity is ERROR
+    stale = look().of("sakura", "fresh")
+    assert (stale.passed, stale.severity) == (False, ERROR)
 
 
 def test_a_paused_connection_is_not_red_and_says_so(tenant: Any, look: Callable[[], Look]) -> None:
@@ -159,7 +160,7 @@ def test_edits_that_nobody_tries_to_push_are_seen_whether_accumulated_or_not(
         tx.exec_driver_sql("UPDATE sync.update_event SET at = at - interval '2 hours'")
     unread = look().of("sakura", "oldest_pending_age")
 
-    assert (queued.severity, unread.severity) == (WARN, ERROR)
+    assert [(each.passed, each.severity) for each in (queued, unread)] == [(False, WARN), (False, ERROR)]
     assert "the daemon runs" in (queued.description or "")
 
 

@@ -94,9 +94,9 @@ def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> L
     started = time.monotonic()
     row = connection_row(services, partner, tenant, Login.LAND)
     reading = Reading(uuid4(), tenant, partner.name, entity)
-    with services.database.transaction(Login.LAND, tenant) as tx:
-        is_begun = landing.begin(tx, reading)
-    if is_begun:
+    if row.is_paused:
+        report = LandReport(entity, "", "failed", reason="connection_paused")
+    elif _begin(services, reading):
         report = _read(services, partner, row, reading)
     else:
         report = LandReport(entity, "", "failed", reason="reading_under_way")
@@ -105,11 +105,17 @@ def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> L
     return replace(report, seconds=time.monotonic() - started)
 
 
+def _begin(services: Services, reading: Reading) -> bool:
+    """Whether the reading may go on: no other one of the same is under way."""
+    with services.database.transaction(Login.LAND, reading.tenant) as tx:
+        return landing.begin(tx, reading)
+
+
 def _with_what_stands(services: Services, reading: Reading, report: LandReport) -> LandReport:
     """The report with what earlier readings are still good for."""
     with services.database.transaction(Login.LAND, reading.tenant) as tx:
         age = landing.age(tx, reading)
-        ended = landing.last_ended(tx, reading, _waits()) if report.reason in _waits() else None
+        ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
     last = None
     if ended is not None:
         last = LandReport(

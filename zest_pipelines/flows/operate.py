@@ -12,7 +12,7 @@ from zest_pipelines.store.deliveries import Target
 
 
 def pause(services: Services, partner: Partner, tenant: str, reason: str) -> None:
-    """Stop what is sent to the partner, a push under way at its next batch, and the clock's readings. Nothing is lost.
+    """Stop all calls to the partner for the tenant; what is under way ends its batch or its reading. Nothing is lost.
 
     `reason` is shown to people and kept; it holds nothing of a patient. Raises StoreError, without a reason too.
     """

@@ -121,7 +121,7 @@ def _verdict(report: LandReport) -> tuple[AssetCheckSeverity | None, str]:
         return None, f"{_counted(report.records, 'record')}, all accounted for."
     code = report.reason or "unknown"
     words = " ".join(explained(code, report.params))
-    if not is_waiting(code):
+    if not _is_put_off(code):
         came = f" {_counted(report.records, 'record')} came, on {_counted(report.pages, 'page')}."
         return severity(code), words + (came if report.records else "")
     if report.last is None:
@@ -239,8 +239,9 @@ def not_stopped(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckE
         return evaluation(asset, tenant, name, None, "All that was due was tried.", {})
     words = " ".join(explained(report.stopped, report.params))
     metadata = reason(report.stopped, report.params)
-    waits = is_waiting(report.stopped) or report.stopped == "connection_paused"
-    return evaluation(asset, tenant, name, None if waits else severity(report.stopped), words, metadata)
+    return evaluation(
+        asset, tenant, name, None if _is_put_off(report.stopped) else severity(report.stopped), words, metadata
+    )
 
 
 def oldest_pending_age(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> AssetCheckEvaluation:
@@ -290,6 +291,11 @@ def broken(asset: AssetKey, tenant: str, name: CheckName, fault: Fault) -> Asset
 def is_waiting(code: str) -> bool:
     """Whether the reason is no fault but a rule of ours that lets it go on later: limits, hours."""
     return is_retried(code) and catalogued(code).is_wait
+
+
+def _is_put_off(code: str) -> bool:
+    """Whether nothing is wrong: it waits for its turn, or until the person who paused it resumes it."""
+    return is_waiting(code) or code == "connection_paused"
 
 
 def severity(code: str) -> AssetCheckSeverity:

@@ -136,7 +136,7 @@ def read_back_spec(partner: Partner) -> AssetSpec:
         partner,
         reconciled_weeks(partner),
         Entity.VISIT,
-        f"One week of what was pushed, read back from {partner.title} and compared field by field (突合). Reads "
+        f"One week of what was pushed, read back from {partner.title} and compared field by field (照合). Reads "
         "only; launched together with pushed_weeks it runs once the week is there. Written by nobody: the comparison "
         "stands in the metadata. Red: the partner shows something else; the check names records and fields.",
         deps=[pushed_weeks(partner)],

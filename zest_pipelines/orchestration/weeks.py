@@ -105,7 +105,7 @@ def _key(context: AssetExecutionContext, partitions: MultiPartitionsDefinition) 
     if (week := key.keys_by_dimension[WEEK]) not in weeks:
         raise Failure(
             f"{week} is none of the weeks from {weeks[0]} to {weeks[-1]} (a week's key is its Monday). If the UI "
-            "offers it, reload the code location under Deployment; a job pushes any other days: push_period.",
+            "offers it, start the code server again; a job pushes any other days: push_period.",
             allow_retries=False,
         )
     return key
