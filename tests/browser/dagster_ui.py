@@ -55,9 +55,9 @@ class DagsterUi:
 
     def take_picture(self, name: str) -> None:
         if self.pictures is not None:
-            self.page.wait_for_load_state("networkidle")
             self.page.mouse.move(0, 0)  # nothing is pointed at
-            self.page.wait_for_timeout(500)  # what still fades in
+            self.page.wait_for_timeout(1000)  # what still fades in, or is about to be asked of the server
+            self.page.wait_for_load_state("networkidle")
             self.page.screenshot(path=self.pictures / f"{name}.png")
 
     # Assets -----------------------------------------------------------------------------------------------------------
