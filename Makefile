@@ -40,8 +40,9 @@ types: setup
 contract-imports: setup
 	$(BIN)/lint-imports
 
+# Two at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
 test: lint types contract-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 snapshot: setup
 	$(BIN)/python tests/integration/definitions_snapshot.py

@@ -365,5 +365,6 @@ class Partner:
     open: Callable[[Connection, Mapping[str, str], httpx.Client, Gate], Connector]
     """A connector for a connection, given its secret, an HTTP client that it may close, and the gate."""
     unknown_fields: Callable[[Entity, Json], Collection[str]] | None = None
-    """Pure: the names in a SourceRecord's content that the partner's format does not have, never values. Such a record
-    is taken all the same; the names are shown, so that somebody looks. None: not looked for."""
+    """Pure: the names in a SourceRecord's content that the partner's format does not have, never values, each after the
+    format's own word for what has it: `Patient.nickname`. Such a record is taken all the same; the names are shown, so
+    that somebody looks. None: not looked for."""

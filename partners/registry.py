@@ -17,6 +17,7 @@ class UnknownPartnerError(LookupError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no partner is called {name!r}; there are: {', '.join(sorted(PARTNERS))}")
+        self.name = name
 
 
 def partner(name: str) -> Partner:

@@ -1,12 +1,13 @@
 """The one Definitions: every partner of the registry, put through the same factories.
 
-Loading it opens no file of the installation and connects to nothing. Two variables of the environment change what
-is shown:
+Loading it opens no file of the installation and connects to nothing. Variables of the environment change what is
+shown:
 
 - ZEST_PARTNERS, names with commas between: these partners alone get assets, jobs, schedules and sensors; those of the
   others do not run. Unset: all of the registry.
 - ZEST_CODE_URL, the project's folder in a repository's web pages (`https://git.example/zest-pipelines/blob/main`):
   assets link to their code there. Unset: to the local file.
+- ZEST_KEEP_BACKGROUND_DAYS, ZEST_KEEP_DAYS: the ages that the job `purge` and its schedule start with.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
-from zest_pipelines.flows.operate import ask_again, pause, resume
+from zest_pipelines.flows.operate import ask_again, find, pause, resume, stopped
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.flows.reconcile import reconcile
@@ -33,7 +34,7 @@ from zest_pipelines.orchestration.frames import frame_manager
 from zest_pipelines.orchestration.housekeeping import housekeeping, housekeeping_schedule
 from zest_pipelines.orchestration.jobs import partner_jobs
 from zest_pipelines.orchestration.operations import Acts, operation_jobs
-from zest_pipelines.orchestration.purge import purge, purge_schedule
+from zest_pipelines.orchestration.purge import PurgeConfig, keep_days, purge_job, purge_schedule
 from zest_pipelines.orchestration.schedules import partner_schedules
 from zest_pipelines.orchestration.sensors import partner_sensors
 from zest_pipelines.orchestration.watch import watch_job
@@ -41,11 +42,15 @@ from zest_pipelines.orchestration.weeks import WeekStations, week_assets
 
 STATIONS = Stations(land, diff, apply, accumulate, push)
 WEEK_STATIONS = WeekStations(push_period, reconcile)
-ACTS = Acts(push_period, pause, resume, ask_again)
+ACTS = Acts(find, push_period, pause, resume, ask_again, stopped)
+KEEP = PurgeConfig()
 
 
-class ShownPartnersError(Exception):
+class ShownPartnersError(UnknownPartnerError):
     """ZEST_PARTNERS names a partner that there is none of."""
+
+    def __str__(self) -> str:
+        return f"ZEST_PARTNERS: {super().__str__()}. Correct it, or unset it to show all."
 
 
 def shown_partners(named: str) -> tuple[Partner, ...]:
@@ -54,7 +59,7 @@ def shown_partners(named: str) -> tuple[Partner, ...]:
     try:
         return tuple(partner(name) for name in dict.fromkeys(names or PARTNERS))
     except UnknownPartnerError as error:
-        raise ShownPartnersError(f"ZEST_PARTNERS: {error}. Correct it, or unset it to show all.") from None
+        raise ShownPartnersError(error.name) from None
 
 
 def define(
@@ -64,9 +69,11 @@ def define(
     *,
     week_stations: WeekStations = WEEK_STATIONS,
     acts: Acts = ACTS,
+    keep: PurgeConfig = KEEP,
 ) -> Definitions:
     """Everything that Dagster shows and runs for these partners; `code_url` as ZEST_CODE_URL, None: local files."""
     declared = tuple(partners)
+    purge = purge_job(keep)
     return Definitions(
         assets=with_code_links(
             [
@@ -85,7 +92,7 @@ def define(
         schedules=[
             *(schedule for each in declared for schedule in partner_schedules(each)),
             housekeeping_schedule(),
-            purge_schedule(),
+            purge_schedule(purge, keep),
         ],
         sensors=[sensor for each in declared for sensor in partner_sensors(each)],
         resources={
@@ -98,6 +105,11 @@ def define(
     )
 
 
+SHOWN = shown_partners(os.environ.get("ZEST_PARTNERS", ""))
+"""The partners that `definitions` has."""
 definitions = define(
-    shown_partners(os.environ.get("ZEST_PARTNERS", "")), STATIONS, os.environ.get("ZEST_CODE_URL") or None
+    SHOWN,
+    STATIONS,
+    os.environ.get("ZEST_CODE_URL") or None,
+    keep=keep_days(os.environ),
 )

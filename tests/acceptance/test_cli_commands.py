@@ -143,6 +143,12 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
     assert life["timeline"][-1].keys() == {
         "at", "partner", "what", "version", "outcome", "reason", "next_action",
     }  # fmt: skip
+    patient = sandbox.state("Patient")[0]
+    sandbox.put(patient | {"nickname": "x"})
+    warned = zest("sync", tenant, "fhir")
+    sandbox.put(patient)
+    assert (warned.code, "shape_known" in warned.err) == (0, True), warned.err
+
     waiting = zest("explain", tenant, "visit", str(unknown), "--json").json
     assert waiting["badge"] == "waiting"
     assert waiting["timeline"][-1]["reason"] == "client_not_yet_at_partner"
@@ -167,16 +173,20 @@ def test_a_week_is_pushed_now_once_and_shown_as_the_assets_own_run(
 
     first = zest(*week, "--json")
     assert first.json["visits"] == {"delivered": 1, "unchanged": 0, "waiting": 1, "refused": 0}, first.err
-    assert [check["name"] for check in first.json["failed_checks"]] == ["week_settled"]
+    assert [(check["name"], check["severity"]) for check in first.json["failed_checks"]] == [("week_settled", "WARN")]
     assert (first.code, "waiting" in first.err) == (1, True)
     assert _delivered(sandbox, visit) == 1
     with psycopg.connect(zest("db-url", "--login", "dagster").out.strip()) as tx:
         tags = dict(tx.execute("SELECT key, value FROM run_tags WHERE run_id = %s", [first.json["run"]]).fetchall())
     assert (tags["dagster/partition/tenant"], tags["dagster/partition/week"]) == (tenant, _monday())
 
-    before = sandbox.health()["journal"]
-    again = zest(*week)
-    assert (again.code, "unchanged" in again.out) == (1, True)
+    before, bad = sandbox.health()["journal"], _insert_visit(zest, tenant)
+    sandbox.set_faults({"kind": "status", "identifier": str(bad), "status": 422, "code": "business-rule"})
+    again = zest(*week, "--json")
+    sandbox.clear_faults()
+    assert again.json["visits"] == {"delivered": 0, "unchanged": 1, "waiting": 1, "refused": 1}, again.err
+    assert [check["severity"] for check in again.json["failed_checks"]] == ["ERROR"]
+    assert (again.code, "1 refused" in again.err, "broke off" in again.err) == (1, True, False)
     assert {row["effect"] for row in sandbox.journal(before)} <= {"none"}
 
 
@@ -190,6 +200,9 @@ def test_a_paused_connection_says_why_and_calls_nobody_until_it_is_resumed(
     visit, before = _insert_visit(zest, tenant, uuid4()), sandbox.health()["journal"]
     refused = zest("push-week", tenant, "fhir", _monday())
     assert (refused.code, "paused" in refused.err) == (2, True), refused.err
+    for asked in (("push-week", tenant, "fhir", _monday(), "--no-wait"), ("retry", tenant, "fhir")):
+        told = zest(*asked)
+        assert (told.code, f"zest resume {tenant}" in told.err, "next minute" in told.err) == (0, True, False), told.err
     assert sandbox.journal(before) == []
 
     assert zest("resume", tenant, "fhir", "--json").json["paused"] is False

@@ -5,7 +5,9 @@ The paths and the port are the test's, all else is taken from the files.
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,13 @@ from debian_cluster import debian_cluster
 from dotenv import dotenv_values
 from zest_process import ZEST, wait_for
 
+from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.local.ports import free_port
 
 pytestmark = pytest.mark.acceptance
 
-UNITS = sorted((Path(__file__).resolve().parents[2] / "docs" / "systemd").glob("*.service"))
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "systemd"
+PROCESSES = [FOLDER / f"zest-{name}.service" for name in ("code", "daemon", "webserver")]
 PROGRAMS, DATA, PORT = "/opt/zest-pipelines/.venv/bin", "/var/lib/zest", "3000"
 """What the files say."""
 
@@ -115,7 +120,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_the_units_processes_make_a_platform_whatever_order_they_come_up_in(server: Server) -> None:
-    code, daemon, webserver = UNITS
+    code, daemon, webserver = PROCESSES
     with ExitStack() as stack:
         for path in (webserver, daemon, code):  # the code server last: After= is no promise that it answers
             stack.enter_context(server.running(path))
@@ -129,8 +134,32 @@ def test_systemd_finds_nothing_wrong_with_the_units(server: Server, tmp_path: Pa
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("no systemd-analyze here: apt-get install systemd")
-    for path in UNITS:
+    units = sorted(FOLDER.iterdir())
+    for path in units:
         (tmp_path / path.name).write_text(server.unit(path))
-    files = [str(tmp_path / path.name) for path in UNITS]
+    files = [str(tmp_path / path.name) for path in units]
     done = subprocess.run([verify, "verify", *files], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_code_server_is_renewed_by_the_timer_alone_and_lets_a_push_of_a_week_end() -> None:
+    texts = {path.name: path.read_text() for path in FOLDER.iterdir()}
+    assert not [name for name, text in texts.items() if "RuntimeMaxSec" in text]  # it falls at any hour
+    assert "systemctl try-restart zest-code.service\n" in texts["zest-code-renew.service"]
+    stop = re.search(r"^TimeoutStopSec=(\d+)min$", texts["zest-code.service"], re.MULTILINE)
+    assert stop is not None
+    patience = inspect.signature(push_period).parameters["patience"].default
+    assert timedelta(minutes=int(stop[1])) > patience
+
+
+def test_the_code_server_is_renewed_at_night_in_japan() -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("no systemd-analyze here: apt-get install systemd")
+    when = re.search(r"^OnCalendar=(.+)$", (FOLDER / "zest-code-renew.timer").read_text(), re.MULTILINE)
+    assert when is not None
+    command = [analyze, "calendar", "--iterations=2", when[1]]
+    told = subprocess.run(command, capture_output=True, text=True, env={"TZ": "Asia/Tokyo"}).stdout
+    hours = [int(hour) for hour in re.findall(r" (\d\d):\d\d:\d\d JST", told)]
+    assert len(hours) == 2, told
+    assert set(hours) <= {1, 2, 3, 4}

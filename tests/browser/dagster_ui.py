@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Locator, Page, Response, expect
 
@@ -56,8 +55,7 @@ class DagsterUi:
     def take_picture(self, name: str) -> None:
         if self.pictures is not None:
             self.page.mouse.move(0, 0)  # nothing is pointed at
-            self.page.wait_for_timeout(1000)  # what still fades in, or is about to be asked of the server
-            self.page.wait_for_load_state("networkidle")
+            self.page.wait_for_timeout(1000)  # what still fades in
             self.page.screenshot(path=self.pictures / f"{name}.png")
 
     # Assets -----------------------------------------------------------------------------------------------------------
@@ -173,9 +171,10 @@ class Launchpad:
     editor: Locator
 
     def replace(self, word: str, by: str) -> None:
-        """Double-click on the word and type."""
+        """Double-click on the word and type. Returns when the config has been checked."""
         self.editor.get_by_text(word, exact=True).first.dblclick()
-        self.ui.page.keyboard.type(by)
+        with self.ui.page.expect_response(lambda response: _asked(response) == "PreviewConfigQuery"):
+            self.ui.page.keyboard.insert_text(by)
         expect(self.editor.get_by_text(by, exact=True)).to_be_visible()
 
     def launch(self) -> str:
@@ -183,17 +182,15 @@ class Launchpad:
 
 
 def _launched(page: Page, button: Locator) -> str:
-    with page.expect_response(_answers_a_launch) as answer:
+    with page.expect_response(lambda response: _asked(response) in _LAUNCHES) as answer:
         button.click()
-    return _id(answer.value.json()["data"])
-
-
-def _answers_a_launch(response: Response) -> bool:
-    request = response.request
-    return request.method == "POST" and request.post_data_json.get("operationName") in _LAUNCHES
-
-
-def _id(told: Any) -> str:
+    told = answer.value.json()["data"]
     if "launchPartitionBackfill" in told:
         return str(told["launchPartitionBackfill"]["backfillId"])
     return str(told["launchPipelineExecution"]["run"]["id"])
+
+
+def _asked(response: Response) -> str | None:
+    """The name of the GraphQL operation that it answers."""
+    request = response.request
+    return request.post_data_json.get("operationName") if request.method == "POST" else None

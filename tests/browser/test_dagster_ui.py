@@ -256,6 +256,6 @@ def test_a_visit_that_the_partners_people_changed_is_found_by_its_red_check(
     dialog.holds(1)
     assert ui.watch_run(dialog.launch()) == "Failure"
     ui.open_check(READ_BACK, "equals_read_back")
-    ui.sees("Failed", f"{hinoki.name}|{week}", f"visit {changed}: note", "save the visit once more")
+    ui.sees("Failed", f"{hinoki.name}|{week}", f"visit {changed}: note", "correct it there")
     assert REMARK not in ui.read()
     ui.take_picture("red-check")

@@ -189,13 +189,15 @@ def test_a_run_that_ended_does_not_keep_a_tenant_from_the_next(instance: Dagster
     assert _tick(instance, "fhir_in_every_minute").targets == ["sakura"]
 
 
-def test_partition_keys_come_and_go_with_the_tenants(instance: DagsterInstance, connect: Connect) -> None:
+def test_a_tick_adds_the_keys_of_new_tenants_and_lets_a_typed_one_ride_along(
+    instance: DagsterInstance, connect: Connect
+) -> None:
     instance.add_dynamic_partitions("fhir_tenants", ["nobody"])
     connect("sakura")
 
-    _tick(instance, "fhir_in_every_minute")
+    assert _tick(instance, "fhir_in_every_minute").targets == ["sakura"]
 
-    assert instance.get_dynamic_partitions("fhir_tenants") == ["sakura"]
+    assert instance.get_dynamic_partitions("fhir_tenants") == ["nobody", "sakura"]
 
 
 def test_a_database_that_is_away_is_said_in_a_sentence(

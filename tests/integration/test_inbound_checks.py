@@ -18,6 +18,7 @@ from dagster import (
     DagsterEventType,
     DagsterInstance,
     Definitions,
+    JobDefinition,
     in_process_executor,
 )
 from dagster._core.event_api import PartitionKeyFilter
@@ -28,8 +29,10 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from resources.logins import Login, Logins
 from resources.vault import Vault
+from zest_pipelines.cli.runs import ended
 from zest_pipelines.definitions import STATIONS
 from zest_pipelines.orchestration.assets import Stations, inbound_assets
+from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 
 WARN, ERROR = AssetCheckSeverity.WARN, AssetCheckSeverity.ERROR
 OF_CLIENTS = ["landed_clients", "client_changes", "applied_clients"]
@@ -52,6 +55,33 @@ def tomorrow(tenant: Tenant, days: int = 1) -> Tenant:
     return replace(tenant, services=replace(tenant.services, now=lambda: datetime.now(UTC) + moment))
 
 
+def job_of(instance: DagsterInstance, tenant: Tenant) -> JobDefinition:
+    """All of the way in, with the tenant as a partition."""
+    instance.add_dynamic_partitions(f"{tenant.partner.name}_tenants", [tenant.name])
+    definitions = Definitions(
+        assets=[inbound_assets(tenant.partner, _with_services_of(tenant))],
+        resources={"postgres": PostgresResource(), "http": HttpResource(), "vault": VaultResource()},
+        executor=in_process_executor,
+    )
+    return definitions.resolve_implicit_global_asset_job_def()
+
+
+def run_in_background(instance: DagsterInstance, tenant: Tenant) -> list[str]:
+    """Run clients' assets as the minute does; what was told: assets that were made, and checks."""
+    keys = frozenset(AssetKey([tenant.partner.name, each]) for each in OF_CLIENTS)
+    job = job_of(instance, tenant).get_subset(asset_selection=keys, asset_check_selection=frozenset())
+    result = job.execute_in_process(instance=instance, partition_key=tenant.name, tags=BACKGROUND_TAGS)
+    logged = [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
+    checks = [each.asset_check_evaluation_data for each in logged if each.event_type_value == "ASSET_CHECK_EVALUATION"]
+    return [*(each.check_name for each in checks), *materialized(instance, result.run_id)]
+
+
+def materialized(instance: DagsterInstance, run_id: str) -> list[str]:
+    """The assets that a run made."""
+    made = instance.all_logs(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION)
+    return [entry.get_dagster_event().asset_key.path[-1] for entry in made]
+
+
 def run(
     instance: DagsterInstance, tenant: Tenant, assets: Sequence[str] = OF_CLIENTS, check: str | None = None
 ) -> Answers:
@@ -59,15 +89,9 @@ def run(
 
     The answers by check; a check that was planned and not answered fails the test.
     """
-    partner, name = tenant.partner, tenant.name
-    instance.add_dynamic_partitions(f"{partner.name}_tenants", [name])
-    definitions = Definitions(
-        assets=[inbound_assets(partner, _with_services_of(tenant))],
-        resources={"postgres": PostgresResource(), "http": HttpResource(), "vault": VaultResource()},
-        executor=in_process_executor,
-    )
-    keys = [AssetKey([partner.name, each]) for each in assets]
-    job = definitions.resolve_implicit_global_asset_job_def()
+    name = tenant.name
+    keys = [AssetKey([tenant.partner.name, each]) for each in assets]
+    job = job_of(instance, tenant)
     if check is None:
         job = job.get_subset(asset_selection=frozenset(keys))
     else:
@@ -125,7 +149,7 @@ def test_all_is_green_and_says_of_how_many_records(
     answers = run(instance, tenant)
     assert red(answers) == {}
     assert words(answers, "snapshot_certified") == "30 records, all accounted for."
-    assert words(answers, "shape_known") == "30 new or changed records, all of a form that we know."
+    assert words(answers, "shape_known").startswith("30 new or changed records, all of a form that we know")
     assert "30 landed; 30 applied" in words(answers, "equals_landed")
     sandbox.put(sandbox.state("Patient")[0] | {"birthDate": "1951-02-03"})
     answers = run(instance, tenant)
@@ -159,17 +183,17 @@ def test_a_mass_change_is_red_until_the_partner_has_taken_it_back(
     assert (client.all, client.active) == (30, 28)
 
 
-def test_a_changed_form_is_told_once_with_names_and_never_with_values(
+def test_a_changed_form_is_told_with_names_and_never_with_values_until_all_can_be_taken(
     instance: DagsterInstance, tenant: Tenant, sandbox: RunningSandbox
 ) -> None:
     theirs = sandbox.state("Patient")
-    canary = {"nickname": "蟹工船太", "鳥籠町": "蟹工船太", "0312345678": 1, "_birthDate": {"id": "known"}}
+    canary = {"nickname": "蟹工船太", "鳥籠町": 1, "Torikago": 1, "0312345678": 1, "_birthDate": {"id": "known"}}
     sandbox.put(theirs[0] | canary)
     sandbox.put(theirs[1] | {"nickname": "蟹工船太"})
     sandbox.put(theirs[2] | {"gender": "蟹工船太"})
     sandbox.put(theirs[3] | {"birthDate": 19510203})
     answers = run(instance, tenant)
-    assert red(answers) == {"shape_known": WARN, "nothing_rejected": WARN}
+    assert red(answers) == {"shape_known": WARN, "nothing_rejected": ERROR}
     said = words(answers, "shape_known")
     assert "Fields that we do not know: Patient.? (1 record), Patient.nickname (2 records)." in said
     assert "2 records cannot be taken: field_invalid (1), unknown_code (1)." in said
@@ -186,10 +210,19 @@ def test_a_changed_form_is_told_once_with_names_and_never_with_values(
     logged = "".join(
         repr(each) for record in instance.get_run_records() for each in instance.all_logs(record.dagster_run.run_id)
     )
-    assert [each for each in ("蟹工船太", "鳥籠町", "0312345678", "19510203") if each in logged] == []
+    assert [each for each in ("蟹工船太", "鳥籠町", "Torikago", "0312345678", "19510203") if each in logged] == []
     again = run(instance, tenant)
-    assert red(again) == {"nothing_rejected": WARN}  # those still wait for the partner, and are still named
+    assert red(again) == {"shape_known": WARN, "nothing_rejected": ERROR}  # those still wait for the partner
     assert listed(again, "nothing_rejected") == listed(answers, "nothing_rejected")
+    said = words(again, "shape_known")
+    assert said.startswith("2 records cannot be taken: field_invalid (1), unknown_code (1). Records: landed:")
+    assert {row["record"] for row in listed(again, "shape_known")} == {
+        record for record, reason in numbers.items() if reason
+    }
+    sandbox.put(theirs[2])
+    assert "1 record cannot be taken: field_invalid (1)." in words(run(instance, tenant), "shape_known")
+    sandbox.put(theirs[3])
+    assert red(run(instance, tenant)) == {}
     taken = tenant.sql(
         "SELECT content->>'nickname' FROM sync.landed_version WHERE content ? 'nickname'", Login.OPERATOR
     )
@@ -213,7 +246,8 @@ def test_a_reading_that_is_put_off_repeats_the_verdict_on_the_one_before(
     run(instance, tenant)
     for _ in range(2):  # the second one follows one that was put off itself
         answers = run(instance, tenant)
-        assert red(answers) == {}
+        assert red(answers) == {"shape_known": WARN}  # nothing came of whose form it could speak
+        assert words(answers, "shape_known") == words(answers, "snapshot_certified").split(" The reading")[0]
         said = words(answers, "snapshot_certified")
         assert said.startswith("Waiting for its turn")
         assert said.endswith("The reading before: 30 records, all accounted for.")
@@ -221,21 +255,45 @@ def test_a_reading_that_is_put_off_repeats_the_verdict_on_the_one_before(
         "UPDATE sync.snapshot SET state = 'failed', reason = 'credential_refused' WHERE state = 'certified'", Login.LAND
     )
     answers = run(instance, tenant)
-    assert red(answers) == {"snapshot_certified": ERROR}
+    assert red(answers) == {"snapshot_certified": ERROR, "shape_known": WARN}
     assert "The reading before: The partner did not accept" in words(answers, "snapshot_certified")
 
 
-def test_a_reading_under_way_leaves_the_rest_to_it(instance: DagsterInstance, tenant: Tenant) -> None:
+def begin_elsewhere(tenant: Tenant) -> None:
+    """A reading of clients that another run has under way."""
     tenant.sql(
         "INSERT INTO sync.snapshot (snapshot_id, tenant_id, partner, entity, state) "
         "VALUES (gen_random_uuid(), :tenant, 'fhir', 'client', 'reading')",
         Login.LAND,
         tenant=tenant.name,
     )
+
+
+def test_a_reading_under_way_leaves_the_rest_to_it_on_a_green_run(instance: DagsterInstance, tenant: Tenant) -> None:
+    begin_elsewhere(tenant)
     answers = run(instance, tenant)
-    assert red(answers) == dict.fromkeys(("no_mass_change", "nothing_rejected", "equals_landed"), WARN)
+    assert red(answers) == dict.fromkeys(("shape_known", "no_mass_change", "nothing_rejected", "equals_landed"), WARN)
     assert words(answers, "snapshot_certified").endswith("The reading before: 30 records, all accounted for.")
     assert words(answers, "equals_landed").startswith("Another run is reading from this partner.")
+    (record,) = instance.get_run_records()
+    assert record.dagster_run.is_success
+    assert materialized(instance, record.dagster_run.run_id) == []
+
+
+def test_a_command_is_told_that_another_reading_is_under_way(instance: DagsterInstance, tenant: Tenant) -> None:
+    begin_elsewhere(tenant)
+    job = job_of(instance, tenant)
+    over = ended(instance, job.execute_in_process(instance=instance, partition_key=tenant.name))
+    assert (over.failures, over.stops) == ((), {"reading_under_way"})
+
+
+def test_a_background_reading_that_is_put_off_tells_nothing_new(
+    instance: DagsterInstance, tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    sandbox.put(sandbox.state("Patient")[0] | {"nickname": "x"})
+    assert "landed_clients" in run_in_background(instance, tenant)
+    begin_elsewhere(tenant)
+    assert run_in_background(instance, tenant) == []
 
 
 @pytest.mark.parametrize("assets", [["landed_clients"], ["applied_clients"], OF_CLIENTS])

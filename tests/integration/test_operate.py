@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,9 +15,14 @@ from partners.contract import Entity
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
+from zest_pipelines.flows import push as push_module
+from zest_pipelines.flows.land import land
 from zest_pipelines.flows.operate import ask_again, pause, resume
+from zest_pipelines.orchestration import demands
 from zest_pipelines.store import due
-from zest_pipelines.store.errors import StoreError, UnknownConnectionError, UnknownTenantError
+from zest_pipelines.store.errors import StoreError, UnknownConnectionError, UnknownRecordError, UnknownTenantError
+
+RETRY = "SELECT sync.request_retry(:tenant, 'fhir', CAST(:kind AS text), CAST(:record AS uuid))"
 
 
 def do(tenant: Tenant, act: Any, *given: Any) -> None:
@@ -133,12 +139,45 @@ def test_the_products_own_button_does_the_same(tenant: Tenant, sandbox: RunningS
         tenant.sql("SELECT sync.request_retry('momiji', 'fhir')")
 
 
+@pytest.mark.parametrize(
+    ("kind", "of", "words"),
+    [
+        ("client", "the visit", "it is visit or visit_record"),
+        ("client", "all", "it is visit or visit_record"),
+        ("visit_record", "the visit", "look its kind and id up in sync.badge"),
+        ("visit", "nothing", "look its kind and id up in sync.badge"),
+        (None, "nothing", "look its kind and id up in sync.badge"),
+    ],
+)
+def test_the_products_button_says_what_is_wrong_with_what_it_was_given(
+    tenant: Tenant, kind: str | None, of: str, words: str
+) -> None:
+    record = {"the visit": tenant.add_visit(), "nothing": uuid4(), "all": None}[of]
+    push_now(tenant)
+    with pytest.raises(StoreError, match=words):
+        tenant.sql(RETRY, tenant=tenant.name, kind=kind, record=record)
+
+
+def test_the_products_button_takes_one_record_with_or_without_its_kind(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    bad, worse = tenant.add_visit(), tenant.add_visit()
+    refuse(sandbox, bad, worse)
+    push_now(tenant)
+    sandbox.clear_faults()
+    tenant.sql(RETRY, tenant=tenant.name, kind="visit", record=bad)
+    assert push_now(tenant).delivered == 1
+    tenant.sql(RETRY, tenant=tenant.name, kind=None, record=worse)
+    assert push_now(tenant).delivered == 1
+
+
 def test_one_record_or_one_kind_can_be_asked_for(tenant: Tenant, sandbox: RunningSandbox) -> None:
     one, other = tenant.add_visit(), tenant.add_visit()
     refuse(sandbox, one, other)
     push_now(tenant)
-    for given in ((Entity.VISIT_RECORD,), (None, uuid4()), (Entity.VISIT_RECORD, one)):
-        do(tenant, ask_again, *given)
+    do(tenant, ask_again, Entity.VISIT_RECORD)
+    assert due_tenants(tenant) == {()}
+    for given in ((None, uuid4()), (Entity.VISIT_RECORD, one)):
+        with pytest.raises(UnknownRecordError, match="check the id"):
+            do(tenant, ask_again, *given)
         assert due_tenants(tenant) == {()}, given
     sandbox.clear_faults()
     do(tenant, ask_again, Entity.VISIT, one)
@@ -188,3 +227,62 @@ def test_a_fault_of_the_whole_connection_is_tried_at_once_when_asked_again(
     assert push_now(tenant).stopped == "credential_refused"
     do(tenant, ask_again)
     assert push_now(tenant).delivered == 1
+
+
+def wanted_runs(tenant: Tenant) -> set[tuple[str, ...]]:
+    """Who gets a run to push, by the clock and by the sensor."""
+    asked = (demands.pushes_due(tenant.partner), demands.new_edits(tenant.partner))
+    with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
+        return {tuple(each.who(tx)) for each in asked}
+
+
+def set_token(tenant: Tenant, token: str) -> None:
+    sealed = tenant.services.vault.encrypt({"token": token}, tenant=tenant.name, partner=tenant.partner.name)
+    update = "UPDATE sync.credential SET ciphertext = :sealed, changed_at = clock_timestamp()"
+    tenant.sql(update, Login.OPERATOR, sealed=sealed)
+
+
+def hold(tenant: Tenant) -> None:
+    """Have the partner refuse the credential at one record while another one waits; then an edit comes."""
+    for _ in range(2):
+        tenant.add_visit()
+    set_token(tenant, "an-old-one")
+    assert push_now(tenant).stopped == "credential_refused"
+    tenant.add_visit()
+
+
+def test_a_refused_credential_makes_nobody_due_until_the_next_probe_which_takes_up_new_edits(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(tenant)
+    assert due_tenants(tenant) == {(tenant.name,)}
+    assert wanted_runs(tenant) == {()}
+
+    for module in (push_module, demands):
+        monkeypatch.setattr(module, "PROBE_EVERY", timedelta(0))
+    assert wanted_runs(tenant) == {(tenant.name,)}
+    report = push_now(tenant)
+    assert (report.parked, report.pending, report.stopped) == (1, 3, "credential_refused")
+
+
+@pytest.mark.parametrize("by", ["credential", "connection", "reading", "days asked for", "another try"])
+def test_a_held_connection_is_due_at_once_when_something_speaks_for_it(
+    tenant: Tenant, sandbox: RunningSandbox, by: str
+) -> None:
+    hold(tenant)
+    match by:
+        case "credential":
+            set_token(tenant, "a-new-one")
+        case "connection":
+            tenant.sql("UPDATE sync.connection SET changed_at = clock_timestamp()", Login.OPERATOR)
+        case "reading":
+            sandbox.configure(token="an-old-one")
+            assert land(tenant.services, tenant.partner, tenant.name, Entity.STAFF).is_certified
+        case "days asked for":
+            tenant.sql("SELECT sync.request_push(:tenant, 'fhir', '2026-12-01', '2026-12-01')", tenant=tenant.name)
+        case "another try":
+            do(tenant, ask_again)
+    assert wanted_runs(tenant) == {(tenant.name,)}
+    start = mark(sandbox)
+    push_now(tenant)
+    assert len(calls(sandbox, after=start)) > 0

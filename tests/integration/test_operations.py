@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, ExecuteInProcessResult, instance_for_test
+from flow_bench import push_now
 
 from partners.contract import Capability, Entity, Partner, Recovery
 from partners.fhir.sandbox.testing import RunningSandbox
@@ -19,6 +20,7 @@ from resources.logins import Logins
 from resources.vault import Vault
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.definitions import define, definitions
+from zest_pipelines.flows.operate import ask_again, stopped
 from zest_pipelines.flows.reports import (
     AccumulateReport,
     ApplyReport,
@@ -26,7 +28,9 @@ from zest_pipelines.flows.reports import (
     LandReport,
     PeriodCounts,
     PeriodReport,
+    Problem,
     PushReport,
+    StoppedReport,
 )
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration.assets import Stations
@@ -81,8 +85,9 @@ class Script:
 
     def operators(self) -> Acts:
         done = PeriodReport(Days(date(2026, 11, 23), date(2026, 11, 29)), "r1", visits=PeriodCounts(delivered=2))
-        names = ("pause", "resume", "ask_again")
-        return Acts(push_period=self._act("push_period", done), **{name: self._act(name, None) for name in names})
+        told = {"push_period": done, "stopped": StoppedReport()}
+        names = ("find", "push_period", "pause", "resume", "ask_again", "stopped")
+        return Acts(**{name: self._act(name, told.get(name)) for name in names})
 
     def _act(self, name: str, otherwise: Any) -> Any:
         def act(_services: object, _partner: Partner, *arguments: Any) -> Any:
@@ -162,9 +167,15 @@ def test_the_launchpad_is_filled_in_so_that_only_the_tenant_is_to_be_changed(
 @pytest.mark.parametrize("operation", OPS)
 def test_a_tenant_that_is_not_connected_ends_with_the_next_step(instance: DagsterInstance, operation: str) -> None:
     unknown = UnknownConnectionError("nobody", "paper")
-    script = Script(dict.fromkeys(("land", "push_period", "ask_again", "pause", "resume"), unknown))
+    script = Script(dict.fromkeys(("find", "push_period", "ask_again", "pause", "resume"), unknown))
 
-    assert "`zest connect nobody paper ...`" in _failure(_run(instance, script, operation, tenant="nobody"))
+    result = _run(instance, script, operation, tenant="nobody")
+
+    assert "`zest connect nobody paper ...`" in _failure(result)
+    assert "`zest status`, and the partitions" in _failure(result)
+    assert len(script.calls) == 1
+    for kind in (DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_MATERIALIZATION):
+        assert _events(instance, result, kind) == []  # nothing stands under a key that there is none of
 
 
 @pytest.mark.parametrize("operation", OPS)
@@ -207,7 +218,7 @@ def test_sync_now_passes_the_stations_of_the_assets_and_logs_what_they_would(ins
 
     result = _run(instance, script, "sync_now", tenant="ume")
 
-    assert [name for name, *_ in script.calls] == ["land", "diff", "apply", "accumulate", "push"]
+    assert [name for name, *_ in script.calls] == ["find", "land", "diff", "apply", "accumulate", "push"]
     made = [e.step_materialization_data.materialization for e in _events(
         instance, result, DagsterEventType.ASSET_MATERIALIZATION)]  # fmt: skip
     assert [(each.asset_key.path[-1], each.partition) for each in made] == [
@@ -255,7 +266,7 @@ def test_push_period_is_red_when_a_person_has_to_act_and_green_when_it_goes_on_b
     red = _run(instance, Script({"push_period": refused}), "push_period", tenant="ume")
     green = _run(instance, Script({"push_period": waiting}), "push_period", tenant="ume")
 
-    assert "Of 1 records 0 are waiting and 1 refused." in _failure(red)
+    assert "The only record is refused." in _failure(red)
     assert "We go on by ourselves" in _shown(instance, green)["outcome"]
 
 
@@ -265,8 +276,50 @@ def test_retry_releases_what_was_named_and_pushes_once(instance: DagsterInstance
     _run(instance, everything, "retry", tenant="ume")
     _run(instance, one, "retry", tenant="ume", entity="visit", record=str(record))
 
-    assert everything.calls == [("ask_again", "ume", None, None), ("accumulate", "ume"), ("push", "ume")]
-    assert one.calls[0] == ("ask_again", "ume", Entity.VISIT, UUID(str(record)))
+    named = ("ume", Entity.VISIT, UUID(str(record)))
+    pushed = [("accumulate", "ume"), ("push", "ume")]
+    assert everything.calls == [("ask_again", "ume", None, None), *pushed, ("stopped", "ume", None, None)]
+    assert one.calls == [("ask_again", *named), *pushed, ("stopped", *named)]
+
+
+@pytest.mark.parametrize("record", ["all", str(uuid4())])
+def test_a_retry_that_was_refused_once_more_says_so_and_is_red_for_a_record_that_was_named(
+    instance: DagsterInstance, record: str
+) -> None:
+    left = StoppedReport(again=2, untried=1, problems=(Problem("visit", "v1", "parked", "slot_taken"),))
+
+    result = _run(instance, Script({"stopped": left}), "retry", tenant="ume", record=record)
+
+    assert result.success is (record == "all")
+    outcome = _shown(instance, result)["outcome"] if result.success else _failure(result)
+    assert "2 records are stopped once more. The partner already has another booking" in outcome
+    assert 'press "Send again"' in outcome
+    assert "1 record waits for the push that is under way" in outcome
+
+
+def test_a_retry_tells_what_is_stopped_once_more_from_what_no_push_has_taken_up_yet(
+    sandbox: RunningSandbox, new_tenant: NewTenant
+) -> None:
+    tenant = new_tenant(sandbox)
+    tenant.take_in()
+    refused, other = tenant.add_visit(), tenant.add_visit()
+    asked = (tenant.services, tenant.partner, tenant.name)
+    sandbox.set_faults({"kind": "status", "method": "POST", "type": "Appointment", "status": 422, "times": 3})
+    push_now(tenant)
+    ask_again(*asked, Entity.VISIT, refused)
+    assert stopped(*asked) == StoppedReport(again=1, untried=1, problems=stopped(*asked).problems)
+    assert stopped(*asked, Entity.VISIT, refused) == StoppedReport(untried=1)
+    push_now(tenant)
+    report = stopped(*asked, None, refused)
+    assert (report.again, report.untried) == (1, 0)
+    assert [(each.record, each.outcome, each.reason) for each in report.problems] == [
+        (str(refused), "parked", "record_refused")
+    ]
+    assert stopped(*asked, Entity.VISIT_RECORD) == StoppedReport()
+    ask_again(*asked)
+    push_now(tenant)
+    assert stopped(*asked) == StoppedReport()
+    assert [tenant.outcomes(each)[-1][1] for each in (refused, other)] == ["delivered"] * 2
 
 
 def test_pause_and_resume_say_what_happens_next(instance: DagsterInstance) -> None:
@@ -301,5 +354,7 @@ def test_for_a_paused_tenant_nobody_is_called_until_it_is_resumed_and_a_retry_se
         sandbox.set_faults({"kind": "status", "method": "POST", "type": "Appointment", "status": 422, "times": 1})
         run(instance, "sync_now")
         assert [outcome for _, outcome in tenant.outcomes(visit)] == ["parked"]
+        unknown = uuid4()
+        assert f"has no visit {unknown}" in _failure(run(instance, "retry", entity="visit", record=str(unknown)))
         assert run(instance, "retry", entity="visit", record=str(visit)).success
     assert [outcome for _, outcome in tenant.outcomes(visit)][-1] == "delivered"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,9 +21,11 @@ from dagster import (
     RunRequest,
     SkipReason,
 )
+from flow_bench import calls, wait_for
 
 from partners.contract import Partner
 from partners.fhir.sandbox.config import SandboxConfig
+from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from resources.configurable import PostgresResource
 from resources.http import Http
@@ -161,14 +165,48 @@ def test_a_packed_run_that_waited_in_the_queue_leaves_alone_what_another_did_mea
     _run(instance, "fhir_in", requests)
 
     late = _run(instance, "fhir_in", requests)
-    # One that repeats a run which died works on all of its keys: they may have been read and not applied.
+    # So does one that repeats a run which died, but for a repeat of one tenant: it may have been read and not applied.
     tags = [dict(each.tags) | {"dagster/parent_run_id": "the-one-that-died"} for each in requests]
     repeats = [each.with_replaced_attrs(tags=tag) for each, tag in zip(requests, tags, strict=True)]
     again = _run(instance, "fhir_in", repeats)
 
     assert late.made == []
     assert late.of(DagsterEventType.ASSET_CHECK_EVALUATION) == []
-    assert {tenant for _, tenant in again.made} == set(NAMES[:6])
+    alone = {each.partition_key for each in requests} - {None}
+    assert 0 < len(alone) < len(requests)
+    assert {tenant for _, tenant in again.made} == alone
+
+
+def test_a_packed_run_and_a_run_of_one_of_its_tenants_that_meet_push_it_once(
+    instance: DagsterInstance, sandbox: RunningSandbox, new_tenant: Any, fhir: Partner
+) -> None:
+    tenants = [new_tenant(sandbox, name) for name in NAMES[:3]]
+    for tenant in tenants:
+        tenant.take_in()
+    met = tenants[1]
+    visits = {str(met.add_visit()) for _ in range(8)}
+    for neighbour in (tenants[0], tenants[2]):
+        neighbour.add_visit()
+    slow = 0.4
+    sandbox.set_faults(FaultRule(FaultKind.DELAY, method="POST", type="Appointment", seconds=slow))
+
+    def writes() -> list[float]:
+        return [row["monotonic"] for row in calls(sandbox, "POST", "PUT") if row["identifier"] in visits]
+
+    (packed,) = _tick(instance, replace(pushes_due(fhir), max_runs=1))
+    background = threading.Thread(target=_run, args=(instance, "fhir_out", [packed]))
+    background.start()
+    wait_for(lambda: len(writes()) > 0, 30)
+    _run(instance, "fhir_out", [RunRequest(partition_key=met.name)])
+    background.join()
+
+    assert len(writes()) == len(visits)
+    assert min(after - before for before, after in pairwise(writes())) >= slow
+    assert met.sql("SELECT epoch FROM sync.lease", Login.OPERATOR) == [(1,)], (
+        "pushed twice: they did not meet, or the lease failed"
+    )
+    made = Counter(row["identifier"] for row in sandbox.journal() if row["effect"] == "created")
+    assert (set(made.values()), len(made)) == ({1}, 10)
 
 
 def _readings(tenant: Any) -> int:

@@ -23,6 +23,7 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days, week_of
 from zest_pipelines.flows import push as push_module
+from zest_pipelines.flows import push_period as push_period_module
 from zest_pipelines.flows.operate import pause, resume
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
@@ -133,9 +134,13 @@ def test_each_record_is_counted_once_and_says_what_it_waits_for(tenant: Tenant, 
     assert report.seconds < 20  # neither is worth waiting for
 
 
-def test_an_edit_made_after_the_press_waits_for_the_next_one(sandbox: RunningSandbox, new_tenant: NewTenant) -> None:
+def test_an_edit_made_after_the_press_waits_for_the_next_one_and_is_told_before_what_goes_by_itself(
+    sandbox: RunningSandbox, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_period_module, "_MOST_PROBLEMS", 1)
     tenant = new_tenant(sandbox, timing="week")
     tenant.take_in()
+    (unknown,) = add_visits(tenant, 1, "2026-11-30", client_id=uuid4())
     (visit,) = add_visits(tenant, 1, note="1")
 
     def edit(command: Command) -> None:
@@ -145,10 +150,11 @@ def test_an_edit_made_after_the_press_waits_for_the_next_one(sandbox: RunningSan
 
     report = press(on_send(tenant, edit))
 
-    assert report.visits == PeriodCounts(waiting=1)
+    assert report.visits == PeriodCounts(waiting=2)
     assert [(each.record, each.reason) for each in report.problems] == [(str(visit), "not_requested_yet")]
     assert tenant.outcomes(visit) == [(1, "delivered")]
-    assert press(tenant).visits == PeriodCounts(delivered=1)
+    tenant.edit_visit(unknown, status="cancelled")
+    assert press(tenant).visits == PeriodCounts(delivered=1, unchanged=1)
     assert broken_promises(tenant) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -18,6 +19,7 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows import reconcile as reconcile_module
+from zest_pipelines.flows.operate import pause
 from zest_pipelines.flows.reconcile import reconcile
 from zest_pipelines.flows.reports import Mismatch, ReconcileReport
 
@@ -255,6 +257,43 @@ def test_each_reading_passes_the_limits_and_ends_where_they_say_later(
     report = read_back(tenant)
     assert report.stopped == "budget_deferred"
     assert report.compared == report.equal == len(calls(sandbox, after=start)) < 3
+
+
+def test_the_time_box_ends_it_and_the_next_one_takes_the_records_in_another_order(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    visits = {tenant.add_visit() for _ in range(4)}
+    push_now(tenant)
+    start = mark(sandbox)
+    report = reconcile(tenant.services, tenant.partner, tenant.name, WEEK, box_seconds=0)
+    assert replace(report, seconds=0) == ReconcileReport(WEEK, stopped="time_box_ended")
+    assert calls(sandbox, after=start) == []
+    read: list[UUID] = []
+
+    def slowly(command: Command) -> None:
+        read.append(command.record_id)
+        time.sleep(0.5)
+
+    for numbers in ([0.2, 0.1, 0.4, 0.3], [0.4, 0.3, 0.2, 0.1]):
+        dice = replace(tenant, services=replace(tenant.services, random=iter(numbers).__next__))
+        slow = watched(dice, slowly)
+        report = reconcile(slow.services, slow.partner, slow.name, WEEK, box_seconds=0.9)
+        assert (report.compared, report.equal, report.stopped) == (2, 2, "time_box_ended")
+        assert not report.is_equal
+    assert set(read) == visits
+
+
+def test_a_pause_ends_a_comparison_under_way(
+    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_module, "_LOOK_EVERY", 0.0)
+    for _ in range(3):
+        tenant.add_visit()
+    push_now(tenant)
+    start = mark(sandbox)
+    paused = watched(tenant, lambda _: pause(tenant.services, tenant.partner, tenant.name, "stop"))
+    assert read_back(paused) == ReconcileReport(WEEK, compared=1, equal=1, stopped="connection_paused")
+    assert len(calls(sandbox, after=start)) == 1
 
 
 @pytest.mark.parametrize("why", ["connection_paused", "cannot_be_read_back"])

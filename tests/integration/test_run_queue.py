@@ -22,6 +22,7 @@ ORIGIN = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("ze
 PAGE = 10
 """Queued runs that the daemon looks at together; 100 in earnest."""
 BACKGROUND = {"zest/lane": "background", "dagster/priority": "-1"}
+READING = BACKGROUND | {"zest/demand": "readings_due"}
 BACKFILL = {"dagster/backfill": "abcd"}
 
 
@@ -79,6 +80,15 @@ def test_a_persons_run_starts_at_once_though_another_backfills_a_hundred_tenants
     asked = [_add(instance, _week("sakura")), _add(instance, {"zest/operation": "sync_now"})]
 
     assert _starts(instance) == asked
+
+
+def test_pushes_start_at_once_though_readings_of_many_tenants_go_on_and_more_of_them_are_queued(
+    instance: DagsterInstance,
+) -> None:
+    reading = [_add(instance, READING) for _ in range(PAGE - 1)]
+    pushes = [_add(instance, BACKGROUND | {"zest/demand": demand}) for demand in ("pushes_due", "new_edits")]
+
+    assert _starts(instance) == [*reading[:2], *pushes]
 
 
 def test_backfills_of_several_people_share_two_slots(instance: DagsterInstance) -> None:

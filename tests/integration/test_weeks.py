@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from dagster import (
     instance_for_test,
     partition_loading_context,
 )
+from flow_bench import copy_of
 
 from partners.contract import Capability, Entity, Partner, Recovery
 from partners.fhir.sandbox.testing import RunningSandbox
@@ -158,17 +160,26 @@ def _failure(result: ExecuteInProcessResult) -> str:
 # --- The grid --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("day", [date(2026, 11, 24) + timedelta(days=step) for step in range(0, 70, 3)])
-def test_the_grid_holds_mondays_from_five_weeks_ago_to_eight_ahead_and_at_most_eighteen(day: date) -> None:
-    with partition_loading_context(effective_dt=datetime.combine(day, datetime.min.time(), UTC)):
-        keys = week_partitions(PAPER, day).get_partitions_def_for_dimension("week").get_partition_keys()
+def _weeks(loaded: date, asked: date) -> list[date]:
+    """The grid's weeks as a code server that loaded the code on one day offers them on another, at noon in Japan."""
+    made = week_partitions(PAPER, loaded).get_partitions_def_for_dimension("week")
+    with partition_loading_context(effective_dt=datetime.combine(asked, time(3), UTC)):
+        return [date.fromisoformat(key) for key in made.get_partition_keys()]
 
-    weeks = [date.fromisoformat(key) for key in keys]
-    this = week_of(day).first
-    assert {week.weekday() for week in weeks} == {0}
+
+@pytest.mark.parametrize("lived", [timedelta(0), timedelta(days=6), timedelta(weeks=2), timedelta(weeks=4)], ids=str)
+@pytest.mark.parametrize("loaded", [date(2026, 11, 23) + timedelta(days=step) for step in range(0, 28, 3)], ids=str)
+def test_the_grid_holds_mondays_from_four_weeks_ago_to_eight_ahead_and_at_most_eighteen_in_four_weeks_of_a_server(
+    loaded: date, lived: timedelta
+) -> None:
+    weeks = _weeks(loaded, loaded + lived)
+
+    this = week_of(loaded + lived).first
+    assert weeks == [weeks[0] + timedelta(weeks=step) for step in range(len(weeks))]
+    assert weeks[0].weekday() == 0
     assert weeks[-1] == this + timedelta(weeks=8)
-    assert weeks[0] <= this - timedelta(weeks=5)
-    assert 14 <= len(weeks) <= 17
+    assert weeks[0] <= this - timedelta(weeks=4)
+    assert len(weeks) <= (14 if lived == timedelta(0) else 18)
 
 
 def test_a_week_is_named_by_its_monday_in_japan() -> None:
@@ -180,9 +191,9 @@ def test_a_week_is_named_by_its_monday_in_japan() -> None:
 
 
 def test_processes_that_load_the_code_weeks_apart_begin_the_grid_with_the_same_week() -> None:
-    starts = [week_partitions(PAPER, date(2026, 1, 1) + timedelta(weeks=step)) for step in range(52)]
+    starts = [_weeks(day, day)[0] for day in (date(2026, 11, 23) + timedelta(weeks=step) for step in range(52))]
 
-    assert len(set(map(repr, starts))) == 13 + 1  # a jump every four weeks
+    assert {after - before for before, after in pairwise(sorted(set(starts)))} == {timedelta(weeks=2)}
 
 
 def test_all_weeks_of_a_tenant_belong_to_the_tenants_changes() -> None:
@@ -269,8 +280,25 @@ def test_a_week_with_refused_records_is_shown_red_and_nothing_of_it_is_read_back
     assert [name for name, *_ in script.calls] == ["push"]
     passed, severity, words = _check(instance, result, "week_settled")
     assert (passed, severity) == (False, "ERROR")
-    assert "Of 4 records 0 are waiting and 1 refused." in words
+    assert words.startswith("Of 4 records, 1 is refused. ")
     assert 'press "Send again"' in words
+
+
+def test_a_week_that_was_edited_after_the_launch_is_red_and_says_to_launch_it_again(instance: DagsterInstance) -> None:
+    counts = PeriodCounts(delivered=3, waiting=2)
+    problems = (Problem("visit", "v1", "waiting", "not_requested_yet"), Problem("visit", "v2", "retry", "partner_busy"))
+    script = Script(pushed=PeriodReport(Days(TODAY, TODAY), "r1", visits=counts, problems=problems))
+
+    result = _run(instance, script)
+
+    assert not result.success
+    assert [name for name, *_ in script.calls] == ["push"]
+    passed, severity, words = _check(instance, result, "week_settled")
+    assert (passed, severity) == (False, "ERROR")
+    assert words.startswith("Of 5 records, 2 are waiting. Some of it was edited after this run had asked for it. ")
+    assert "Launch it again once the plan is settled." in words
+    summary = str(_made(instance, result)[PUSHED].metadata["summary"].value)
+    assert "| waiting | 2 | 0 | Launch it again once the plan is settled. We go on by ourselves" in summary
 
 
 def test_a_week_that_goes_on_by_itself_is_a_warning_on_a_green_run_and_is_read_back(instance: DagsterInstance) -> None:
@@ -284,7 +312,18 @@ def test_a_week_that_goes_on_by_itself_is_a_warning_on_a_green_run_and_is_read_b
     passed, severity, words = _check(instance, result, "week_settled")
     assert (passed, severity) == (False, "WARN")
     assert "We go on by ourselves after a while." in words
-    assert "Left out: 2" in _check(instance, result, "equals_read_back")[2]
+    passed, severity, words = _check(instance, result, "equals_read_back")
+    assert (passed, severity) == (False, "WARN")
+    assert "All 3 records read back are as pushed. Left out: 2, of which" in words
+    assert "Launch it again once the week is settled." in words
+
+
+def test_a_week_of_which_nothing_is_at_the_partner_yet_is_no_green_one(instance: DagsterInstance) -> None:
+    result = _run(instance, Script(read_back=ReconcileReport(Days(TODAY, TODAY), open=12)))
+
+    passed, severity, words = _check(instance, result, "equals_read_back")
+    assert (passed, severity) == (False, "WARN")
+    assert words.startswith("No record was read back. Left out: 12,")
 
 
 def test_an_empty_week_is_green(instance: DagsterInstance) -> None:
@@ -320,8 +359,31 @@ def test_what_the_partner_shows_otherwise_is_named_by_record_and_field(instance:
     assert _numbers(made) == {"compared": 5, "equal": 3, "missing": 1, "differing": 1, "open": 0}
     passed, severity, words = _check(instance, result, "equals_read_back")
     assert (passed, severity) == (False, "ERROR")
+    assert words.startswith("Of 5 records, 1 is missing there and 1 differs. ")
     assert "visit v1: starts_at, note; visit_record v2: the partner does not have it." in words
-    assert "save the visit once more in ZEST SCHEDULE" in words
+    assert "the job paper_retry" in words
+    assert "What is missing: no edit makes it anew." in words
+
+
+@pytest.mark.parametrize(
+    ("compared", "missing", "differing", "words"),
+    [
+        (0, 0, 0, "No record was read back."),
+        (1, 0, 0, "The only record read back is as pushed."),
+        (1, 1, 0, "The only record is missing there. visit v1: note. Look"),
+        (4, 0, 3, "Of 4 records, 3 differ. visit v1: note; and 2 more. Look"),
+    ],
+)
+def test_what_was_read_back_is_told_as_people_count(
+    instance: DagsterInstance, compared: int, missing: int, differing: int, words: str
+) -> None:
+    shown = (Mismatch("visit", "v1", ("note",)),) if missing + differing else ()
+    equal = compared - missing - differing
+    report = ReconcileReport(Days(TODAY, TODAY), compared, equal, missing, differing, mismatches=shown)
+
+    result = _run(instance, Script(read_back=report))
+
+    assert _check(instance, result, "equals_read_back")[2].startswith(words)
 
 
 def test_a_comparison_that_the_partner_broke_off_is_a_warning(instance: DagsterInstance) -> None:
@@ -332,7 +394,8 @@ def test_a_comparison_that_the_partner_broke_off_is_a_warning(instance: DagsterI
     assert result.success
     passed, severity, words = _check(instance, result, "equals_read_back")
     assert (passed, severity) == (False, "WARN")
-    assert "The partner cannot be reached." in words
+    assert "The partner cannot be reached. Launch it again later" in words
+    assert "Launch it again later" in str(_made(instance, result)[READ_BACK].metadata["next_action"].value)
 
 
 # --- What cannot be done ---------------------------------------------------------------------------------------------
@@ -425,6 +488,15 @@ def _visit_this_week(tenant: Any, day: int) -> UUID:
     return visit
 
 
+def _put_record(tenant: Any, visit: UUID) -> None:
+    """A record of the visit, done."""
+    tenant.sql(
+        "INSERT INTO schedule.visit_record (tenant_id, visit_id, started_at, ended_at, status) "
+        "SELECT tenant_id, visit_id, starts_at, ends_at, 'done' FROM schedule.visit WHERE visit_id = :id",
+        id=visit,
+    )
+
+
 def test_a_week_reaches_the_partner_and_asking_again_changes_nothing_there(
     real_instance: DagsterInstance, sandbox: RunningSandbox, new_tenant: NewTenant
 ) -> None:
@@ -462,6 +534,50 @@ def test_a_change_at_the_partner_is_found_by_reading_back_and_named_without_its_
     assert not result.success
     assert f"visit {visit}: " in _check(real_instance, result, "equals_read_back")[2]
     assert not [entry for entry in map(repr, real_instance.all_logs(result.run_id)) if "090-1234" in entry]
+
+
+def test_whoever_does_what_the_red_check_says_ends_with_an_equal_week(
+    real_instance: DagsterInstance, sandbox: RunningSandbox, new_tenant: NewTenant
+) -> None:
+    tenant = new_tenant(sandbox, timing="week")
+    tenant.take_in()
+    visits = corrected, overwritten, restored, made_anew = [_visit_this_week(tenant, day) for day in range(4)]
+    for visit in visits:
+        _put_record(tenant, visit)
+    assert _launch(real_instance, _tags(WEEK), PUSHED, READ_BACK).success
+    before = {(kind, visit): copy_of(sandbox, visit, kind) for visit in visits for kind in ("Appointment", "Encounter")}
+    for (kind, visit), copy in before.items():
+        if visit in (restored, made_anew):
+            sandbox.delete(kind, copy["id"])
+        else:
+            sandbox.put(copy | ({"comment": "theirs"} if kind == "Appointment" else {"status": "cancelled"}))
+
+    red = _launch(real_instance, _tags(WEEK), PUSHED, READ_BACK)
+
+    words = _check(real_instance, red, "equals_read_back")[2]
+    assert words.startswith("Of 8 records, 4 are missing there and 4 differ.")
+    # "What differs: correct it there. Or let ours win: change the record ...". And "what is missing: ...".
+    for (_, visit), copy in before.items():
+        if visit in (corrected, restored):
+            sandbox.put(copy)
+    tenant.edit_visit(overwritten, note="ours")
+    tenant.sql("UPDATE schedule.visit_record SET note = 'ours' WHERE visit_id = :id", id=overwritten)
+    tenant.edit_visit(made_anew, status="cancelled")
+    tenant.sql("DELETE FROM schedule.visit_record WHERE visit_id = :id", id=made_anew)
+    _put_record(tenant, _visit_this_week(tenant, 3))
+    # "... launch its week again (the change is held, because the partner's copy is another one) ..."
+    held = _launch(real_instance, _tags(WEEK), PUSHED, READ_BACK)
+    assert (
+        "2 are refused. The record was changed at the partner itself." in _check(real_instance, held, "week_settled")[2]
+    )
+    # "... and launch the job fhir_retry, which overwrites that copy."
+    assert "fhir_retry" in words
+    config = {"ops": {"fhir_ask_again": {"config": {"tenant": "sakura"}}}}
+    assert definitions.resolve_job_def("fhir_retry").execute_in_process(config, instance=real_instance).success
+    assert copy_of(sandbox, overwritten)["comment"] == "ours"
+    equal = _launch(real_instance, _tags(WEEK), PUSHED, READ_BACK)
+    assert equal.success
+    assert _check(real_instance, equal, "equals_read_back")[::2] == (True, "All 10 records read back are as pushed.")
 
 
 @pytest.mark.parametrize("assets", [["visit_changes", "pushed_visits"], ["landed_clients"], [PUSHED]])

@@ -61,14 +61,32 @@ def test_an_incomplete_reading_is_no_fault_but_not_certified() -> None:
     assert "a page" in (_check(finding, "snapshot_certified").description or "")
 
 
-@pytest.mark.parametrize(("reason", "lets_on"), [("credential_refused", True), ("reading_under_way", False)])
-def test_a_reading_that_came_to_nothing_lets_the_others_on_unless_another_one_is_at_it(
-    reason: str, lets_on: bool
-) -> None:
+@pytest.mark.parametrize("reason", ["credential_refused", "partner_unreachable", "connection_paused"])
+def test_a_reading_that_failed_or_is_paused_is_a_fault_and_lets_the_others_on(reason: str) -> None:
     finding = landing(ASSET, "sakura", LandReport("client", "s1", "failed", reason))
 
-    assert (finding.worth, finding.lets_on) == (Worth.NOTHING, lets_on)
+    assert (finding.worth, finding.lets_on, finding.waits_for) == (Worth.NOTHING, True, None)
     assert finding.fault is not None
+
+
+@pytest.mark.parametrize(("reason", "lets_on"), [("budget_deferred", True), ("reading_under_way", False)])
+def test_a_reading_that_was_put_off_made_nothing_and_is_no_fault(reason: str, lets_on: bool) -> None:
+    finding = landing(ASSET, "sakura", LandReport("client", "s1", "failed", reason, last=BEFORE))
+
+    assert (finding.worth, finding.fault, finding.lets_on) == (Worth.NOTHING, None, lets_on)
+    assert finding.waits_for is not None
+    assert (finding.waits_for.code, finding.waits_for.is_permanent) == (reason, False)
+
+
+@pytest.mark.parametrize(("new_versions", "is_answered"), [(0, False), (1, True)])
+def test_a_reading_that_was_put_off_speaks_of_the_form_only_if_something_came(
+    new_versions: int, is_answered: bool
+) -> None:
+    report = LandReport("client", "s1", "failed", "budget_deferred", new_versions=new_versions)
+
+    finding = landing(ASSET, "sakura", report)
+
+    assert ("shape_known" in {check.check_name for check in finding.checks}) is is_answered
 
 
 BEFORE = LandReport("client", "s0", "certified", records=7)
@@ -194,9 +212,9 @@ def test_rejected_records_are_named_with_the_next_action() -> None:
 
     finding = applying(ASSET, "sakura", report)
 
-    assert _failed(finding) == {"nothing_rejected": WARN}
+    assert _failed(finding) == {"nothing_rejected": ERROR}
     check = _check(finding, "nothing_rejected")
-    assert "p-17" in (check.description or "")
+    assert (check.description or "").startswith("1 record rejected: p-17. ")
     assert "birthDate" in (check.description or "")
     assert [row.data["record"] for row in check.metadata["problems"].records] == ["p-17"]
 
@@ -262,11 +280,13 @@ def test_an_old_edit_shows_even_if_the_push_had_nothing_to_try() -> None:
     assert _failed(_push(pending=1, oldest_pending=NOW - timedelta(hours=2))) == {"oldest_pending_age": ERROR}
 
 
-def test_parked_records_warn_with_what_the_person_must_do() -> None:
+def test_parked_records_are_an_error_with_what_the_person_must_do() -> None:
     finding = _push(parked=1, pending_parked=1, problems=(A_REFUSAL,))
 
-    assert _failed(finding) == {"nothing_parked": WARN}
-    assert "app-3" in (_check(finding, "nothing_parked").description or "")
+    assert _failed(finding) == {"nothing_parked": ERROR}
+    described = _check(finding, "nothing_parked").description or ""
+    assert described.startswith("1 record parked. ")
+    assert "app-3" in described
 
 
 def test_waiting_for_the_limits_is_neither_fault_nor_failed_check() -> None:

@@ -8,7 +8,7 @@ import pytest
 from dagster import AssetKey
 
 from zest_pipelines.flows.reports import Freshness
-from zest_pipelines.orchestration.checks import fresh
+from zest_pipelines.orchestration.inbound_checks import fresh
 
 ASSET = AssetKey(["paper", "landed_clients"])
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -8,10 +8,8 @@ from uuid import UUID
 import typer
 
 from partners.contract import Entity
-from resources.logins import Login
 from zest_pipelines.cli.options import (
     DataDirOption,
-    InputError,
     JsonOption,
     PartnerArgument,
     TenantArgument,
@@ -19,7 +17,7 @@ from zest_pipelines.cli.options import (
     print_json,
     tell,
 )
-from zest_pipelines.cli.records import Kind
+from zest_pipelines.cli.records import Json, Kind
 from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ def pause(
     with open_session(chosen_data_dir(data_dir)) as session:
         operate.pause(session.services(), declared, tenant, reason)
         _tell_standing(session, tenant, declared.name, json_)
-    tell(f"{tenant} at {declared.name} is paused. To go on: zest resume {tenant} {declared.name}")
+    tell(paused_words(tenant, declared.name))
 
 
 def resume(
@@ -83,22 +81,26 @@ def retry(
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import operate
-    from zest_pipelines.store import reports, tenants
 
     check_tenant_id(tenant)
     declared = partner_named(partner)
     kind = None if entity is None else Entity(entity)
     with open_session(chosen_data_dir(data_dir)) as session:
-        with session.transaction(Login.OPERATOR, tenant) as tx:
-            tenants.connection(tx, tenant, declared.name)
-            if kind and record_id and not reports.timeline(tx, tenant, kind, record_id):
-                raise InputError(f"Tenant {tenant} has no {kind} {record_id}: check the id, it is a visit_id")
         operate.ask_again(session.services(), declared, tenant, kind, record_id)
-        _tell_standing(session, tenant, declared.name, json_)
-    tell(f"It goes again at the next minute, or now: zest sync {tenant} {declared.name}")
+        status = _tell_standing(session, tenant, declared.name, json_)
+    if status["paused"]:
+        tell(paused_words(tenant, declared.name))
+    else:
+        tell(f"It goes again at the next minute, or now: zest sync {tenant} {declared.name}")
 
 
-def _tell_standing(session: Session, tenant: str, partner: str, as_json: bool) -> None:
+def paused_words(tenant: str, partner: str) -> str:
+    """When it goes on, where the next minute does nothing."""
+    return f"{tenant} at {partner} is paused. What waits goes after: zest resume {tenant} {partner}"
+
+
+def _tell_standing(session: Session, tenant: str, partner: str, as_json: bool) -> Json:
+    """Print the connection as `zest status` does, and return it."""
     from zest_pipelines.cli.records import connection_status, print_connections
 
     status = connection_status(session, tenant, partner)
@@ -106,3 +108,4 @@ def _tell_standing(session: Session, tenant: str, partner: str, as_json: bool) -
         print_json(status)
     else:
         print_connections([status])
+    return status

@@ -19,7 +19,6 @@ from partners.reasons import explain as sentences
 from resources.logins import Login
 from zest_pipelines.cli.options import (
     DataDirOption,
-    InputError,
     JsonOption,
     TenantArgument,
     chosen_data_dir,
@@ -72,16 +71,17 @@ def explain(
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.core.badge import Badge, worst
     from zest_pipelines.store import reports, tenants
+    from zest_pipelines.store.errors import UnknownRecordError
 
     check_tenant_id(tenant)
     kind = Entity(entity)
     with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, tenant) as tx:
         tenants.get(tx, tenant)
         steps = reports.timeline(tx, tenant, kind, record_id)
+        if not steps:
+            raise UnknownRecordError(tenant, kind, record_id)
         badges = reports.badges(tx, tenant, kind, record_id)
         unread = [Badge.WAITING] if reports.has_unread_edits(tx, tenant, kind, record_id) else []
-    if not steps:
-        raise InputError(f"Tenant {tenant} has no {kind} {record_id}: check the id, it is the product's visit_id")
     told = [*map(_step, steps), *_waiting(badges, steps)]
     badge = worst([*(Badge(each.badge) for each in badges), *unread])
     if json_:

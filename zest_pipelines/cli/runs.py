@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zest_pipelines.cli.options import InputError
+
 if TYPE_CHECKING:
-    from dagster import DagsterEvent, DagsterEventType, DagsterInstance, ExecuteInProcessResult
+    from dagster import DagsterEvent, DagsterEventType, DagsterInstance, Definitions, ExecuteInProcessResult
 
     from partners.contract import Partner
     from zest_pipelines.cli.session import Session
@@ -29,6 +31,13 @@ class FailedCheck:
     asset: str
     name: str
     description: str
+    severity: str
+    """ERROR if a person has to act, else WARN."""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether a person has to act."""
+        return self.severity == "ERROR"
 
 
 @dataclass(frozen=True)
@@ -37,15 +46,25 @@ class Ended:
 
     run_id: str
     failures: tuple[str, ...]
-    """Why it failed; empty if it did not."""
+    """Why it failed; empty if it did not, or because of nothing but a check, which says so itself."""
     failed_checks: tuple[FailedCheck, ...]
     metadata: tuple[Mapping[str, Any], ...]
     """What it told with each materialization, as plain values."""
+    stops: frozenset[str]
+    """Reasons for which its stations stopped early, or did not begin."""
 
-    @property
-    def stops(self) -> frozenset[str]:
-        """Reasons for which its stations stopped early."""
-        return frozenset(str(each["reason"]) for each in self.metadata if "reason" in each)
+
+def shown_definitions(partner: Partner) -> Definitions:
+    """All that Dagster runs here. Raises InputError where the environment hides the partner or cannot be meant."""
+    from zest_pipelines.orchestration.purge import KeepDaysError
+
+    try:
+        from zest_pipelines.definitions import SHOWN, definitions
+    except KeepDaysError as error:
+        raise InputError(str(error)) from None
+    if partner not in SHOWN:
+        raise InputError(f"ZEST_PARTNERS hides {partner.name} here: add it to that list, or unset it to show all")
+    return definitions
 
 
 @contextmanager
@@ -58,7 +77,7 @@ def open_instance(session: Session, partner: Partner) -> Iterator[DagsterInstanc
 
     from resources.logins import Login
     from zest_pipelines.local import dagster_home
-    from zest_pipelines.orchestration.partitions import sync_tenants
+    from zest_pipelines.orchestration.partitions import add_tenants
     from zest_pipelines.store import due
 
     with session.transaction(Login.SCHEDULE, None) as tx:
@@ -66,7 +85,7 @@ def open_instance(session: Session, partner: Partner) -> Iterator[DagsterInstanc
     dagster_home.link_config(session.data_dir)
     os.environ.update(dagster_home.environment(session.data_dir, session.logins))
     with DagsterInstance.get() as instance:
-        sync_tenants(instance, partner, connected)
+        add_tenants(instance, partner, connected)
         yield instance
 
 
@@ -79,21 +98,31 @@ def ended(instance: DagsterInstance, result: ExecuteInProcessResult) -> Ended:
 
     checks = [each.asset_check_evaluation_data for each in logged(DagsterEventType.ASSET_CHECK_EVALUATION)]
     made = [each.step_materialization_data.materialization for each in logged(DagsterEventType.ASSET_MATERIALIZATION)]
+    told = [*(each.metadata for each in made), *(each.metadata for each in checks)]
     return Ended(
         result.run_id,
         () if result.success else tuple(_failures(result)),
         tuple(
-            FailedCheck(check.asset_key.to_user_string(), check.check_name, check.description or "")
+            FailedCheck(
+                check.asset_key.to_user_string(), check.check_name, check.description or "", check.severity.value
+            )
             for check in checks
             if not check.passed
         ),
         tuple({name: told.value for name, told in each.metadata.items()} for each in made),
+        frozenset(str(each["reason"].value) for each in told if "reason" in each),
     )
 
 
 def _failures(result: ExecuteInProcessResult) -> list[str]:
-    """What the run's steps say; where to look, for an error that is none of ours."""
-    told = [event.step_failure_data.user_failure_data for event in result.get_step_failure_events()]
-    return [ours.description for ours in told if ours and ours.description] or [
+    """What the run's steps say; where to look, for an error that is none of ours. Empty if checks alone stopped it."""
+    from dagster._core.errors import DagsterAssetCheckFailedError  # nothing public names it
+
+    failed = [event.step_failure_data for event in result.get_step_failure_events()]
+    kinds = {each.error.cls_name for each in failed if each.error}
+    if kinds == {DagsterAssetCheckFailedError.__name__}:
+        return []
+    told = [each.user_failure_data.description for each in failed if each.user_failure_data]
+    return [sentence for sentence in told if sentence] or [
         f"The run {result.run_id} broke off: look at it in the UI (`zest up`), or report this id"
     ]

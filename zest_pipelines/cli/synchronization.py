@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from partners.reasons import Language, explain
 from resources.logins import Login
 from zest_pipelines.cli.options import (
     DataDirOption,
@@ -23,7 +22,7 @@ from zest_pipelines.cli.options import (
     print_json,
     tell,
 )
-from zest_pipelines.cli.runs import SILENT, Ended, RunFailedError, ended, open_instance
+from zest_pipelines.cli.runs import SILENT, Ended, RunFailedError, ended, open_instance, shown_definitions
 from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 _MOST_PUSHES = 100
 """Time boxes; what is left then is the schedule's."""
+_OTHERS_AT_IT = frozenset({"push_under_way", "reading_under_way"})
 _OTHERS_TAKE_SECONDS = 120
 """How long another run may be at the same work before ours says so and ends."""
 
@@ -40,7 +40,10 @@ _OTHERS_TAKE_SECONDS = 120
 def sync(
     tenant: TenantArgument, partner: PartnerArgument, data_dir: DataDirOption = None, json_: JsonOption = False
 ) -> None:
-    """Read, apply and push one connection once, now; ends when what is due has been tried."""
+    """Read, apply and push one connection once, now; ends when what is due has been tried.
+
+    What only warns, and goes on by itself, is told and leaves the exit code at 0.
+    """
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.records import connection_status, print_connections
     from zest_pipelines.cli.session import open_session
@@ -63,19 +66,18 @@ def sync(
         raise RunFailedError("\n".join(reasons))
     for check in failed:
         tell(f"{check.asset}, {check.name}: {check.description}")
-    if failed or status["out"]["parked"]:
+    if any(check.is_error for check in failed) or status["out"]["parked"]:
         raise typer.Exit(1)
 
 
 def run_jobs(session: Session, partner: Partner, tenant: str) -> list[Ended]:
-    """The way in once, the way out until all that is due was tried. Raises StoreError."""
-    from zest_pipelines.definitions import definitions
+    """The way in once, the way out until all that is due was tried. Raises StoreError, InputError."""
     from zest_pipelines.orchestration.demands import Direction
     from zest_pipelines.orchestration.jobs import CONNECTION, job_name
     from zest_pipelines.orchestration.steps import LANE
 
     def run(direction: Direction) -> Ended:
-        result = definitions.resolve_job_def(job_name(partner, direction)).execute_in_process(
+        result = defined.resolve_job_def(job_name(partner, direction)).execute_in_process(
             instance=instance,
             partition_key=tenant,
             raise_on_error=False,
@@ -84,6 +86,7 @@ def run_jobs(session: Session, partner: Partner, tenant: str) -> list[Ended]:
         )
         return ended(instance, result)
 
+    defined = shown_definitions(partner)
     with open_instance(session, partner) as instance:
         runs = [_undisturbed(run, Direction.IN), _undisturbed(run, Direction.OUT)]
         while "time_box_ended" in runs[-1].stops and len(runs) < _MOST_PUSHES:
@@ -96,8 +99,6 @@ def _undisturbed(run: Callable[[Direction], Ended], direction: Direction) -> End
     give_up = time.monotonic() + _OTHERS_TAKE_SECONDS
     while True:
         over = run(direction)
-        told = " ".join(over.failures)
-        is_disturbed = "push_under_way" in over.stops or explain("reading_under_way", {}, Language.ENGLISH)[0] in told
-        if not is_disturbed or time.monotonic() > give_up:
+        if not over.stops & _OTHERS_AT_IT or time.monotonic() > give_up:
             return over
         time.sleep(2)

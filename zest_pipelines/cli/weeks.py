@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from resources.logins import Login
+from zest_pipelines.cli.operations import paused_words
 from zest_pipelines.cli.options import (
     DataDirOption,
     InputError,
@@ -26,7 +27,7 @@ from zest_pipelines.cli.options import (
     print_json,
     tell,
 )
-from zest_pipelines.cli.runs import SILENT, Ended, RunFailedError, ended, open_instance
+from zest_pipelines.cli.runs import SILENT, Ended, RunFailedError, ended, open_instance, shown_definitions
 from zest_pipelines.core.identifiers import check_tenant_id
 from zest_pipelines.core.weeks import Days, DaysError, week_from, week_of
 
@@ -67,9 +68,9 @@ def push_week(
     named = {"tenant": tenant, "partner": declared.name, "week": week.first.isoformat()}
     with open_session(chosen_data_dir(data_dir)) as session:
         with session.transaction(Login.OPERATOR, tenant) as tx:
-            tenants.connection(tx, tenant, declared.name)
+            connection = tenants.connection(tx, tenant, declared.name)
         if not wait:
-            _tell_request(_ask(session, declared, tenant, week), named, json_)
+            _tell_request(_ask(session, declared, tenant, week), named, connection.is_paused, json_)
             return
         with contextlib.nullcontext() if json_ else counting(lambda: _standing(session, declared, tenant, week)):
             run = run_week(session, declared, tenant, week)
@@ -94,15 +95,15 @@ def checked_week(monday: str | None, partner: Partner) -> Days:
 
 
 def run_week(session: Session, partner: Partner, tenant: str, week: Days) -> Ended:
-    """Materialize the week. Raises StoreError."""
+    """Materialize the week. Raises StoreError, InputError."""
     from dagster import MultiPartitionKey
 
-    from zest_pipelines.definitions import definitions
     from zest_pipelines.orchestration.partitions import TENANT, WEEK
     from zest_pipelines.orchestration.specs import pushed_weeks
 
+    defined = shown_definitions(partner)
     with open_instance(session, partner) as instance:
-        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        result = defined.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             asset_selection=[pushed_weeks(partner)],
             partition_key=MultiPartitionKey({TENANT: tenant, WEEK: week.first.isoformat()}),
@@ -127,13 +128,18 @@ def _standing(session: Session, partner: Partner, tenant: str, week: Days) -> st
 
     with session.transaction(Login.OPERATOR, tenant) as tx:
         found = periods.standings(tx, Target(tenant, partner.name), week, datetime.now(UTC))
+    if not found:
+        return "Looking for what is to be sent"
     return f"{sum(each.state is None for each in found):,} of {counted(len(found), 'record')} settled"
 
 
-def _tell_request(request: str, named: Mapping[str, str], as_json: bool) -> None:
+def _tell_request(request: str, named: Mapping[str, str], is_paused: bool, as_json: bool) -> None:
     if as_json:
-        print_json({**named, "request": request})
-    tell("It was asked for: the platform sends it at the next minute, if it runs (`zest up`). See: zest status")
+        print_json({**named, "request": request, "paused": is_paused})
+    if is_paused:
+        tell(f"It was asked for. {paused_words(named['tenant'], named['partner'])}")
+    else:
+        tell("It was asked for: the platform sends it at the next minute, if it runs (`zest up`). See: zest status")
 
 
 def _tell_run(run: Ended, named: Mapping[str, str], as_json: bool) -> None:

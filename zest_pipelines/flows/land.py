@@ -6,32 +6,28 @@ read proves it. Pages are stored as they come, so a reading that breaks off has 
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date, timedelta
-from functools import cache, cached_property
-from hashlib import sha256
-from typing import Any
+from datetime import timedelta
+from functools import cache
 from uuid import uuid4
 
-from partners.contract import Entity, Gone, Page, Partner, SourceRecord, Unmappable
+from partners.contract import Entity, Gone, Page, Partner
 from partners.errors import PartnerError
 from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core import certificate
-from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import Line, connection_row, open_line
-from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.reports import Freshness, LandReport, Problem
 from zest_pipelines.flows.services import Services
+from zest_pipelines.flows.versions import Hashed, Mapper, Taken
 from zest_pipelines.store import landing
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.landing import NewVersion, Reading
+from zest_pipelines.store.landing import Ended, NewVersion, Reading
 from zest_pipelines.store.tenants import ConnectionRow
 
 FULL_EVERY = timedelta(days=1)
@@ -49,40 +45,14 @@ class _Progress:
     certificate: certificate.Reading = field(default_factory=certificate.Reading)
     seen: dict[str, bytes] = field(default_factory=dict)
     new_versions: int = 0
-    unmappable: Counter[str] = field(default_factory=Counter)
-    """New versions that cannot become a master, by reason."""
     unknown_fields: Counter[str] = field(default_factory=Counter)
     """New versions that have it, by the field's name."""
     problems: list[Problem] = field(default_factory=list)
+    """The new versions that could become a master but have unknown fields."""
     gone: int = 0
     cursor: str | None = None
     gate: LedgerGate | None = None
     """None: the line was not opened."""
-
-
-@dataclass(frozen=True)
-class _Hashed:
-    """A record with its fingerprint, made once: hashing is most of what an unchanged night costs."""
-
-    record: SourceRecord
-    mark: bytes
-    flaw: UnstorableText | None = None
-    """Why its content cannot be stored as it is."""
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """A new version, and the printable names of the fields in it that the partner's format does not have."""
-
-    version: NewVersion
-    unknown: Sequence[str] = ()
-
-    def problem(self, entity: Entity, landed_no: int) -> Problem:
-        """What is odd about it; nothing has to be."""
-        version, record = self.version, f"landed:{landed_no}"
-        if version.problem is not None:
-            return Problem(entity, record, "unmappable", version.problem, version.params)
-        return Problem(entity, record, "landed", "fields_unknown", {"fields": ", ".join(self.unknown)})
 
 
 class _SupersededError(Exception):
@@ -100,9 +70,12 @@ def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> L
         report = _read(services, partner, row, reading)
     else:
         report = LandReport(entity, "", "failed", reason="reading_under_way")
-    if not report.is_certified:
-        report = _with_what_stands(services, reading, report)
-    return replace(report, seconds=time.monotonic() - started)
+    return replace(_with_what_stands(services, reading, report), seconds=time.monotonic() - started)
+
+
+def freshness(tx: Transaction, reading: Reading) -> Freshness:
+    """How old what can be relied on of the reading's entity is. The connection must be there."""
+    return Freshness(reading.entity, **asdict(landing.age(tx, reading)))
 
 
 def _begin(services: Services, reading: Reading) -> bool:
@@ -112,22 +85,37 @@ def _begin(services: Services, reading: Reading) -> bool:
 
 
 def _with_what_stands(services: Services, reading: Reading, report: LandReport) -> LandReport:
-    """The report with what earlier readings are still good for."""
+    """The report with what cannot be mapped, whenever it came; unless it is certified, with what earlier readings are
+    still good for."""
     with services.database.transaction(Login.LAND, reading.tenant) as tx:
-        age = landing.age(tx, reading)
+        unmappable = landing.unmappable(tx, reading, MOST_PROBLEMS)
+        age = None if report.is_certified else freshness(tx, reading)
         ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
-    last = None
-    if ended is not None:
-        last = LandReport(
-            reading.entity,
-            str(ended.snapshot),
-            ended.state,
-            ended.reason,
-            ended.params,
-            pages=ended.pages,
-            records=ended.records,
-        )
-    return replace(report, last=last, freshness=Freshness(reading.entity, **asdict(age)))
+    problems = (
+        Problem(reading.entity, f"landed:{each.landed_no}", "unmappable", each.problem, each.params)
+        for each in unmappable
+    )
+    by_reason = {each.problem: each.of_its_reason for each in unmappable}
+    return replace(
+        report,
+        unmappable=sum(by_reason.values()),
+        unmappable_for=by_reason,
+        problems=(*problems, *report.problems),
+        last=None if ended is None else _as_report(reading, ended),
+        freshness=age,
+    )
+
+
+def _as_report(reading: Reading, ended: Ended) -> LandReport:
+    return LandReport(
+        reading.entity,
+        str(ended.snapshot),
+        ended.state,
+        ended.reason,
+        ended.params,
+        pages=ended.pages,
+        records=ended.records,
+    )
 
 
 @cache
@@ -138,7 +126,7 @@ def _waits() -> tuple[str, ...]:
 
 def _read(services: Services, partner: Partner, row: ConnectionRow, reading: Reading) -> LandReport:
     progress = _Progress()
-    station = _Station(services, partner, row.connection.settings, reading)
+    station = _Station(services, Mapper(partner, reading.entity, row.connection.settings), reading)
     try:
         with open_line(services, partner, row, _PATIENCE) as line:
             progress.gate = line.gate
@@ -166,14 +154,8 @@ class _Station:
     """One reading's acts on the store."""
 
     services: Services
-    partner: Partner
-    settings: Mapping[str, str]
+    mapper: Mapper
     reading: Reading
-
-    @cached_property
-    def mapping(self) -> str:
-        """What a master depends on besides the content: a changed setting maps every record anew."""
-        return f"{self.partner.mapping_version}/{sha256(canonical(self.settings)).hexdigest()}"
 
     def cursor(self) -> str | None:
         """Where to start; None: read everything."""
@@ -184,9 +166,9 @@ class _Station:
 
     def take(self, page: Page, progress: _Progress) -> None:
         """Store what is new on a page and add the page to the progress."""
-        fresh: list[_Hashed] = []
+        fresh: list[Hashed] = []
         moved = 0
-        for hashed in map(self._hashed, page.records):
+        for hashed in map(self.mapper.hashed, page.records):
             partner_id = hashed.record.partner_id
             if partner_id not in progress.seen:
                 progress.seen[partner_id] = hashed.mark
@@ -213,7 +195,7 @@ class _Station:
             if isinstance(found, Gone):
                 self._store((), (partner_id,), progress)
             else:
-                self._store([self._hashed(found)], (), progress)
+                self._store([self.mapper.hashed(found)], (), progress)
 
     def end(self, progress: _Progress, state: str, reason: str | None, params: Mapping[str, str]) -> LandReport:
         """Note how the reading ended."""
@@ -249,14 +231,12 @@ class _Station:
             records=seen.ids,
             new_versions=progress.new_versions,
             gone=progress.gone,
-            unmappable=progress.unmappable.total(),
-            unmappable_for=dict(progress.unmappable),
             unknown_fields=dict(progress.unknown_fields.most_common(MOST_PROBLEMS)),
             problems=tuple(progress.problems),
             calls=0 if progress.gate is None else progress.gate.calls,
         )
 
-    def _store(self, records: Iterable[_Hashed], gone: Iterable[str], progress: _Progress) -> None:
+    def _store(self, records: Iterable[Hashed], gone: Iterable[str], progress: _Progress) -> None:
         candidates = {hashed.record.partner_id: hashed for hashed in records}
         gone = [partner_id for partner_id in gone if partner_id not in candidates]
         with self.services.database.transaction(Login.LAND, self.reading.tenant) as tx:
@@ -264,67 +244,30 @@ class _Station:
                 raise _SupersededError
             known = landing.known_fingerprints(tx, self.reading, [*candidates, *gone])
             taken = [
-                self._taken(hashed) for partner_id, hashed in candidates.items() if known.get(partner_id) != hashed.mark
+                self.mapper.taken(hashed)
+                for partner_id, hashed in candidates.items()
+                if known.get(partner_id) != hashed.mark
             ]
             absent = [NewVersion(partner_id, None) for partner_id in gone if known.get(partner_id) is not None]
             landing.add(tx, self.reading, [*(each.version for each in taken), *absent])
             problems = self._problems(tx, taken, MOST_PROBLEMS - len(progress.problems))
         progress.new_versions += len(taken)
-        progress.unmappable.update(each.version.problem for each in taken if each.version.problem is not None)
         progress.unknown_fields.update(name for each in taken for name in each.unknown)
         progress.problems += problems
         progress.gone += len(absent)
 
-    def _problems(self, tx: Transaction, taken: Iterable[_Taken], most: int) -> list[Problem]:
-        odd = {each.version.partner_id: each for each in taken if each.version.problem is not None or each.unknown}
+    def _problems(self, tx: Transaction, taken: Iterable[Taken], most: int) -> list[Problem]:
+        """What is odd about the first `most` of those that can be mapped; the others are told by what stands."""
+        odd = {each.version.partner_id: each.unknown for each in taken if each.unknown and not each.version.problem}
         shown = list(odd)[:most]
         numbers = landing.newest_numbers(tx, self.reading, shown) if shown else {}
-        return [odd[partner_id].problem(self.reading.entity, numbers[partner_id]) for partner_id in shown]
-
-    def _hashed(self, record: SourceRecord) -> _Hashed:
-        try:
-            return _Hashed(record, fingerprint(record.content, self.mapping))
-        except UnstorableText as flaw:
-            return _Hashed(record, fingerprint(_unstorable(flaw, record), self.mapping), flaw)
-
-    def _taken(self, hashed: _Hashed) -> _Taken:
-        record = hashed.record
-        version = NewVersion(record.partner_id, hashed.mark, record.partner_version, record.content)
-        if hashed.flaw is not None:
-            content, params = _unstorable(hashed.flaw, record), {"field": _printable(hashed.flaw.path)}
-            return _Taken(replace(version, content=content, problem="field_invalid", params=params))
-        unknown = self._unknown(record)
-        try:
-            master = self.partner.map(self.reading.entity, record.content, self.settings)
-        except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not stop the reading
-            master = Unmappable("internal_error", {"detail": place_of(error)})
-        if isinstance(master, Unmappable):
-            return _Taken(replace(version, problem=master.reason, params=master.params), unknown)
-        return _Taken(replace(version, master=_spelled(asdict(master))), unknown)
-
-    def _unknown(self, record: SourceRecord) -> Sequence[str]:
-        if self.partner.unknown_fields is None:
-            return ()
-        try:
-            found = self.partner.unknown_fields(self.reading.entity, record.content)
-        except Exception:  # noqa: BLE001  # a fault of ours must not cost a record that can be mapped
-            return ("?",)
-        return sorted({_printable(name) for name in found})[:MOST_PROBLEMS]
-
-
-def _printable(path: str) -> str:
-    """The path, without names that a partner may have made of data."""
-    return re.sub(r"\[\d{1,6}\]|[^.\[\]]+", lambda part: part[0] if _PRINTABLE.fullmatch(part[0]) else "?", path)
-
-
-_PRINTABLE = re.compile(r"\[\d+\]|[A-Za-z_]{1,40}\d{0,2}")
-
-
-def _unstorable(error: UnstorableText, record: SourceRecord) -> dict[str, str]:
-    """What stands for a content that no database takes: where the fault is, and in which of the record's states."""
-    return {"unstorable": error.path, "partner_version": record.partner_version}
-
-
-def _spelled(master: Mapping[str, Any]) -> dict[str, Any]:
-    """A master as JSON has it."""
-    return {name: value.isoformat() if isinstance(value, date) else value for name, value in master.items()}
+        return [
+            Problem(
+                self.reading.entity,
+                f"landed:{numbers[partner_id]}",
+                "landed",
+                "fields_unknown",
+                {"fields": ", ".join(odd[partner_id])},
+            )
+            for partner_id in shown
+        ]

@@ -159,7 +159,7 @@ def _push(
     with services.database.transaction(Login.PUSH, target.tenant) as tx:
         _release(tx, target)
         last = deliveries.last_answer(tx, target)
-    if last is not None and _is_held(last.reason) and last.now - last.at < PROBE_EVERY:
+    if last is not None and is_held(last.reason) and last.now - last.at < PROBE_EVERY:
         tally.stop(last.reason)
         return
     try:
@@ -182,10 +182,16 @@ def _release(tx: Transaction, target: Target) -> None:
         deliveries.add_result(tx, target, Result(key, Outcome.RELEASED, reason="connection_changed"))
 
 
-def _is_held(code: str) -> bool:
+def is_held(code: str) -> bool:
     """Whether calls are pointless until a person has changed the connection."""
     known = reason(code)
     return known.scope is ReasonScope.CONNECTION and known.owner is Owner.USER and not known.retried
+
+
+@cache
+def holding_reasons() -> tuple[str, ...]:
+    """Those for which a connection is held."""
+    return tuple(each.code for each in all_reasons() if is_held(each.code))
 
 
 def _send_all(delivery: Delivery, tally: _Tally, end: float, days: Days | None) -> None:

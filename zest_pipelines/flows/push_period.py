@@ -110,11 +110,11 @@ def push_period(
     return PeriodReport(
         days,
         str(request.request_id),
-        visits=_counts(standings, Entity.VISIT),
-        visit_records=_counts(standings, Entity.VISIT_RECORD),
+        visits=counts(standings, Entity.VISIT),
+        visit_records=counts(standings, Entity.VISIT_RECORD),
         stopped=stop.reason,
         params=stop.params,
-        problems=_problems(standings),
+        problems=problems(standings),
         seconds=time.monotonic() - started,
     )
 
@@ -147,7 +147,8 @@ def _settle(period: _Period, end: float) -> _Stop:
         period.wait(rest, pushed.blocked)
 
 
-def _counts(standings: Sequence[Standing], entity: Entity) -> PeriodCounts:
+def counts(standings: Sequence[Standing], entity: Entity) -> PeriodCounts:
+    """How the records of one kind stand."""
     return PeriodCounts(**Counter(_stands(each) for each in standings if each.entity is entity))
 
 
@@ -162,10 +163,10 @@ def _stands(record: Standing) -> str:
             return "waiting"
 
 
-def _problems(standings: Sequence[Standing]) -> tuple[Problem, ...]:
+def problems(standings: Sequence[Standing]) -> tuple[Problem, ...]:
     """Of the open records that have a reason, those first for which a person has to act."""
-    refused_first = sorted(standings, key=lambda each: _stands(each) != "refused")
-    problems = [
+    persons_first = sorted(standings, key=lambda each: (_stands(each) != "refused", _goes_by_itself(each)))
+    found = [
         Problem(
             each.entity,
             str(each.record_id),
@@ -173,7 +174,11 @@ def _problems(standings: Sequence[Standing]) -> tuple[Problem, ...]:
             each.reason,
             each.params,
         )
-        for each in refused_first
+        for each in persons_first
         if each.state is not None and each.reason is not None
     ]
-    return tuple(problems[:_MOST_PROBLEMS])
+    return tuple(found[:_MOST_PROBLEMS])
+
+
+def _goes_by_itself(record: Standing) -> bool:
+    return record.reason is None or reason(record.reason).retried

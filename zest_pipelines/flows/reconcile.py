@@ -6,12 +6,18 @@ by then.
 
 A cancelled record that is not there is as it should be: nothing stands there that nobody plans. A fault of one record
 that a person has to cure at the partner (it is there twice) is a mismatch with a reason; one that may pass leaves the
-record out, and the report says that not all was compared. Neither delays its neighbours; any other fault ends it.
+record out, and the report says that not all was compared. Neither delays its neighbours; any other fault ends it, and
+so do a pause and the end of the time box. The records are taken in any order: what one comparison did not come to, the
+next one may.
+
+Only what we know is looked at. What else stands at the partner (another one's record, a second copy of ours beside the
+one that we know) is not seen.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import assert_never
@@ -34,6 +40,8 @@ from zest_pipelines.store.readback import Pushed
 from zest_pipelines.store.tenants import ConnectionRow
 
 _PATIENCE = timedelta(seconds=30)
+_LOOK_EVERY = 5.0
+"""Seconds between two looks whether somebody has paused the connection."""
 _MOST_MISMATCHES = 20
 
 
@@ -63,8 +71,11 @@ class _Tally:
         )
 
 
-def reconcile(services: Services, partner: Partner, tenant: str, days: Days) -> ReconcileReport:
-    """Compare all that was delivered of `days`: a call a record, and a second one if it is not where it was.
+def reconcile(
+    services: Services, partner: Partner, tenant: str, days: Days, box_seconds: float = 600.0
+) -> ReconcileReport:
+    """Compare what was delivered of `days`, for about `box_seconds` at most: a call a record, and a second one if it is
+    not where it was.
 
     What the partner does wrong is told in the report; raises StoreError alone. Of a paused connection nothing is read:
     paused means that we make no calls.
@@ -76,7 +87,7 @@ def reconcile(services: Services, partner: Partner, tenant: str, days: Days) -> 
             raise RejectedError("cannot_be_read_back")
         if row.is_paused:
             raise RejectedError("connection_paused")
-        _compare_all(services, partner, row, days, tally)
+        _compare_all(services, partner, row, days, started + box_seconds, tally)
     except PartnerError as error:  # Deferred too
         tally.stopped = error
     except VaultError:
@@ -84,14 +95,17 @@ def reconcile(services: Services, partner: Partner, tenant: str, days: Days) -> 
     return replace(tally.report(days), seconds=time.monotonic() - started)
 
 
-def _compare_all(services: Services, partner: Partner, row: ConnectionRow, days: Days, tally: _Tally) -> None:
-    """Take every record into the tally. Raises PartnerError for a fault that is not of one record alone, VaultError."""
+def _compare_all(
+    services: Services, partner: Partner, row: ConnectionRow, days: Days, end: float, tally: _Tally
+) -> None:
+    """Take every record into the tally. Raises PartnerError for a fault that is not of one record alone, at monotonic
+    `end` and for a pause; VaultError."""
     target = Target(row.connection.tenant, partner.name)
     with services.database.transaction(Login.PUSH, target.tenant) as tx:
         pushed = readback.pushed(tx, target, days)
     tally.open = pushed.open
     with open_line(services, partner, row, _PATIENCE) as line:
-        for record in pushed.records:
+        for record in _while_allowed(services, partner, target, pushed.records, end):
             try:
                 mismatch = _mismatch(line, record)
             except PartnerError as error:
@@ -105,6 +119,22 @@ def _compare_all(services: Services, partner: Partner, row: ConnectionRow, days:
                 tally.mismatches.append(mismatch)
             else:
                 tally.open += 1
+
+
+def _while_allowed(
+    services: Services, partner: Partner, target: Target, records: Sequence[Pushed], end: float
+) -> Iterator[Pushed]:
+    """The records in any order. Raises PartnerError when the time box ends or somebody has paused the connection."""
+    looked = time.monotonic()
+    for record in sorted(records, key=lambda _: services.random()):
+        now = time.monotonic()
+        if now >= end:
+            raise RetryableError("time_box_ended")
+        if now - looked >= _LOOK_EVERY:
+            looked = now
+            if connection_row(services, partner, target.tenant, Login.PUSH).is_paused:
+                raise RejectedError("connection_paused")
+        yield record
 
 
 def _mismatch(line: Line, record: Pushed) -> Mismatch | None:

@@ -48,14 +48,14 @@ class LandReport:
     gone: int = 0
     """Records whose absence was proved."""
     unmappable: int = 0
-    """Of the new versions: those that cannot become a master."""
+    """Records that cannot become a master as they last landed, in this reading or before."""
     unmappable_for: Mapping[str, int] = field(default_factory=dict)
     """These by reason."""
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     """Of the new versions: how many have a field that the partner's format does not have, by the field's name. At most
     20 names; `?` for those that may themselves be data."""
     problems: tuple[Problem, ...] = ()
-    """The unmappable ones and those with unknown fields, at most 20."""
+    """The unmappable ones, at most 20, and new versions that have unknown fields and are well otherwise, at most 20."""
     calls: int = 0
     """Calls made to the partner."""
     last: LandReport | None = None
@@ -222,6 +222,18 @@ class PeriodReport:
         return self.stopped is None and not any(
             each.waiting or each.refused for each in (self.visits, self.visit_records)
         )
+
+
+@dataclass(frozen=True)
+class StoppedReport:
+    """What is stopped of the records that a person asked to have tried again: refused, or in conflict."""
+
+    again: int = 0
+    """Tried since, and stopped once more."""
+    untried: int = 0
+    """Not tried yet."""
+    problems: tuple[Problem, ...] = ()
+    """Those stopped once more, at most 20."""
 
 
 @dataclass(frozen=True)

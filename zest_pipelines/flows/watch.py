@@ -1,22 +1,29 @@
 """watch: what no run would notice by itself, because it would not have run.
 
 A push that runs says how long edits have waited, and a reading that runs says what came of it. When none runs, since
-a schedule is off or the daemon was down for a night, only the clock tells.
+a schedule is off or the daemon was down for a night, only the clock tells. Nor does a run come back to what it could
+not do itself: another one, or a person, cures it, and nobody says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from partners.contract import MASTERS, Partner
+from partners.contract import MASTERS, Entity, Partner
 from resources.logins import Login
-from zest_pipelines.flows.reports import Freshness, Problem, PushReport
+from zest_pipelines.core.weeks import Days
+from zest_pipelines.flows.land import freshness
+from zest_pipelines.flows.push import is_held
+from zest_pipelines.flows.push_period import counts, problems
+from zest_pipelines.flows.reports import Freshness, PeriodReport, Problem, PushReport
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import due, landing
+from zest_pipelines.store import deliveries, due, periods
 from zest_pipelines.store import watch as outgoing
+from zest_pipelines.store.deliveries import Target
 from zest_pipelines.store.landing import Reading
+from zest_pipelines.store.watch import Stuck
 
 _MOST_PROBLEMS = 20
 
@@ -29,33 +36,74 @@ class Watched:
     freshness: tuple[Freshness, ...]
     """Of each master entity that the partner is read for."""
     backlog: PushReport
-    """As a push that tries nothing would report it."""
+    """As a push that tries nothing would report it; `stopped`: a pause, or what holds the connection until a person
+    acts."""
+    parked: tuple[Problem, ...]
+    """Records that wait for a person, at most 20."""
+    is_moving: bool
+    """Whether something goes by itself, so that a push will say how it went."""
 
 
-def watch(services: Services, partner: Partner) -> Iterator[Watched]:
-    """Look at every tenant of the partner, in order. Raises StoreError."""
+def tenants(services: Services, partner: Partner) -> tuple[str, ...]:
+    """Whom to look at, in order. Raises StoreError."""
     with services.database.transaction(Login.SCHEDULE, None) as tx:
-        tenants = due.tenants(tx, partner.name)
-    for tenant in tenants:
-        yield _look(services, partner, tenant)
+        return due.tenants(tx, partner.name)
 
 
-def _look(services: Services, partner: Partner, tenant: str) -> Watched:
+def look(services: Services, partner: Partner, tenant: str) -> Watched:
+    """Look at one of them. Raises StoreError."""
+    target = Target(tenant, partner.name)
     with services.database.transaction(Login.LAND, tenant) as tx:
-        freshness = tuple(
-            Freshness(entity, **vars(landing.age(tx, Reading(uuid4(), tenant, partner.name, entity))))
+        ages = tuple(
+            freshness(tx, Reading(uuid4(), tenant, partner.name, entity))
             for entity in MASTERS
             if entity in partner.reads
         )
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
-        left = outgoing.waiting(tx, tenant, partner.name)
-        stuck = outgoing.stuck(tx, tenant, partner.name, _MOST_PROBLEMS)
-    problems = (Problem(each.entity, str(each.record_id), each.state, each.reason, each.params) for each in stuck)
+        left = outgoing.waiting(tx, target)
+        stuck = outgoing.stuck(tx, target, _MOST_PROBLEMS) if left.oldest else ()
+        parked = outgoing.parked(tx, target, _MOST_PROBLEMS) if left.parked else ()
+    stopped = "connection_paused" if left.is_paused else _held(services, target) if left.pending else None
     backlog = PushReport(
         pending=left.pending,
         pending_parked=left.parked,
         oldest_pending=left.oldest,
-        stopped="connection_paused" if left.is_paused else None,
-        problems=tuple(problems),
+        stopped=stopped,
+        problems=_problems(stuck),
     )
-    return Watched(tenant, freshness, backlog)
+    return Watched(tenant, ages, backlog, _problems(parked), left.is_moving)
+
+
+def look_at_days(services: Services, partner: Partner, watched: Watched, days: Days) -> PeriodReport | None:
+    """How days that were asked for stand by now, whoever pushed them; None: nobody has asked. Raises StoreError.
+
+    What keeps a push from its first call but leaves no trace in the tables (no credential is kept) is not seen.
+    """
+    target = Target(watched.tenant, partner.name)
+    with services.database.transaction(Login.OPERATOR, target.tenant) as tx:
+        if (asked_at := outgoing.asked_at(tx, target, days)) is None:
+            return None
+        has_unread = periods.has_unread_edits(tx, target, asked_at)
+        standings = periods.standings(tx, target, days, asked_at)
+    stopped = None
+    if has_unread or any(each.state for each in standings):
+        stopped = watched.backlog.stopped or ("edits_not_yet_read" if has_unread else None)
+    return PeriodReport(
+        days,
+        request="",
+        visits=counts(standings, Entity.VISIT),
+        visit_records=counts(standings, Entity.VISIT_RECORD),
+        stopped=stopped,
+        problems=problems(standings),
+    )
+
+
+def _held(services: Services, target: Target) -> str | None:
+    """Why pushes of the connection try nothing until a person acts; None: they do try."""
+    with services.database.transaction(Login.PUSH, target.tenant) as tx:
+        last = deliveries.last_answer(tx, target)
+    return last.reason if last is not None and is_held(last.reason) else None
+
+
+def _problems(found: Sequence[Stuck]) -> tuple[Problem, ...]:
+    return tuple(Problem(each.entity, str(each.record_id), each.state, each.reason, each.params) for each in found)

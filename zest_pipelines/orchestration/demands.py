@@ -15,6 +15,7 @@ from dagster import AssetKey
 
 from partners.contract import Partner
 from resources.logins import Login
+from zest_pipelines.flows.push import PROBE_EVERY, holding_reasons
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration.specs import applied, changes, landed, masters, pushed_visits, visit_changes
 from zest_pipelines.store import due
@@ -71,7 +72,7 @@ def pushes_due(partner: Partner) -> Demand:
         partner,
         Direction.OUT,
         "a record or an edit to push now",
-        lambda tx: due.outbound(tx, partner.name),
+        lambda tx: _unheld(tx, partner, due.outbound(tx, partner.name)),
         MAX_RUNS_OUT,
         assets_of(partner, Direction.OUT),
     )
@@ -97,7 +98,7 @@ def new_edits(partner: Partner) -> Demand:
         partner,
         Direction.OUT,
         "a new edit, or what a push left when it died",
-        lambda tx: due.urgent(tx, partner.name),
+        lambda tx: _unheld(tx, partner, due.urgent(tx, partner.name)),
         MAX_RUNS_AT_ONCE,
         assets_of(partner, Direction.OUT),
     )
@@ -119,13 +120,23 @@ def new_master_changes(partner: Partner) -> Demand:
 def still_due(services: Services, partner: Partner, tags: Mapping[str, str], tenants: Sequence[str]) -> Sequence[str]:
     """Of a run's tenants, those for whom the demand that its tags name still holds; all, if a person asked for it.
 
-    All of them too in a run that repeats another: the one before may have died after a reading, which makes its tenant
-    due no more, and before what follows from it. Raises StoreError.
+    A run of one tenant that repeats another works for it in any case: the one before may have died after a reading,
+    which makes its tenant due no more, and before what follows from it. After one of many, whoever was cut off there
+    waits for the next reading, which takes up all that landed: `land_every` at most. Raises StoreError.
     """
     asked = (pushes_due, readings_due, new_edits, new_master_changes)
     demand = next((each for each in (ask(partner) for ask in asked) if each.name == tags.get(DEMAND)), None)
-    if demand is None or _REPEATS in tags:
+    if demand is None or (_REPEATS in tags and len(tenants) == 1):
         return tenants
     with services.database.transaction(Login.SCHEDULE, None) as tx:
         wanted = frozenset(demand.who(tx))
     return [tenant for tenant in tenants if tenant in wanted]
+
+
+def _unheld(tx: Transaction, partner: Partner, tenants: Sequence[str]) -> Sequence[str]:
+    """The tenants without those whose next push would try nothing, because their connection is held.
+
+    What is new there, edits that nobody has read included, is taken up with the next probe: PROBE_EVERY at most.
+    """
+    held = due.held(tx, partner.name, tenants, holding_reasons(), PROBE_EVERY)
+    return [tenant for tenant in tenants if tenant not in held]

@@ -10,7 +10,8 @@ from enum import StrEnum
 from dagster import AssetCheckEvaluation, AssetKey
 
 from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
-from zest_pipelines.orchestration import checks, metadata
+from zest_pipelines.orchestration import inbound_checks, metadata, outbound_checks
+from zest_pipelines.orchestration.checks import is_waiting
 from zest_pipelines.orchestration.failures import Fault, fault_for
 
 
@@ -22,7 +23,7 @@ class Worth(StrEnum):
     ON_REQUEST = "on_request"
     """Nothing happened: only who asked for it is told."""
     NOTHING = "nothing"
-    """It did not go well: there is nothing to show as made."""
+    """It did not go well, or not at all: there is nothing to show as made."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Finding:
     metadata: metadata.Metadata = field(default_factory=dict)
     checks: tuple[AssetCheckEvaluation, ...] = ()
     fault: Fault | None = None
+    waits_for: Fault | None = None
+    """What its turn waits for, where that is no fault: for checks that want an answer all the same."""
     lets_on: bool = True
     """Whether the stations after it can do anything."""
 
@@ -42,19 +45,25 @@ def landing(asset: AssetKey, tenant: str, report: LandReport) -> Finding:
     """A reading is news even if it changed nothing: when the partner was last read matters.
 
     However it ended, what landed before lets the stations after it go on, unless another reading is under way: its
-    records are still coming, and its own run sees to them.
+    records are still coming, and its own run sees to them. One that was put off is no fault and made nothing; if
+    nothing came it is silent about the form of what comes, or it would take back what the reading before it found.
     """
     is_broken = report.state == "failed"
     code = report.reason or "unknown"
-    answers = [checks.snapshot_certified(asset, tenant, report), checks.shape_known(asset, tenant, report)]
+    is_put_off = is_broken and is_waiting(code)
+    answers = [inbound_checks.snapshot_certified(asset, tenant, report)]
+    if report.new_versions or not is_put_off:
+        answers.append(inbound_checks.shape_known(asset, tenant, report))
     if report.is_certified or report.freshness is not None:
-        answers.append(checks.fresh(asset, tenant, report.freshness))
+        answers.append(inbound_checks.fresh(asset, tenant, report.freshness))
+    why = fault_for(code, report.params) if is_broken else None
     return Finding(
         asset,
         Worth.NOTHING if is_broken else Worth.NEWS,
         metadata.of_landing(report),
         tuple(answers),
-        fault_for(code, report.params) if is_broken else None,
+        fault=None if is_put_off else why,
+        waits_for=why if is_put_off else None,
         lets_on=code != "reading_under_way",
     )
 
@@ -69,9 +78,9 @@ def applying(asset: AssetKey, tenant: str, report: ApplyReport) -> Finding:
     """News if a change came to its end; one that goes on waiting for a person is none."""
     ended = report.applied + report.superseded + report.rejected > 0
     answers = (
-        checks.no_mass_change(asset, tenant, report),
-        checks.nothing_rejected(asset, tenant, report),
-        checks.equals_landed(asset, tenant, report),
+        inbound_checks.no_mass_change(asset, tenant, report),
+        inbound_checks.nothing_rejected(asset, tenant, report),
+        inbound_checks.equals_landed(asset, tenant, report),
     )
     return Finding(asset, _news_if(ended), metadata.of_applying(report), answers)
 
@@ -85,11 +94,11 @@ def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> 
     """News if anything was tried or ended."""
     tried = _tried(report)
     answers = (
-        checks.not_stopped(asset, tenant, report),
-        checks.oldest_pending_age(asset, tenant, report, now),
-        checks.nothing_parked(asset, tenant, report),
+        outbound_checks.not_stopped(asset, tenant, report),
+        outbound_checks.oldest_pending_age(asset, tenant, report, now),
+        outbound_checks.nothing_parked(asset, tenant, report),
     )
-    is_fault = report.stopped is not None and not checks.is_waiting(report.stopped)
+    is_fault = report.stopped is not None and not is_waiting(report.stopped)
     return Finding(
         asset,
         Worth.NOTHING if is_fault and not tried else _news_if(tried),

@@ -15,7 +15,6 @@ from dagster import (
     AssetSelection,
     DagsterInstance,
     DagsterRun,
-    DagsterRunStatus,
     RunRequest,
     RunsFilter,
     define_asset_job,
@@ -25,6 +24,7 @@ from dagster import (
 from partners.contract import Partner
 from zest_pipelines.core.packing import KeyRange, pack
 from zest_pipelines.orchestration.demands import DEMAND, Demand, Direction, assets_of
+from zest_pipelines.orchestration.partitions import PARTITION, UNFINISHED
 from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 
 if TYPE_CHECKING:  # the type of what define_asset_job returns has no public name
@@ -33,15 +33,7 @@ if TYPE_CHECKING:  # the type of what define_asset_job returns has no public nam
 CONNECTION = "zest/connection"
 """Run tag `tenant:partner:in|out`; the run queue lets one run a value run at a time."""
 
-_PARTITION = "dagster/partition"
 _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-_UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
 
 
 def job_name(partner: Partner, direction: Direction) -> str:
@@ -71,14 +63,14 @@ def busy_tenants(
     instance: DagsterInstance, partner: Partner, direction: Direction, keys: Sequence[str]
 ) -> frozenset[str]:
     """The tenants for whom a run of the job is queued or running, alone or within a range of `keys`."""
-    wanted = RunsFilter(job_name=job_name(partner, direction), statuses=_UNFINISHED)
+    wanted = RunsFilter(job_name=job_name(partner, direction), statuses=UNFINISHED)
     return frozenset(tenant for run in instance.get_runs(wanted) for tenant in _tenants(run, keys))
 
 
 def _tenants(run: DagsterRun, keys: Sequence[str]) -> Sequence[str]:
     tags = run.tags
-    if _PARTITION in tags:
-        return [tags[_PARTITION]]
+    if PARTITION in tags:
+        return [tags[PARTITION]]
     if tags.get(_FIRST) in keys and tags.get(_LAST) in keys:
         return keys[keys.index(tags[_FIRST]) : keys.index(tags[_LAST]) + 1]
     return []

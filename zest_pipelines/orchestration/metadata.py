@@ -83,7 +83,7 @@ def numbers(report: Report) -> Metadata:
     for each in fields(report):
         value = getattr(report, each.name)
         if isinstance(value, float):
-            told[each.name] = MetadataValue.float(value)
+            told[each.name] = MetadataValue.float(round(value, 3))
         elif isinstance(value, int) and not isinstance(value, bool):
             told[each.name] = MetadataValue.int(value)
     return told

@@ -29,16 +29,17 @@ from pydantic import Field, ValidationError
 from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.core.weeks import MOST_DAYS, Days
-from zest_pipelines.flows.reports import PeriodReport
+from zest_pipelines.flows.reports import PeriodReport, StoppedReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration.assets import Stations, inbound_chains, outbound_chains
 from zest_pipelines.orchestration.failures import failure, fault_of
 from zest_pipelines.orchestration.findings import Finding
-from zest_pipelines.orchestration.metadata import Metadata
+from zest_pipelines.orchestration.metadata import Metadata, advice, problems
 from zest_pipelines.orchestration.opened import opened_services
 from zest_pipelines.orchestration.partitions import today_in_japan
 from zest_pipelines.orchestration.steps import work_for
 from zest_pipelines.orchestration.week_findings import of_period, settled
+from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
 
 OPERATION = "zest/operation"
 """Run tag: which of the operations it is."""
@@ -51,10 +52,12 @@ _TODAY, _ALL = "today", "all"
 class Acts:
     """The functions that do the work; `flows` has them."""
 
+    find: Callable[[Services, Partner, str], None]
     push_period: Callable[[Services, Partner, str, Days], PeriodReport]
     pause: Callable[[Services, Partner, str, str], None]
     resume: Callable[[Services, Partner, str], None]
     ask_again: Callable[[Services, Partner, str, Entity | None, UUID | None], None]
+    stopped: Callable[[Services, Partner, str, Entity | None, UUID | None], StoppedReport]
 
 
 class TenantConfig(Config):
@@ -111,7 +114,7 @@ class _Operation(Generic[_Asked]):
 def operation_jobs(partner: Partner, stations: Stations, acts: Acts) -> list[JobDefinition]:
     """The partner's five operations."""
     return [
-        _job(partner, _sync_now(partner, stations)),
+        _job(partner, _sync_now(partner, stations, acts)),
         _job(partner, _push_period(partner, acts)),
         _job(partner, _retry(partner, stations, acts)),
         _job(partner, _pause(partner, acts)),
@@ -132,6 +135,11 @@ def _job(partner: Partner, operation: _Operation[_Asked]) -> JobDefinition:
                 told = operation.act(context, services, asked)
             except Failure:
                 raise
+            except (UnknownTenantError, UnknownConnectionError) as error:
+                known = (
+                    "`zest status`, and the partitions of the partner's assets, list the tenants that are connected."
+                )
+                raise Failure(f"{fault_of(error).description} {known}", allow_retries=False) from None
             except Exception as error:  # noqa: BLE001  # shown in words of ours, without what a foreign one may quote
                 raise failure([(asked.tenant, fault_of(error))]) from None
         context.add_output_metadata(told)
@@ -149,8 +157,9 @@ def _job(partner: Partner, operation: _Operation[_Asked]) -> JobDefinition:
     return operating
 
 
-def _sync_now(partner: Partner, stations: Stations) -> _Operation[TenantConfig]:
+def _sync_now(partner: Partner, stations: Stations, acts: Acts) -> _Operation[TenantConfig]:
     def act(context: OpExecutionContext, services: Services, asked: TenantConfig) -> Metadata:
+        acts.find(services, partner, asked.tenant)  # first: the stations' answers are logged under the tenant's key
         chains = [
             *inbound_chains(services, stations, partner, asked.tenant),
             *outbound_chains(services, stations, partner, asked.tenant),
@@ -188,14 +197,23 @@ def _push_period(partner: Partner, acts: Acts) -> _Operation[PeriodConfig]:
 
 def _retry(partner: Partner, stations: Stations, acts: Acts) -> _Operation[RetryConfig]:
     def act(context: OpExecutionContext, services: Services, asked: RetryConfig) -> Metadata:
-        acts.ask_again(services, partner, asked.tenant, _entity(partner, asked), _record_id(asked))
-        return _told(work_for(context, asked.tenant, outbound_chains(services, stations, partner, asked.tenant)))
+        named = (_entity(partner, asked), _record_id(asked))
+        acts.ask_again(services, partner, asked.tenant, *named)
+        told = _told(work_for(context, asked.tenant, outbound_chains(services, stations, partner, asked.tenant)))
+        left = acts.stopped(services, partner, asked.tenant, *named)
+        told |= {"stopped_again": MetadataValue.int(left.again), "outcome": MetadataValue.text(_outcome(left))}
+        told |= problems(left.problems)
+        if left.again and asked.record != _ALL:
+            raise Failure(f"{asked.tenant}: {_outcome(left)}", metadata=told, allow_retries=False)
+        context.log.info(_outcome(left))
+        return told
 
     return _Operation(
         "retry",
         "ask_again",
         "Releases what is stopped of one tenant (refused, in conflict, or waiting for its next try), and pushes once. "
-        f"A record that was changed at {partner.title} itself is overwritten there.",
+        f"A record that was changed at {partner.title} itself is overwritten there. Red if a record that was named by "
+        "its id is stopped once more; of all, the output says how many are.",
         RetryConfig,
         act,
     )
@@ -266,6 +284,18 @@ def _unmeant(sentence: str) -> Failure:
 def _told(findings: Iterable[Finding]) -> Metadata:
     """All that the stations say, each under its asset's name."""
     return {f"{each.asset.path[-1]}: {name}": value for each in findings for name, value in each.metadata.items()}
+
+
+def _outcome(left: StoppedReport) -> str:
+    """How a retry ended, and what to do."""
+    parts = []
+    if left.again:
+        what = "1 record is" if left.again == 1 else f"{left.again} records are"
+        parts.append(f"{what} stopped once more. {advice(left.problems)}")
+    if left.untried:
+        what = "1 record waits" if left.untried == 1 else f"{left.untried} records wait"
+        parts.append(f"{what} for the push that is under way, or for the next minute's.")
+    return " ".join(parts) or "Nothing of it is stopped any more."
 
 
 def _next_action(sentence: str) -> Metadata:

@@ -1,14 +1,15 @@
 """Partition keys: a tenant's id, or a tenant's id and a week. One list of tenants a partner, dynamic.
 
-The tenants are rows of ours, Dagster's keys a copy. Every tick brings the copy up to date before it asks for
-runs. A key that a person adds in the UI for nobody is taken away again; a run for it ends in an error that
-names the next step.
+The tenants are rows of ours, Dagster's keys a copy. Every tick adds what the copy lacks before it asks for runs. A
+key of nobody, which a person typed in the UI, is taken away by the watch, some minutes later: Dagster itself fails a
+run whose key has gone before our code could say what to do.
 
 A week's key is its Monday in Japan. The grid tenant x week is bounded, because Dagster looks at all of it: the
 advised 100,000 partitions are 18 weeks for 5,000 tenants. So the weeks begin at a date that is computed when
-the code is loaded. Every run loads the code anew, and a run whose grid lacked the week that the UI offered
-could not be told apart from a slip of the finger; so that date moves in jumps of four weeks, the same for all
-processes in between.
+the code is loaded: 13 or 14 of them then, and one more for each week that the code server lives, so that one which is
+started again within four weeks never offers more than 18. Every run loads the code anew, and a run whose grid lacked
+the week that the UI offered could not be told apart from a slip of the finger; so that date moves in jumps of two
+weeks, the same for all processes in between.
 """
 
 from __future__ import annotations
@@ -21,28 +22,39 @@ from zoneinfo import ZoneInfo
 from dagster import (
     BetaWarning,
     DagsterInstance,
+    DagsterRunStatus,
     DynamicPartitionsDefinition,
     MultiPartitionsDefinition,
     MultiToSingleDimensionPartitionMapping,
+    RunsFilter,
     WeeklyPartitionsDefinition,
 )
 
 from partners.contract import Partner
 from zest_pipelines.core.weeks import week_of
 
+PARTITION = "dagster/partition"
+"""Run tag: the key that a run is for."""
+UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
 TENANT, WEEK = "tenant", "week"
 """The dimensions of the grid; Dagster joins their keys in the order of these names: `sakura|2026-11-23`."""
 JAPAN = ZoneInfo("Asia/Tokyo")
 COMING_WEEKS = 8
-PAST_WEEKS = 5
-"""At least so many, and up to three more until the first week moves: 14 to 17 in all when the code is loaded. A code
-server adds one for each week that it lives, so one that is started again every month stays at 18 or close to it."""
-_JUMP = 4
+PAST_WEEKS = 4
+"""At least so many, and one more in every second week, until the first week moves."""
+_PARTITION_OF_WEEKS = f"{PARTITION}/{TENANT}"
+_JUMP = 2
 
 
 def tenant_partitions(partner: Partner) -> DynamicPartitionsDefinition:
     """The tenants that are connected to the partner."""
-    return DynamicPartitionsDefinition(name=f"{partner.name}_tenants")
+    return DynamicPartitionsDefinition(name=_name(partner))
 
 
 def week_partitions(partner: Partner, today: date) -> MultiPartitionsDefinition:
@@ -69,18 +81,28 @@ def today_in_japan() -> date:
     return datetime.now(JAPAN).date()
 
 
-def sync_tenants(instance: DagsterInstance, partner: Partner, connected: Collection[str]) -> Sequence[str]:
-    """Make the partner's keys those of `connected`, and return them in Dagster's order."""
-    name = f"{partner.name}_tenants"
-    known = instance.get_dynamic_partitions(name)
+def add_tenants(instance: DagsterInstance, partner: Partner, connected: Collection[str]) -> Sequence[str]:
+    """Add the keys that the partner's list lacks, and return the whole list, in Dagster's order."""
+    known = instance.get_dynamic_partitions(_name(partner))
     if missing := sorted(set(connected) - set(known)):
-        instance.add_dynamic_partitions(name, missing)
-    for left in sorted(set(known) - set(connected)):
-        instance.delete_dynamic_partition(name, left)
-    return [key for key in known if key in connected] + missing
+        instance.add_dynamic_partitions(_name(partner), missing)
+    return [*known, *missing]
+
+
+def remove_others(instance: DagsterInstance, partner: Partner, connected: Collection[str]) -> None:
+    """Take away the keys that are not of `connected`, but for those that an unfinished run was launched for."""
+    others = set(instance.get_dynamic_partitions(_name(partner))) - set(connected)
+    if others:
+        runs = instance.get_runs(RunsFilter(statuses=UNFINISHED))
+        for key in sorted(others - {run.tags.get(tag) for run in runs for tag in (PARTITION, _PARTITION_OF_WEEKS)}):
+            instance.delete_dynamic_partition(_name(partner), key)
+
+
+def _name(partner: Partner) -> str:
+    return f"{partner.name}_tenants"
 
 
 def _first_week(today: date) -> date:
-    """The Monday that the grid begins with: `PAST_WEEKS` ago, or up to three weeks earlier."""
+    """The Monday that the grid begins with: `PAST_WEEKS` ago, or a week earlier."""
     monday = week_of(today).first - timedelta(weeks=PAST_WEEKS)
     return monday - timedelta(weeks=monday.toordinal() // 7 % _JUMP)

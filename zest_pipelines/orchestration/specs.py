@@ -60,8 +60,8 @@ def inbound_specs(partner: Partner, entity: Entity) -> Iterable[AssetSpec]:
         partner,
         landed(partner, entity),
         entity,
-        f"The {what} that {partner.title} has, as last read. Written by the landing alone; a row only where "
-        "something differs. Red: the reading broke off or was incomplete; the check says why and what to do.",
+        f"The {what} that the partner ({partner.title}) has, as last read. Written by the landing alone; a row only "
+        "where something differs. Red: the reading broke off or was incomplete; the check says why and what to do.",
         kinds=("http", "postgres"),
         code_version=partner.mapping_version,
     )
@@ -91,7 +91,7 @@ def outbound_specs(partner: Partner) -> list[AssetSpec]:
             partner,
             visit_changes(partner),
             Entity.VISIT,
-            f"Versions of visits and visit records that {partner.title} has to receive (反映履歴). "
+            f"Versions of visits and visit records that the partner ({partner.title}) has to receive (反映履歴). "
             "Written by the accumulation alone. Red: edits could not be turned into changes; see the run.",
             deps=[applied(partner, entity) for entity in masters(partner)],
         ),
@@ -99,8 +99,9 @@ def outbound_specs(partner: Partner) -> list[AssetSpec]:
             partner,
             pushed_visits(partner),
             Entity.VISIT,
-            f"What became of each change at {partner.title} (送信意図, 反映結果). Written by the push alone. "
-            "Red: the checks say what waits, since when, and what to do.",
+            f"What became of each change at {partner.title} (送信意図, 反映結果). Written by the push alone, which the "
+            "clock starts; to push one week now, materialize pushed_weeks. Red: the checks say what waits, since when, "
+            "and what to do.",
             deps=[visit_changes(partner)],
             kinds=("http", "postgres"),
             code_version=partner.mapping_version,
@@ -138,7 +139,9 @@ def read_back_spec(partner: Partner) -> AssetSpec:
         Entity.VISIT,
         f"One week of what was pushed, read back from {partner.title} and compared field by field (照合). Reads "
         "only; launched together with pushed_weeks it runs once the week is there. Written by nobody: the comparison "
-        "stands in the metadata. Red: the partner shows something else; the check names records and fields.",
+        f"stands in the metadata. It looks at what we sent and at nothing else: a record that somebody else entered at "
+        f"{partner.title} is not seen, nor a second copy of ours while the first one is there. Red: {partner.title} "
+        "shows something else; the check names records and fields, and says what to do.",
         deps=[pushed_weeks(partner)],
         kinds=("http", "postgres"),
         code_version=partner.mapping_version,

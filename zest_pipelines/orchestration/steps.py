@@ -13,6 +13,8 @@ recorded last, so that a tenant for whom nothing happens adds nothing to the eve
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +41,9 @@ BACKGROUND = "background"
 """The lane of runs that no person waits for."""
 BACKGROUND_TAGS = {LANE: BACKGROUND, "dagster/priority": "-1"}
 """Of a run that no person waits for: in the queue it lets a person's run go first, whose priority is 0."""
+TAKES_KEYS_FOR = 50.0
+"""Seconds for which a background run of many keys takes new ones. While it is unfinished no tenant of its range gets
+another run, so what is left after about a tick's time is better asked for again by the next tick."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,14 @@ def work_through(
     `wanted` picks of the keys those that there is work for. Raises Failure as the module says.
     """
     keys = _keys(context)
-    is_asked = len(keys) == 1 and context.run.tags.get(LANE) != BACKGROUND
+    is_background = context.run.tags.get(LANE) == BACKGROUND
+    is_asked = len(keys) == 1 and not is_background
     chosen = _chosen(keys, wanted)
     if not chosen:
         context.log.info(f"None of {len(keys)} is due any more: another run was there first.")
     telling = _Telling(context, Answers(context.instance, chosen), is_asked)
     faults: list[tuple[str, Fault]] = []
-    for key in chosen:
+    for key in _in_time(context, chosen) if is_background and len(keys) > 1 else chosen:
         found: list[Finding] = []
         for finding in _findings(key, chains(key), _selected(context)):
             yield from telling.tell(key, finding)
@@ -116,8 +122,8 @@ def _selected(context: AssetExecutionContext) -> Collection[AssetKey]:
 
 
 def _known(context: AssetExecutionContext, key: str) -> str:
-    """The key, if Dagster has it. One that a person added for nobody is gone after the next tick; Dagster's own words
-    for that name no next step."""
+    """The key, if Dagster has it. One that a person added for nobody may be gone by now; Dagster's own words for that
+    name no next step."""
     partitions = context.assets_def.partitions_def
     with partition_loading_context(dynamic_partitions_store=context.instance):
         if partitions is None or partitions.has_partition_key(key):
@@ -134,6 +140,20 @@ def _chosen(keys: Sequence[str], wanted: Callable[[Sequence[str]], Sequence[str]
         return wanted(keys)
     except StoreError as error:
         raise failure([("all tenants", fault_of(error))]) from None
+
+
+def _in_time(context: AssetExecutionContext, keys: Sequence[str]) -> Iterator[str]:
+    """The keys, but no new one after TAKES_KEYS_FOR: the tables still name the rest as due, and the next tick asks."""
+    end = time.monotonic() + TAKES_KEYS_FOR
+    # In any order: slow ones at the front would else keep those behind them from their turn, run after run.
+    for number, key in enumerate(random.sample(keys, len(keys))):
+        if number > 0 and time.monotonic() >= end:
+            context.log.info(
+                f"{len(keys) - number} of {len(keys)} due tenants are left: this run takes no new one after "
+                f"{TAKES_KEYS_FOR:.0f} seconds. The next tick asks for them again."
+            )
+            return
+        yield key
 
 
 def _findings(key: str, chains: Iterable[Chain], selected: Collection[AssetKey]) -> Iterator[Finding]:
@@ -167,9 +187,8 @@ class _Telling:
 
     def tell(self, key: str, finding: Finding) -> Iterator[MaterializeResult[None]]:
         """Log a finding's events, or yield its output."""
-        happened = finding.worth is Worth.NEWS or finding.fault is not None
         for check in finding.checks:
-            if happened or self._is_planned(check) or self.answers.is_news(check):
+            if finding.worth is Worth.NEWS or self._is_planned(check) or self.answers.is_news(check):
                 self.context.log_event(check)
         if finding.fault is not None:
             self.context.log.warning(f"{key}: {finding.fault.description}")
@@ -179,12 +198,13 @@ class _Telling:
             self.context.log_event(AssetMaterialization(finding.asset, metadata=finding.metadata, partition=key))
 
     def tell_the_rest(self, key: str, found: Sequence[Finding]) -> None:
-        """Answer the planned checks of stations that a fault kept from their turn."""
+        """Answer the planned checks of stations that a fault, or another run, kept from their turn."""
         told = {check.asset_check_key for finding in found for check in finding.checks}
-        fault = next((finding.fault for finding in found if finding.fault is not None), None)
-        if fault is not None:
+        reasons = [*(finding.fault for finding in found), *(finding.waits_for for finding in found)]
+        why = next((reason for reason in reasons if reason is not None), None)
+        if why is not None:
             for check in sorted(self.context.selected_asset_check_keys - told, key=str):
-                self.context.log_event(broken(check.asset_key, key, CheckName(check.name), fault))
+                self.context.log_event(broken(check.asset_key, key, CheckName(check.name), why))
 
     def _is_planned(self, check: AssetCheckEvaluation) -> bool:
         return check.asset_check_key in self.context.selected_asset_check_keys

@@ -14,7 +14,7 @@ from resources.logins import Login, LoginsError
 from resources.private_files import PrivateFileError
 from zest_pipelines.orchestration.demands import Demand
 from zest_pipelines.orchestration.jobs import busy_tenants, run_requests
-from zest_pipelines.orchestration.partitions import sync_tenants
+from zest_pipelines.orchestration.partitions import add_tenants
 from zest_pipelines.store import due
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import StoreError
@@ -23,13 +23,13 @@ from zest_pipelines.store.errors import StoreError
 def request_runs(
     demand: Demand, instance: DagsterInstance, postgres: PostgresResource, run_key: str | None
 ) -> list[RunRequest] | SkipReason:
-    """The runs to start now, or in plain words why there are none. Brings the partition keys up to date first."""
+    """The runs to start now, or in plain words why there are none. Adds the partition keys that are missing first."""
     partner, direction = demand.partner, demand.direction
     try:
         connected, wanted = _ask(demand, postgres)
     except (StoreError, LoginsError, PrivateFileError) as error:
         return SkipReason(f"{str(error).removesuffix('.')}. Nothing was requested; the next tick asks again.")
-    keys = sync_tenants(instance, partner, connected)
+    keys = add_tenants(instance, partner, connected)
     if not connected:
         return SkipReason(f"No tenant is connected to {partner.name}: `zest connect` connects one.")
     if not wanted:

@@ -1,14 +1,21 @@
-"""The watch: every ten minutes one run looks at every tenant of a partner, and answers the checks of what is too old.
+"""The watch: every ten minutes one run looks at every tenant of a partner, and answers the checks that no run would.
+
+What is too old shows only by the clock; what failed may have been cured by others than the run that said so.
 
 It says only what is not recorded already, so a night in which all is well adds a run a look and nothing else.
 """
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` with the class itself.
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckSeverity,
     DefaultScheduleStatus,
     JobDefinition,
     OpExecutionContext,
@@ -20,14 +27,18 @@ from dagster import (
 
 from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
+from zest_pipelines.core.weeks import Days, week_from
 from zest_pipelines.flows.services import Services
-from zest_pipelines.flows.watch import Watched, watch
-from zest_pipelines.orchestration import checks
+from zest_pipelines.flows.watch import Watched, look, look_at_days, tenants
+from zest_pipelines.orchestration import inbound_checks, outbound_checks
 from zest_pipelines.orchestration.answers import Answers
-from zest_pipelines.orchestration.failures import failure, fault_of
+from zest_pipelines.orchestration.checks import CheckName
+from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
 from zest_pipelines.orchestration.opened import opened_services
-from zest_pipelines.orchestration.specs import landed, pushed_visits
+from zest_pipelines.orchestration.partitions import WEEK, remove_others, today_in_japan, week_partitions
+from zest_pipelines.orchestration.specs import landed, pushed_visits, pushed_weeks
 from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
+from zest_pipelines.orchestration.week_findings import week_settled
 from zest_pipelines.store.errors import StoreError
 
 
@@ -36,32 +47,46 @@ def watch_job(partner: Partner) -> JobDefinition:
 
     @op(
         name=f"{partner.name}_look_at_the_clock",
-        description="Answers the checks `fresh` and `oldest_pending_age` of each tenant where the answer is a new one.",
+        description="Answers `fresh`, `oldest_pending_age`, `nothing_parked` and `not_stopped` of each tenant, and "
+        "`week_settled` of the weeks where it failed; only what is not recorded already. Takes away partition keys "
+        "that are no tenant's.",
     )
-    def look(context: OpExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource) -> None:
+    def look_at_all(
+        context: OpExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
+    ) -> None:
+        told: list[AssetCheckEvaluation] = []
+        faults: list[tuple[str, Fault]] = []
         with opened_services(postgres, http, vault) as services:
-            try:
-                watched = tuple(watch(services, partner))
-            except StoreError as error:
-                raise failure([("all tenants", fault_of(error))]) from None
-            answers = Answers(context.instance, [each.tenant for each in watched])
-            told = [
-                answer for each in watched for answer in _answers(services, partner, each) if answers.is_news(answer)
-            ]
+            connected = _tenants(services, partner)
+            remove_others(context.instance, partner, connected)
+            answers = Answers(context.instance, None)
+            weeks = _failed_weeks(answers, partner)
+            for tenant in connected:
+                try:
+                    watched = look(services, partner, tenant)
+                    told += filter(answers.is_news, _answers(services, partner, watched))
+                    told += filter(answers.is_news, _week_answers(services, partner, watched, weeks.get(tenant, ())))
+                except Exception as error:  # noqa: BLE001  # one tenant's fault must not keep us from the others
+                    faults.append((tenant, fault_of(error)))
+                    if faults[-1][1].reach is Reach.RUN:
+                        break
         for answer in told:
             context.log_event(answer)  # type: ignore[arg-type]  # it takes checks too, though its type does not say so
-        context.add_output_metadata({"tenants": len(watched), "answers": len(told)})
+        context.add_output_metadata({"tenants": len(connected), "answers": len(told)})
+        if faults:
+            raise failure(faults)
 
     @job(
         name=f"{partner.name}_watch",
         description=f"Looks at what no run of {partner.title} would notice: a tenant that was not read for too long, "
-        "an edit that nobody has tried to push. Red checks of `landed_*` and `pushed_visits` come from here too, and "
-        "say what to do. Paused connections are left alone.",
+        "an edit that nobody has tried to push, a push or a week that failed and was cured since. Red and green checks "
+        "of `landed_*`, `pushed_visits` and `pushed_weeks` come from here too, and say what to do. A paused connection "
+        "is not red.",
         executor_def=in_process_executor,
         tags=BACKGROUND_TAGS | {"zest/partner": partner.name},
     )
     def watching() -> None:
-        look()
+        look_at_all()
 
     return watching
 
@@ -78,7 +103,44 @@ def watch_schedule(partner: Partner) -> ScheduleDefinition:
     )
 
 
+def _tenants(services: Services, partner: Partner) -> Sequence[str]:
+    try:
+        return tenants(services, partner)
+    except StoreError as error:
+        raise failure([("all tenants", fault_of(error))]) from None
+
+
 def _answers(services: Services, partner: Partner, watched: Watched) -> Iterator[AssetCheckEvaluation]:
+    asset, tenant, backlog = pushed_visits(partner), watched.tenant, watched.backlog
     for each in watched.freshness:
-        yield checks.fresh(landed(partner, Entity(each.entity)), watched.tenant, each)
-    yield checks.oldest_pending_age(pushed_visits(partner), watched.tenant, watched.backlog, services.now())
+        yield inbound_checks.fresh(landed(partner, Entity(each.entity)), tenant, each)
+    yield outbound_checks.oldest_pending_age(asset, tenant, backlog, services.now())
+    yield outbound_checks.nothing_parked(asset, tenant, replace(backlog, problems=watched.parked))
+    if backlog.stopped or not watched.is_moving:  # of what moves, a push is about to say how it goes
+        yield outbound_checks.not_stopped(asset, tenant, backlog)
+
+
+def _failed_weeks(answers: Answers, partner: Partner) -> Mapping[str, Sequence[Days]]:
+    """Of each tenant the weeks whose last answer failed: what they asked for may have gone by itself since."""
+    grid = week_partitions(partner, today_in_japan()).get_partitions_def_for_dimension(WEEK).get_partition_keys()
+    found = defaultdict[str, list[Days]](list)
+    for key in answers.failed(AssetCheckKey(pushed_weeks(partner), CheckName.WEEK_SETTLED.value)):
+        tenant, _, monday = (key or "").partition("|")
+        if monday in grid:
+            found[tenant].append(week_from(date.fromisoformat(monday)))
+    return found
+
+
+def _week_answers(
+    services: Services, partner: Partner, watched: Watched, weeks: Sequence[Days]
+) -> Iterator[AssetCheckEvaluation]:
+    """How the tenant's weeks stand by now, where that is settled or surely needs a person.
+
+    Not that the rest goes by itself: what stopped a week may have left no trace in the tables.
+    """
+    for days in weeks:
+        report = look_at_days(services, partner, watched, days)
+        if report is not None:
+            answer = week_settled(pushed_weeks(partner), f"{watched.tenant}|{days.first}", report)
+            if answer.passed or answer.severity is AssetCheckSeverity.ERROR:
+                yield answer

@@ -6,7 +6,7 @@ on a green run, because the request stays and the minute schedule ends what the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 from dagster import (
@@ -29,10 +29,19 @@ from zest_pipelines.orchestration.findings import Finding, Worth
 _A_PERSONS = frozenset({Outcome.CONFLICT.value, Outcome.PARKED.value})
 """Outcomes of a record that a person has to release."""
 _GO_BY_THEMSELVES = "Nothing to do: they go by themselves, each as soon as what it waits for is there."
-_WHERE = "`zest explain` says why, and what to do, for each record."
-_SEND_ANEW = (
-    "Look at each of them at the partner. To send ours again, save the visit once more in ZEST SCHEDULE; "
-    "its badge says how to go on."
+_NOT_REQUESTED = "not_requested_yet"
+_ASK_ANEW = ("Some of it was edited after this run had asked for it.", "Launch it again once the plan is settled.")
+"""What the catalogue says of `_NOT_REQUESTED` to who has the product's button, for who has this one."""
+_READ_ANEW = "Launch it again later: nobody else does, and each run takes the records in another order."
+_LOOK = "Look at each of them at the partner."
+_CORRECT = (
+    "What differs: correct it there, and launch this again. Or let ours win: change the record in ZEST SCHEDULE and "
+    "save it, launch its week again (the change is held, because the partner's copy is another one), and launch the "
+    "job {partner}_retry, which overwrites that copy."
+)
+_RESTORE = (
+    "What is missing: no edit makes it anew. Have it restored there, and launch this again. Or cancel the visit in "
+    "ZEST SCHEDULE, delete its record, enter both as a new visit, and launch its week again."
 )
 _MISMATCH_SCHEMA = TableSchema(columns=[TableColumn(name) for name in ("entity", "record", "what differs")])
 
@@ -74,26 +83,34 @@ def settled(report: PeriodReport) -> tuple[AssetCheckSeverity | None, str]:
         for count in ("total", "waiting", "refused")
     )
     if report.is_settled:
-        return None, f"The partner has all {total} records." if total else "There is nothing of these days to send."
-    needs_person = refused > 0 or (report.stopped is not None and not is_retried(report.stopped))
-    words = f"Of {total} records {waiting} are waiting and {refused} refused. {_what_to_do(report)}"
-    return AssetCheckSeverity.ERROR if needs_person else AssetCheckSeverity.WARN, words
+        has = "the only record" if total == 1 else f"all {total} records"
+        return None, f"The partner has {has}." if total else "There is nothing of these days to send."
+    reasons = [each.reason for each in report.problems] + ([report.stopped] if report.stopped else [])
+    needs_person = refused > 0 or not all(map(is_retried, reasons))
+    words = [*_standing(total, [(waiting, "is waiting", "are waiting"), (refused, "is refused", "are refused")])]
+    severity = AssetCheckSeverity.ERROR if needs_person else AssetCheckSeverity.WARN
+    return severity, " ".join([*words, _what_to_do(report)])
 
 
 def equals_read_back(asset: AssetKey, key: str, report: ReconcileReport) -> AssetCheckEvaluation:
-    """Whether the partner shows what was pushed. An error if it shows otherwise; a warning if it could not be asked."""
-    name, told = CheckName.EQUALS_READ_BACK, of_reconciling(report)
-    words = f"Of {report.compared} records read back, {report.equal} are equal."
+    """Whether the partner shows what was pushed. An error if it shows otherwise; a warning if it could not be asked, or
+    has not got all of it yet."""
+    failed_as: AssetCheckSeverity | None = None
+    words = [_compared(report)]
     if report.open:
-        words += f" Left out: {report.open} whose newest version the partner has not got yet."
-    if report.is_equal:
-        return checks.evaluation(asset, key, name, None, words, told)
-    if report.mismatches:
-        words += f" {report.missing} are missing and {report.differing} differ. {_of_mismatches(report.mismatches)}"
+        failed_as = AssetCheckSeverity.WARN
+        words.append(
+            f"Left out: {report.open}, of which the partner has not got the newest version yet. Launch it again once "
+            "the week is settled."
+        )
     if report.stopped is not None:
-        words += f" Not all could be compared: {' '.join(explained(report.stopped, report.params))}"
-    severity = AssetCheckSeverity.ERROR if report.mismatches else checks.severity(report.stopped or "unknown")
-    return checks.evaluation(asset, key, name, severity, words, told)
+        failed_as = checks.severity(report.stopped)
+        words.append(f"Not all could be compared: {' '.join(_why_stopped(report.stopped, report.params))}")
+    if report.mismatches:
+        failed_as = AssetCheckSeverity.ERROR
+        words.append(_of_mismatches(asset, report))
+    told = of_reconciling(report)
+    return checks.evaluation(asset, key, CheckName.EQUALS_READ_BACK, failed_as, " ".join(words), told)
 
 
 def of_period(report: PeriodReport) -> metadata.Metadata:
@@ -101,7 +118,7 @@ def of_period(report: PeriodReport) -> metadata.Metadata:
     told: metadata.Metadata = {"summary": MetadataValue.md(_table(report))}
     for kind, counts in (("visits", report.visits), ("visit_records", report.visit_records)):
         told |= {f"{kind}_{each.name}": MetadataValue.int(getattr(counts, each.name)) for each in fields(counts)}
-    told |= {"seconds": MetadataValue.float(report.seconds), "days": MetadataValue.text(str(report.days))}
+    told |= {"seconds": MetadataValue.float(round(report.seconds, 3)), "days": MetadataValue.text(str(report.days))}
     told |= metadata.reason(report.stopped, report.params) if report.stopped else {}
     return told | metadata.problems(report.problems)
 
@@ -110,8 +127,10 @@ def of_reconciling(report: ReconcileReport) -> metadata.Metadata:
     """Counts, and the records that the partner shows otherwise: opaque ids and names of fields."""
     counts = ("compared", "equal", "missing", "differing", "open")
     told: metadata.Metadata = {name: MetadataValue.int(getattr(report, name)) for name in counts}
-    told |= {"seconds": MetadataValue.float(report.seconds), "days": MetadataValue.text(str(report.days))}
-    told |= metadata.reason(report.stopped, report.params) if report.stopped else {}
+    told |= {"seconds": MetadataValue.float(round(report.seconds, 3)), "days": MetadataValue.text(str(report.days))}
+    if report.stopped is not None:
+        told |= metadata.reason(report.stopped, report.params)
+        told["next_action"] = MetadataValue.text(_why_stopped(report.stopped, report.params)[1])
     if report.mismatches:
         rows = [
             TableRecord({"entity": str(each.entity), "record": each.record, "what differs": _difference(each)})
@@ -126,10 +145,37 @@ def _fault(stopped: str | None, params: Mapping[str, str]) -> Fault | None:
     return None if stopped is None or is_retried(stopped) else fault_for(stopped, params)
 
 
+def _standing(total: int, counts: Iterable[tuple[int, str, str]]) -> Iterable[str]:
+    """One sentence on how many of `total` records are what; none if all counts (number, of one, of several) are 0."""
+    told = [(number, one if number == 1 else several) for number, one, several in counts if number]
+    if told and total == 1:
+        yield f"The only record {told[0][1]}."
+    elif told:
+        yield f"Of {total} records, {' and '.join(f'{number} {what}' for number, what in told)}."
+
+
+def _compared(report: ReconcileReport) -> str:
+    """What was read back, in one sentence."""
+    if report.compared == 0:
+        return "No record was read back."
+    if report.equal == report.compared:
+        one, all_ = "The only record read back is as pushed.", f"All {report.compared} records read back are as pushed."
+        return one if report.compared == 1 else all_
+    counts = [(report.missing, "is missing there", "are missing there"), (report.differing, "differs", "differ")]
+    return " ".join(_standing(report.compared, counts))
+
+
+def _why_stopped(code: str, params: Mapping[str, str]) -> tuple[str, str]:
+    """Why a comparison ended early, and what to do. The catalogue's "we try again" is about pushes and readings."""
+    message, action = explained(code, params)
+    return message, _READ_ANEW if is_retried(code) else action
+
+
 def _what_to_do(report: PeriodReport) -> str:
     """In words, once each: what stops the connection, and what the records wait for."""
-    stops = " ".join(explained(report.stopped, report.params)) if report.stopped else ""
-    return " ".join(part for part in (stops, metadata.advice(report.problems)) if part) or _GO_BY_THEMSELVES
+    told = [explained(report.stopped, report.params)] if report.stopped else []
+    told += map(_sentences, report.problems)
+    return " ".join(dict.fromkeys(map(" ".join, told))) or _GO_BY_THEMSELVES
 
 
 def _table(report: PeriodReport) -> str:
@@ -148,21 +194,32 @@ def _next_action(row: str, report: PeriodReport) -> str:
     found = [each for each in report.problems if (each.outcome in _A_PERSONS) is (row == "refused")]
     stops = explained(report.stopped, report.params)[1] if report.stopped else ""
     told = dict.fromkeys(action for action in (stops, *map(_action, found)) if action)
-    return " ".join(told) or (_WHERE if row == "refused" else _GO_BY_THEMSELVES)
+    return " ".join(told) or (checks.WHERE if row == "refused" else _GO_BY_THEMSELVES)
+
+
+def _sentences(problem: Problem) -> tuple[str, str]:
+    """What happened and what to do."""
+    return _ASK_ANEW if problem.reason == _NOT_REQUESTED else explained(problem.reason, problem.params)
 
 
 def _action(problem: Problem) -> str:
-    return explained(problem.reason, problem.params)[1]
+    return _sentences(problem)[1]
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _of_mismatches(mismatches: Sequence[Mismatch]) -> str:
+def _of_mismatches(asset: AssetKey, report: ReconcileReport) -> str:
     """Which records, how they differ, and what to do."""
-    named = "; ".join(f"{each.entity} {each.record}: {_difference(each)}" for each in mismatches)
-    return f"{named}. {_SEND_ANEW}"
+    named = "; ".join(f"{each.entity} {each.record}: {_difference(each)}" for each in report.mismatches)
+    more = report.missing + report.differing - len(report.mismatches)
+    advice = [_LOOK]
+    if any(each.fields for each in report.mismatches):
+        advice.append(_CORRECT.format(partner=asset.path[0]))
+    if report.missing:
+        advice.append(_RESTORE)
+    return f"{named}{f'; and {more} more' if more else ''}. {' '.join(advice)}"
 
 
 def _difference(mismatch: Mismatch) -> str:

@@ -45,6 +45,7 @@ READY = f"{_ITS_TIME} AND (p.state = 'unknown' OR {REQUESTED})"
 HAS_WHAT_IT_NEEDS = """(p.op = 'cancel' OR p.state = 'unknown' OR (
           client.partner_id IS NOT NULL AND (p.staff_id IS NULL OR staff.partner_id IS NOT NULL)
           AND (p.entity = 'visit' OR (visit.partner_id IS NOT NULL AND NOT visit.is_cancelled))))"""
+COULD_GO = f"p.state <> 'parked' AND {REQUESTED} AND {HAS_WHAT_IT_NEEDS}"
 # A stopped record that a person wants tried again, and that was not tried since.
 ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
@@ -53,6 +54,19 @@ ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
               SELECT max(r.made_at) FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id
               AND r.partner = p.partner AND r.entity = p.entity AND r.record_id = p.record_id
               AND r.version = p.version))"""
+# A connection's newest result, if something was wrong with it and nothing speaks against that it still is.
+LAST_ANSWER_FROM = """sync.connection n
+    LEFT JOIN sync.credential k ON k.tenant_id = n.tenant_id AND k.partner = n.partner
+    CROSS JOIN LATERAL (
+        SELECT r.reason, r.made_at AS at FROM sync.result r
+        WHERE r.tenant_id = n.tenant_id AND r.partner = n.partner ORDER BY r.result_no DESC LIMIT 1) AS last
+    WHERE n.partner = :partner AND last.reason IS NOT NULL AND last.at > greatest(n.changed_at, k.changed_at)
+      AND NOT EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = n.tenant_id AND q.partner = n.partner
+                      AND q.requested_at > last.at)
+      AND NOT EXISTS (SELECT FROM sync.retry_request q WHERE q.tenant_id = n.tenant_id AND q.partner = n.partner
+                      AND q.requested_at > last.at)
+      AND NOT EXISTS (SELECT FROM sync.snapshot s WHERE s.tenant_id = n.tenant_id AND s.partner = n.partner
+                      AND s.state = 'certified' AND s.finished_at > last.at)"""
 
 
 @dataclass(frozen=True)
@@ -301,17 +315,8 @@ _SUPERSEDE = query(
 _LAST_ANSWER = query(
     "last_answer",
     Login.PUSH,
-    """
-    SELECT last.reason, last.at, clock_timestamp() AS now
-    FROM (SELECT r.reason, r.made_at AS at FROM sync.result r
-          WHERE r.tenant_id = :tenant AND r.partner = :partner ORDER BY r.result_no DESC LIMIT 1) AS last
-    JOIN sync.connection n ON n.tenant_id = :tenant AND n.partner = :partner
-    LEFT JOIN sync.credential k ON k.tenant_id = n.tenant_id AND k.partner = n.partner
-    WHERE last.reason IS NOT NULL AND last.at > greatest(n.changed_at, k.changed_at)
-      AND NOT EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner
-                      AND q.requested_at > last.at)
-      AND NOT EXISTS (SELECT FROM sync.snapshot s WHERE s.tenant_id = :tenant AND s.partner = :partner
-                      AND s.state = 'certified' AND s.finished_at > last.at)
+    f"""
+    SELECT last.reason, last.at, clock_timestamp() AS now FROM {LAST_ANSWER_FROM} AND n.tenant_id = :tenant
     """,
 )
 _ASKED_AGAIN = query(
@@ -349,7 +354,7 @@ _BACKLOG = query(
     Login.PUSH,
     f"""
     SELECT count(*) AS pending, count(*) FILTER (WHERE p.state = 'parked') AS parked,
-           min(p.since) FILTER (WHERE p.state <> 'parked' AND {REQUESTED} AND {HAS_WHAT_IT_NEEDS}) AS oldest
+           min(p.since) FILTER (WHERE {COULD_GO}) AS oldest
     FROM sync.pending p
     {READY_FROM}
     WHERE p.tenant_id = :tenant AND p.partner = :partner
@@ -448,7 +453,7 @@ def last_answer(tx: Transaction, target: Target) -> LastAnswer | None:
     """The connection's newest result, if something was wrong with it and nothing speaks against that it still is.
 
     What does: the connection or its credential was changed since, the partner was read since without a fault, or a
-    person has asked for days since.
+    person has asked for days or for another try since.
     """
     row = _LAST_ANSWER.one(tx, **target.parameters())
     return None if row is None else LastAnswer(**row)

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import ASKED_AGAIN, HAS_WHAT_IT_NEEDS, READY, READY_FROM
+from zest_pipelines.store.deliveries import ASKED_AGAIN, HAS_WHAT_IT_NEEDS, LAST_ANSWER_FROM, READY, READY_FROM
 from zest_pipelines.store.query import query
 
 _TENANTS = query(
@@ -86,6 +87,15 @@ _UNREAD = query(
     ORDER BY c.tenant_id
     """,
 )
+# Index: result_of_connection, one probe a tenant asked for and month.
+_HELD = query(
+    "held_connections",
+    Login.SCHEDULE,
+    f"""
+    SELECT n.tenant_id FROM {LAST_ANSWER_FROM} AND n.tenant_id = ANY (CAST(:tenants AS text[]))
+      AND last.reason = ANY (CAST(:reasons AS text[])) AND last.at > clock_timestamp() - CAST(:probe_every AS interval)
+    """,
+)
 # A held change waits for a person: it alone makes nobody due.
 _MASTER_CHANGES = query(
     "tenants_with_new_master_changes",
@@ -133,6 +143,15 @@ def unread_events(tx: Transaction, partner: str) -> tuple[str, ...]:
 def urgent(tx: Transaction, partner: str) -> tuple[str, ...]:
     """Who has an unread edit, a record that a person wants tried again, or some that a push left when it died."""
     return _merged(_ABANDONED.column(tx, partner=partner), asked_again(tx, partner), unread_events(tx, partner))
+
+
+def held(
+    tx: Transaction, partner: str, tenants: Sequence[str], reasons: Sequence[str], probe_every: timedelta
+) -> frozenset[str]:
+    """Of the tenants, those whose last answer was one of the reasons, less than `probe_every` ago, and still stands."""
+    return frozenset(
+        _HELD.column(tx, partner=partner, tenants=list(tenants), reasons=list(reasons), probe_every=probe_every)
+    )
 
 
 def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:

@@ -5,13 +5,16 @@
     ├── SchemaError                it was not prepared: run `zest init`
     ├── ConstraintError            a value that it refuses: the code at fault is ours
     ├── UnknownTenantError         no such tenant: `zest tenant add`
-    └── UnknownConnectionError     no such connection: `zest connect`
+    ├── UnknownConnectionError     no such connection: `zest connect`
+    └── UnknownRecordError         no such record: another id
 
 PostgreSQL's DETAIL and a statement's parameters can hold a patient's name. A StoreError is therefore built from the
 sqlstate, the primary message where that is safe, and the constraint's name, and carries no cause.
 """
 
 from __future__ import annotations
+
+from uuid import UUID
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
@@ -62,6 +65,13 @@ class UnknownConnectionError(StoreError):
 
     def __init__(self, tenant: str, partner: str) -> None:
         super().__init__(f"tenant {tenant} is not connected to {partner}: run `zest connect {tenant} {partner} ...`")
+
+
+class UnknownRecordError(StoreError):
+    """The tenant's product never had the record; `kind` in words a person reads."""
+
+    def __init__(self, tenant: str, kind: str, record_id: UUID) -> None:
+        super().__init__(f"tenant {tenant} has no {kind} {record_id}: check the id, it is the product's visit_id")
 
 
 def store_error(error: DBAPIError | psycopg.Error) -> StoreError:

@@ -69,6 +69,17 @@ class Age:
     is_paused: bool
 
 
+@dataclass(frozen=True)
+class StandingProblem:
+    """A record that cannot become a master as it last landed."""
+
+    landed_no: int
+    problem: str
+    params: Mapping[str, str]
+    of_its_reason: int
+    """How many records stand with the same problem."""
+
+
 _BEGIN = query(
     "begin_snapshot",
     Login.LAND,
@@ -192,6 +203,20 @@ _AGE = query(
     WHERE c.tenant_id = :tenant AND c.partner = :partner
     """,
 )
+# Each reason's first ones before any one's second, so that no reason goes unseen. Index: landed_version_unmappable.
+_UNMAPPABLE = query(
+    "unmappable_records",
+    Login.LAND,
+    """
+    SELECT v.landed_no, v.problem, v.params, count(*) OVER (PARTITION BY v.problem) AS of_its_reason
+    FROM sync.landed_version v
+    WHERE v.tenant_id = :tenant AND v.partner = :partner AND v.entity = :entity AND v.problem IS NOT NULL
+      AND NOT EXISTS (SELECT FROM sync.landed_version later
+                      WHERE later.tenant_id = v.tenant_id AND later.partner = v.partner AND later.entity = v.entity
+                        AND later.partner_id = v.partner_id AND later.landed_no > v.landed_no)
+    ORDER BY row_number() OVER (PARTITION BY v.problem ORDER BY v.landed_no), v.landed_no LIMIT :most
+    """,
+)
 _LIVE = query(
     "live_partner_ids",
     Login.LAND,
@@ -297,6 +322,12 @@ def age(tx: Transaction, reading: Reading) -> Age:
 def live_partner_ids(tx: Transaction, reading: Reading) -> frozenset[str]:
     """The ids that were there when last seen."""
     return frozenset(_LIVE.column(tx, **_key(reading)))
+
+
+def unmappable(tx: Transaction, reading: Reading, most: int) -> tuple[StandingProblem, ...]:
+    """At most `most` of the entity's records whose newest state cannot become a master, and of each reason, if there
+    are no more reasons than that, at least one."""
+    return tuple(StandingProblem(**row) for row in _UNMAPPABLE.all(tx, most=most, **_key(reading)))
 
 
 def add(tx: Transaction, reading: Reading, versions: Iterable[NewVersion]) -> None:

@@ -5,15 +5,17 @@ A request stands in the tables, so it is served whatever becomes of the process 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import Target
+from zest_pipelines.store.deliveries import ASKED_AGAIN, Target
 from zest_pipelines.store.query import query
 
 
@@ -24,6 +26,19 @@ class PushRequest:
     request_id: UUID
     requested_at: datetime
     """By the database's clock: edits up to then are asked for."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A record that waits for a person: parked, or in conflict."""
+
+    entity: Entity
+    record_id: UUID
+    state: PendingState
+    reason: str
+    params: Mapping[str, str]
+    is_asked_again: bool
+    """Whether another try of it was asked for and not made yet."""
 
 
 _REQUEST_PUSH = query(
@@ -44,6 +59,19 @@ _REQUEST_RETRY = query(
     Login.OPERATOR,
     "SELECT sync.request_retry(:tenant, :partner, CAST(:entity AS text), CAST(:record_id AS uuid))",
 )
+# Index: pending_stopped.
+_STOPPED = query(
+    "stopped_records",
+    Login.OPERATOR,
+    f"""
+    SELECT p.entity, p.record_id, p.state, p.reason, p.params, {ASKED_AGAIN} AS is_asked_again
+    FROM sync.pending p
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state IN ('parked', 'conflict')
+      AND p.entity = coalesce(CAST(:entity AS text), p.entity)
+      AND p.record_id = coalesce(CAST(:record_id AS uuid), p.record_id)
+    ORDER BY p.entity, p.record_id
+    """,
+)
 
 
 def push(tx: Transaction, target: Target, days: Days) -> PushRequest:
@@ -57,3 +85,21 @@ def push(tx: Transaction, target: Target, days: Days) -> PushRequest:
 def retry(tx: Transaction, target: Target, entity: Entity | None = None, record_id: UUID | None = None) -> None:
     """Ask that what is stopped be tried again: of one kind or all, one record or all. StoreError as `push`."""
     _REQUEST_RETRY.run(tx, entity=entity and entity.value, record_id=record_id, **target.parameters())
+
+
+def stopped(
+    tx: Transaction, target: Target, entity: Entity | None = None, record_id: UUID | None = None
+) -> Sequence[Stopped]:
+    """What `retry` with the same arguments can have tried again, but for what goes by itself."""
+    rows = _STOPPED.all(tx, entity=entity and entity.value, record_id=record_id, **target.parameters())
+    return tuple(
+        Stopped(
+            Entity(row["entity"]),
+            row["record_id"],
+            PendingState(row["state"]),
+            row["reason"] or "unknown",
+            row["params"],
+            row["is_asked_again"],
+        )
+        for row in rows
+    )

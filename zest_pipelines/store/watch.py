@@ -8,8 +8,9 @@ from datetime import datetime
 from uuid import UUID
 
 from resources.logins import Login
+from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import HAS_WHAT_IT_NEEDS, READY_FROM, REQUESTED
+from zest_pipelines.store.deliveries import COULD_GO, READY_FROM, Target
 from zest_pipelines.store.query import query
 
 
@@ -22,11 +23,13 @@ class Waiting:
     parked: int
     oldest: datetime | None
     """Edit time of the oldest that could go: not parked, asked for, with all that it needs."""
+    is_moving: bool
+    """Whether any of these goes by itself, so that a push will say how it went."""
 
 
 @dataclass(frozen=True)
 class Stuck:
-    """A record that could go and was tried in vain."""
+    """A record that was tried in vain."""
 
     entity: str
     record_id: UUID
@@ -35,18 +38,18 @@ class Stuck:
     params: Mapping[str, str]
 
 
-_COULD_GO = f"p.state <> 'parked' AND {REQUESTED} AND {HAS_WHAT_IT_NEEDS}"
 # An edit is unread too while a transaction that is still open keeps the accumulation from reading on.
 _WAITING = query(
     "waiting_records",
     Login.OPERATOR,
     f"""
     SELECT c.paused_at IS NOT NULL AS is_paused, queued.pending, queued.parked,
-           least(queued.oldest, unread.oldest) AS oldest
+           least(queued.oldest, unread.oldest) AS oldest, queued.moving > 0 OR unread.oldest IS NOT NULL AS is_moving
     FROM sync.connection c
     CROSS JOIN LATERAL (
         SELECT count(*) AS pending, count(*) FILTER (WHERE p.state = 'parked') AS parked,
-               min(p.since) FILTER (WHERE {_COULD_GO}) AS oldest
+               min(p.since) FILTER (WHERE {COULD_GO}) AS oldest,
+               count(*) FILTER (WHERE p.state <> 'conflict' AND {COULD_GO}) AS moving
         FROM sync.pending p
         {READY_FROM}
         WHERE p.tenant_id = c.tenant_id AND p.partner = c.partner) AS queued
@@ -64,19 +67,48 @@ _STUCK = query(
     f"""
     SELECT p.entity, p.record_id, p.state, p.reason, p.params FROM sync.pending p
     {READY_FROM}
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.reason IS NOT NULL AND {_COULD_GO}
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.reason IS NOT NULL AND {COULD_GO}
     ORDER BY p.since, p.record_id LIMIT :most
+    """,
+)
+_PARKED = query(
+    "parked_records",
+    Login.OPERATOR,
+    """
+    SELECT p.entity, p.record_id, p.state, p.reason, p.params FROM sync.pending p
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = 'parked'
+    ORDER BY p.since, p.record_id LIMIT :most
+    """,
+)
+# Index: push_request_of_connection.
+_ASKED_AT = query(
+    "days_asked_for_at",
+    Login.OPERATOR,
+    """
+    SELECT max(q.requested_at) FROM sync.push_request q
+    WHERE q.tenant_id = :tenant AND q.partner = :partner AND q.from_date = :first AND q.to_date = :last
     """,
 )
 
 
-def waiting(tx: Transaction, tenant: str, partner: str) -> Waiting:
-    """What waits to go out."""
-    row = _WAITING.one(tx, tenant=tenant, partner=partner)
-    assert row is not None
+def waiting(tx: Transaction, target: Target) -> Waiting:
+    """What waits to go out. The connection must be there."""
+    row = _WAITING.one(tx, **target.parameters())
+    assert row is not None  # the tenants that are looked at are those that are connected
     return Waiting(**row)
 
 
-def stuck(tx: Transaction, tenant: str, partner: str, most: int) -> tuple[Stuck, ...]:
+def stuck(tx: Transaction, target: Target, most: int) -> tuple[Stuck, ...]:
     """At most `most` records that could go and have failed so far, the oldest first."""
-    return tuple(Stuck(**row) for row in _STUCK.all(tx, tenant=tenant, partner=partner, most=most))
+    return tuple(Stuck(**row) for row in _STUCK.all(tx, most=most, **target.parameters()))
+
+
+def parked(tx: Transaction, target: Target, most: int) -> tuple[Stuck, ...]:
+    """At most `most` parked records, the oldest first."""
+    return tuple(Stuck(**row) for row in _PARKED.all(tx, most=most, **target.parameters()))
+
+
+def asked_at(tx: Transaction, target: Target, days: Days) -> datetime | None:
+    """When just these days were last asked for; None: never."""
+    at: datetime | None = _ASKED_AT.run(tx, first=days.first, last=days.last, **target.parameters()).scalar_one()
+    return at

@@ -6,12 +6,16 @@ CREATE INDEX change_of_day ON sync.change (tenant_id, partner, on_date);
 -- What a request for another try can release: the scheduler looks for it across all tenants.
 CREATE INDEX pending_stopped ON sync.pending (partner, tenant_id) WHERE state IN ('parked', 'conflict', 'retry');
 
+-- What cannot become a master: each reading says what of it still stands.
+CREATE INDEX landed_version_unmappable ON sync.landed_version (tenant_id, partner, entity, partner_id, landed_no)
+    WHERE problem IS NOT NULL;
+
 CREATE TABLE sync.retry_request (
     request_id   uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     tenant_id    text NOT NULL,
     partner      text NOT NULL,
     entity       text CHECK (entity IN ('visit', 'visit_record')), -- NULL: of every kind
-    record_id    uuid, -- NULL: every record
+    record_id    uuid, -- NULL: every record. A visit and its record have one id
     requested_by text NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     FOREIGN KEY (tenant_id, partner) REFERENCES sync.connection
@@ -43,6 +47,16 @@ BEGIN
         RAISE EXCEPTION 'this tenant has no connection to that partner: an operator makes one with zest connect'
             USING ERRCODE = 'ZT004';
     END IF;
+    IF entity NOT IN ('visit', 'visit_record') THEN
+        RAISE EXCEPTION 'there is no such kind of record: it is visit or visit_record, or NULL for both'
+            USING ERRCODE = 'ZT005';
+    END IF;
+    IF record_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM sync.change c WHERE c.tenant_id = tenant AND c.partner = request_retry.partner
+          AND c.entity = coalesce(request_retry.entity, c.entity) AND c.record_id = request_retry.record_id) THEN
+        RAISE EXCEPTION 'nothing of this record was ever to be sent to that partner: look its kind and id up in sync.badge'
+            USING ERRCODE = 'ZT006';
+    END IF;
     INSERT INTO sync.retry_request AS r (tenant_id, partner, entity, record_id, requested_by)
     VALUES (tenant, request_retry.partner, request_retry.entity, request_retry.record_id, session_user)
     RETURNING r.request_id INTO made;
@@ -57,3 +71,9 @@ GRANT SELECT ON sync.retry_request TO zest_push, zest_operator;
 GRANT SELECT (tenant_id, partner, entity, record_id, requested_at) ON sync.retry_request TO zest_schedule;
 GRANT SELECT (month) ON sync.pending TO zest_schedule;
 GRANT SELECT (month, made_at) ON sync.result TO zest_schedule;
+
+-- Whose connection is held: its last answer, and what speaks against that it still stands.
+GRANT SELECT (reason) ON sync.result TO zest_schedule;
+GRANT SELECT (changed_at) ON sync.connection TO zest_schedule;
+GRANT SELECT (tenant_id, partner, changed_at) ON sync.credential TO zest_schedule;
+CREATE POLICY scheduler_sees_all ON sync.credential FOR SELECT TO zest_schedule USING (true);

@@ -1,0 +1,107 @@
+"""What a record that came is stored as: its fingerprint, its master or why it has none, and what is odd about it.
+
+Pure. The names of fields go into reports; those that the partner may have made of data do not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+from partners.contract import Entity, Partner, SourceRecord, Unmappable
+from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint
+from zest_pipelines.flows.places import place_of
+from zest_pipelines.store.landing import NewVersion
+
+MOST_FIELDS = 20
+_FIELD = re.compile(r"_?[a-z][A-Za-z0-9]{0,39}(\[\d{1,6}\])*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """A record with its fingerprint, made once: hashing is most of what an unchanged night costs."""
+
+    record: SourceRecord
+    mark: bytes
+    flaw: UnstorableText | None = None
+    """Why its content cannot be stored as it is."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A new version, and the printable names of the fields in it that the partner's format does not have."""
+
+    version: NewVersion
+    unknown: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """How one entity of a connection is mapped."""
+
+    partner: Partner
+    entity: Entity
+    settings: Mapping[str, str]
+
+    @cached_property
+    def version(self) -> str:
+        """What a master depends on besides the content: a changed setting maps every record anew."""
+        return f"{self.partner.mapping_version}/{sha256(canonical(self.settings)).hexdigest()}"
+
+    def hashed(self, record: SourceRecord) -> Hashed:
+        """The record with its fingerprint."""
+        try:
+            return Hashed(record, fingerprint(record.content, self.version))
+        except UnstorableText as flaw:
+            return Hashed(record, fingerprint(_unstorable(flaw, record), self.version), flaw)
+
+    def taken(self, hashed: Hashed) -> Taken:
+        """The record as it is to be stored. Never raises for what is in it."""
+        record = hashed.record
+        version = NewVersion(record.partner_id, hashed.mark, record.partner_version, record.content)
+        if hashed.flaw is not None:
+            content, params = _unstorable(hashed.flaw, record), {"field": _printable(hashed.flaw.path)}
+            return Taken(replace(version, content=content, problem="field_invalid", params=params))
+        unknown = self._unknown(record)
+        try:
+            master = self.partner.map(self.entity, record.content, self.settings)
+        except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not stop the reading
+            master = Unmappable("internal_error", {"detail": place_of(error)})
+        if isinstance(master, Unmappable):
+            return Taken(replace(version, problem=master.reason, params=master.params), unknown)
+        return Taken(replace(version, master=_spelled(asdict(master))), unknown)
+
+    def _unknown(self, record: SourceRecord) -> Sequence[str]:
+        if self.partner.unknown_fields is None:
+            return ()
+        try:
+            found = self.partner.unknown_fields(self.entity, record.content)
+        except Exception:  # noqa: BLE001  # a fault of ours must not cost a record that can be mapped
+            return ("?",)
+        return sorted({_after_kind(name) for name in found})[:MOST_FIELDS]
+
+
+def _after_kind(name: str) -> str:
+    """`Patient.nickname` with the field printable: the kind is the partner's module's own word."""
+    kind, dot, path = name.partition(".")
+    return f"{kind}.{_printable(path)}" if dot else _printable(name)
+
+
+def _printable(path: str) -> str:
+    """The path, `?` in place of each name that does not look like a field's: it may be a person's name or number."""
+    return ".".join(name if _FIELD.fullmatch(name) else "?" for name in path.split("."))
+
+
+def _unstorable(error: UnstorableText, record: SourceRecord) -> dict[str, str]:
+    """What stands for a content that no database takes: where the fault is, and in which of the record's states."""
+    return {"unstorable": error.path, "partner_version": record.partner_version}
+
+
+def _spelled(master: Mapping[str, Any]) -> dict[str, Any]:
+    """A master as JSON has it."""
+    return {name: value.isoformat() if isinstance(value, date) else value for name, value in master.items()}

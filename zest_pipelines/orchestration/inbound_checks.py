@@ -1,0 +1,152 @@
+"""The checks of the way in, answered from what the landing and the apply report."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, MetadataValue
+
+from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport
+from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity
+from zest_pipelines.orchestration.failures import explained
+from zest_pipelines.orchestration.metadata import Metadata, actions, advice, numbers, problems, reason
+
+LEAST_INTERVAL = timedelta(minutes=10)
+"""Of readings, as far as their age is judged: a failed one is tried again after five minutes."""
+STALE_AT_MOST = timedelta(hours=24)
+"""Age of the last certified reading: above it, an error, however long the interval's multiples are."""
+
+
+def snapshot_certified(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckEvaluation:
+    """Whether the reading may be relied on."""
+    failed_as, words = _verdict(report)
+    metadata = numbers(report) | (reason(report.reason, report.params) if report.reason else {})
+    return evaluation(asset, tenant, CheckName.SNAPSHOT_CERTIFIED, failed_as, words, metadata)
+
+
+def _verdict(report: LandReport) -> tuple[AssetCheckSeverity | None, str]:
+    """How severely the certificate fails, and the words. One that was put off leaves the verdict as it was."""
+    if report.is_certified:
+        return None, f"{counted(report.records, 'record')}, all accounted for."
+    code = report.reason or "unknown"
+    words = " ".join(explained(code, report.params))
+    if not is_put_off(code):
+        came = f" {counted(report.records, 'record')} came, on {counted(report.pages, 'page')}."
+        return severity(code), words + (came if report.records else "")
+    if report.last is None:
+        return AssetCheckSeverity.WARN, f"{words} Nothing has been read before."
+    failed_as, before = _verdict(report.last)
+    return failed_as, f"{words} The reading before: {before}"
+
+
+def shape_known(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckEvaluation:
+    """Whether what came is of the form that our mapping knows, and all that landed can be mapped."""
+    name = CheckName.SHAPE_KNOWN
+    metadata: Metadata = {
+        "new_versions": MetadataValue.int(report.new_versions),
+        "unmappable": MetadataValue.int(report.unmappable),
+        "unknown_fields": MetadataValue.int(len(report.unknown_fields)),
+    }
+    if not report.unmappable and not report.unknown_fields:
+        words = (
+            f"{counted(report.new_versions, 'new or changed record')}, all of a form that we know, and no other record "
+            "that cannot be taken."
+        )
+        return evaluation(asset, tenant, name, None, words, metadata)
+    unknown = [f"{field} ({counted(count, 'record')})" for field, count in sorted(report.unknown_fields.items())]
+    reasons = [f"{code} ({count})" for code, count in sorted(report.unmappable_for.items())]
+    words = " ".join(
+        [
+            *([f"Fields that we do not know: {', '.join(unknown)}."] if unknown else []),
+            *([f"{counted(report.unmappable, 'record')} cannot be taken: {', '.join(reasons)}."] if reasons else []),
+            f"Records: {named(report.problems)}.",
+            actions(report.problems),
+        ]
+    )
+    return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata | problems(report.problems))
+
+
+def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> AssetCheckEvaluation:
+    """Whether the partner has been read lately. None: it was, just now, and the reading may be relied on."""
+    name = CheckName.FRESH
+    if freshness is None:
+        return evaluation(asset, tenant, name, None, "Read just now.", {})
+    age, every = freshness.age, max(freshness.every, LEAST_INTERVAL)
+    metadata: Metadata = {
+        "age_seconds": MetadataValue.float(age.total_seconds()),
+        "every_seconds": MetadataValue.float(every.total_seconds()),
+    }
+    last = f"The last reading to be relied on began {_spoken(age)} ago"
+    if not freshness.was_read:
+        last = f"There was no reading to be relied on since it was connected or changed, {_spoken(age)} ago"
+    words = f"{last}; one is due every {_spoken(every)}."
+    if freshness.is_paused:
+        words = f"The connection is paused, so nothing is read until somebody resumes it. {last}."
+        return evaluation(asset, tenant, name, None, words, metadata)
+    if age <= 2 * every:
+        return evaluation(asset, tenant, name, None, words, metadata)
+    is_error = age > max(3 * every, min(6 * every, STALE_AT_MOST))
+    failed_as = AssetCheckSeverity.ERROR if is_error else AssetCheckSeverity.WARN
+    words += (
+        f" If {CheckName.SNAPSHOT_CERTIFIED} of this tenant failed since, do what it says; if no run tried at all, see "
+        "that the partner's schedule is on in Automation and that the daemon runs."
+    )
+    return evaluation(asset, tenant, name, failed_as, words, metadata)
+
+
+def no_mass_change(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
+    """Whether so little was about to change that nobody has to look at it first."""
+    name, of = CheckName.NO_MASS_CHANGE, f"of {counted(report.population, 'record')} in force"
+    held = [each for each in report.problems if each.outcome == "held"]
+    most = max(report.changed.values(), default=0)
+    metadata: Metadata = {
+        "population": MetadataValue.int(report.population),
+        "deletes": MetadataValue.int(report.deletes),
+        "most_changes_of_a_field": MetadataValue.int(most),
+        "held_deletes": MetadataValue.int(report.held_deletes),
+        "held_fields": MetadataValue.json(dict(report.held_fields)),
+    }
+    if not report.held_deletes and not report.held_fields:
+        words = f"Nothing is held: {report.deletes} {of} to be deleted, no field to change in more than {most}."
+        return evaluation(asset, tenant, name, None, words, metadata)
+    what = [f"{field} would change in {count}" for field, count in sorted(report.held_fields.items())]
+    if report.held_deletes:
+        what.insert(0, f"{report.held_deletes} would be deleted")
+    words = f"Held, {of}: {', '.join(what)}. Additions and all other changes go on. {actions(held)}"
+    return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata | problems(held))
+
+
+def nothing_rejected(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
+    """Whether every record could be taken."""
+    name, count = CheckName.NOTHING_REJECTED, report.rejected_records
+    rejected = [each for each in report.problems if each.outcome == "rejected"]
+    metadata = {"rejected_records": MetadataValue.int(count)} | problems(rejected)
+    if count == 0:
+        return evaluation(asset, tenant, name, None, "No record is rejected.", metadata)
+    words = f"{counted(count, 'record')} rejected: {named(rejected, count)}. {advice(rejected)}"
+    return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
+
+
+def equals_landed(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
+    """Whether what the partner has is what we have."""
+    name = CheckName.EQUALS_LANDED
+    words = (
+        f"{report.landed_records} landed; {report.applied_records} applied, "
+        f"{report.rejected_records} rejected, {report.held_records} waiting for a person."
+    )
+    metadata = numbers(report) | {"difference": MetadataValue.int(report.left_records)}
+    if report.equals_landed:
+        return evaluation(asset, tenant, name, None, words, metadata)
+    words += (
+        f" Left behind: {report.left_records} ({', '.join(report.left_behind)}). Materialize the changes and this "
+        "asset of this tenant again, both in one run; if it stays so, tell us with the run's id."
+    )
+    return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
+
+
+def _spoken(span: timedelta) -> str:
+    """`40 min`, `5 h`, `3 days`: two of a unit before the next is used."""
+    minutes = round(span.total_seconds() / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days"
