@@ -222,6 +222,15 @@ def test_a_week_has_its_own_days_alone(tenant: Tenant, load: Load, name: str) ->
     assert len(load("pushed_visits")) == 4
 
 
+@pytest.mark.parametrize("name", BY_WEEK)
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_day_that_is_no_monday_loads_no_other_week(tenant: Tenant, load: Load, name: str, days: int) -> None:
+    day = date.fromordinal(MONDAY.toordinal() + days)
+
+    with pytest.raises(FrameError, match=f"{day} is no Monday: that week begins on"):
+        load(name, f"sakura|{day}")
+
+
 # --- Shape ------------------------------------------------------------------------------------------------------------
 
 

@@ -282,7 +282,7 @@ def test_retry_releases_what_was_named_and_pushes_once(instance: DagsterInstance
     assert one.calls == [("ask_again", *named), *pushed, ("stopped", *named)]
 
 
-@pytest.mark.parametrize("record", ["all", str(uuid4())])
+@pytest.mark.parametrize("record", ["all", str(uuid4())], ids=["all", "one"])
 def test_a_retry_that_was_refused_once_more_says_so_and_is_red_for_a_record_that_was_named(
     instance: DagsterInstance, record: str
 ) -> None:

@@ -364,3 +364,35 @@ def test_a_tenant_that_is_not_there_or_not_connected_is_named_and_nothing_is_rec
         with pytest.raises(error):
             push_period(tenant.services, tenant.partner, wrong, WEEK)
     assert tenant.sql("SELECT * FROM sync.push_request", Login.OPERATOR) == []
+
+
+def test_a_wait_in_which_nothing_gets_through_gives_its_slot_up_long_before_its_patience_ends(
+    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_visits(tenant, 2)
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=503))
+    monkeypatch.setattr(push_period_module, "_STILL_SECONDS", 2.0)
+
+    report = press(tenant, seconds=600)
+
+    assert report.seconds < 60
+    assert report.visits == PeriodCounts(waiting=2)
+
+
+def test_a_pause_ends_a_push_under_way_before_its_next_record(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    add_visits(tenant, 20)
+    sandbox.set_faults(FaultRule(FaultKind.DELAY, method="POST", seconds=0.2))
+    start = mark(sandbox)
+    with ThreadPoolExecutor() as threads:
+        pushing = threads.submit(press, tenant)
+        wait_for(lambda: bool(calls(sandbox, "POST", after=start)))
+        pause(tenant.services, tenant.partner, tenant.name, "moving house")
+        done = len(calls(sandbox, "POST", after=start))
+        report = pushing.result()
+
+    assert report.stopped == "connection_paused"
+    assert len(calls(sandbox, "POST", after=start)) <= done + 2
+    resume(tenant.services, tenant.partner, tenant.name)
+    sandbox.clear_faults()
+    assert press(tenant).is_settled
+    assert broken_promises(tenant) == []

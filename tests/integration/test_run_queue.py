@@ -82,6 +82,16 @@ def test_a_persons_run_starts_at_once_though_another_backfills_a_hundred_tenants
     assert _starts(instance) == asked
 
 
+def test_a_pause_starts_at_once_though_everybody_waits_for_a_partner_that_is_down(instance: DagsterInstance) -> None:
+    for _ in range(4):
+        _add(instance, BACKGROUND, DagsterRunStatus.STARTED)
+    weeks = [_add(instance, _week(f"t{number}")) for number in range(5)]
+    periods = [_add(instance, {"zest/operation": "push_period"}) for _ in range(5)]
+    pause = _add(instance, {"zest/operation": "pause"})
+
+    assert _starts(instance) == [*weeks[:3], *periods[:2], pause]
+
+
 def test_pushes_start_at_once_though_readings_of_many_tenants_go_on_and_more_of_them_are_queued(
     instance: DagsterInstance,
 ) -> None:

@@ -95,7 +95,7 @@ REFUSED = LandReport("client", "s0", "failed", "credential_refused")
 
 @pytest.mark.parametrize(
     ("last", "failed", "said"),
-    [(BEFORE, {}, "7 records"), (REFUSED, ERROR, "credential"), (None, WARN, "Nothing has been read before")],
+    [(BEFORE, {}, "7 changed records"), (REFUSED, ERROR, "credential"), (None, WARN, "Nothing has been read before")],
 )
 def test_a_reading_put_off_by_the_limits_leaves_the_certificate_as_it_was(
     last: LandReport | None, failed: object, said: str

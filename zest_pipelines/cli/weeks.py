@@ -90,7 +90,10 @@ def checked_week(monday: str | None, partner: Partner) -> Days:
         raise InputError(f"{monday!r} is not a day: write a Monday such as {week_of(today).first}") from None
     known = week_partitions(partner, today).get_partitions_def_for_dimension(WEEK).get_partition_keys()
     if week.first.isoformat() not in known:
-        raise InputError(f"The week of {week.first} is none of those from {known[0]} to {known[-1]}: choose another")
+        raise InputError(
+            f"The week of {week.first} is none of those from {known[0]} to {known[-1]}: choose "
+            f"another, or launch the job {partner.name}_push_period, which takes any days"
+        )
     return week
 
 

@@ -40,13 +40,17 @@ from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.opening import Line
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import deliveries
+from zest_pipelines.store import deliveries, tenants
 from zest_pipelines.store.deliveries import Doubt, Due, Intent, Key, Result, Target
 from zest_pipelines.store.errors import ConstraintError, StoreError
 
 
 class LeaseLostError(Exception):
     """The lease ran out and may be another's: nothing more is sent under it."""
+
+
+class PausedError(Exception):
+    """Somebody paused the connection: nothing more is sent."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Delivery:
     def advance(self, due: Due) -> Result:
         """Bring one record one step on, out of doubt or to the partner, and store how that ended.
 
-        Raises LeaseLostError before anything is sent, Deferred if the limits allow no call for now.
+        Raises LeaseLostError and PausedError before anything is sent, Deferred if the limits allow no call for now.
         """
         result = self._send(due) if due.doubt is None else self._read_back(due, due.doubt)
         self._store(result)
@@ -116,6 +120,8 @@ class Delivery:
         with self.services.database.transaction(Login.PUSH, self.target.tenant) as tx:
             if not deliveries.hold_lease(tx, self.target, self.epoch, self.lease_seconds):
                 raise LeaseLostError
+            if tenants.is_paused(tx, self.target.tenant, self.target.partner):
+                raise PausedError
             deliveries.add_intent(tx, self.target, self.epoch, intent)
         return last_moment
 

@@ -22,7 +22,7 @@ def find(services: Services, partner: Partner, tenant: str) -> None:
 
 
 def pause(services: Services, partner: Partner, tenant: str, reason: str) -> None:
-    """Stop all calls to the partner for the tenant; what is under way ends its batch or its reading. Nothing is lost.
+    """Stop all calls to the partner for the tenant; a call under way, or a reading, comes to its end. Nothing is lost.
 
     `reason` is shown to people and kept; it holds nothing of a patient. Raises StoreError, without a reason too.
     """

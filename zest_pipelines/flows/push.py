@@ -24,7 +24,7 @@ from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.delivery import Delivery, LeaseLostError
+from zest_pipelines.flows.delivery import Delivery, LeaseLostError, PausedError
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import connection_row, open_line
 from zest_pipelines.flows.reports import Problem, PushReport
@@ -170,6 +170,8 @@ def _push(
         tally.stop(error.reason, error.params)
     except VaultError:
         tally.stop("secret_unreadable")
+    except PausedError:
+        tally.stop("connection_paused")
     except LeaseLostError:
         tally.stop("push_under_way")
 

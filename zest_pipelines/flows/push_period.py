@@ -29,6 +29,10 @@ from zest_pipelines.store.periods import Standing
 
 _BOX_SECONDS = 45.0
 _LOOK_EVERY = 1.0
+_STILL_SECONDS = 90.0
+"""For so long it waits while the partner or its limits let nothing through: the request stands, and the slot is
+somebody else's meanwhile."""
+_AT_WORK = ("time_box_ended", "push_under_way")
 _MOST_PROBLEMS = 20
 _NOT_READ = "edits_not_yet_read"
 
@@ -120,10 +124,12 @@ def push_period(
 
 
 def _settle(period: _Period, end: float) -> _Stop:
-    """Push and wait until nothing of the period goes by itself any more, or until monotonic `end`."""
-    failures, was_repeated = 0, False
+    """Push and wait until nothing of the period goes by itself any more or gets through, or until monotonic `end`."""
+    failures, was_repeated, moved_at = 0, False, time.monotonic()
     while True:
         pushed = period.push(max(end - time.monotonic(), 0.0))
+        if pushed.delivered or pushed.stopped in _AT_WORK:
+            moved_at = time.monotonic()
         outlook = period.outlook(pushed.blocked)
         stops = [each for each in (_Stop(outlook.hindrance), _Stop(pushed.stopped, pushed.params)) if each.reason]
         if any(each.is_final for each in stops):
@@ -134,17 +140,21 @@ def _settle(period: _Period, end: float) -> _Stop:
             was_repeated = True  # what got through may end a fault: then the next push releases what that had parked
             continue
         rest = outlook.seconds
-        match pushed.stopped:
-            case "time_box_ended":
-                rest = 0.0
-            case None | "push_under_way":
-                rest = max(rest, _LOOK_EVERY)
-            case _:  # the partner or its limits: the next push had better not follow at once
-                failures += 1
-                rest = max(rest, _LOOK_EVERY, delay(failures, period.services.random).total_seconds())
-        if time.monotonic() + rest > end:
+        if pushed.stopped == "time_box_ended":
+            rest = 0.0
+        elif _is_hindered(pushed.stopped):  # the next push had better not follow at once
+            failures += 1
+            rest = max(rest, _LOOK_EVERY, delay(failures, period.services.random).total_seconds())
+        else:
+            rest = max(rest, _LOOK_EVERY)
+        if time.monotonic() + rest > min(end, moved_at + _STILL_SECONDS):
             return next(iter(stops), _Stop())
         period.wait(rest, pushed.blocked)
+
+
+def _is_hindered(stopped: str | None) -> bool:
+    """Whether the partner or its limits ended a push."""
+    return stopped is not None and stopped not in _AT_WORK
 
 
 def counts(standings: Sequence[Standing], entity: Entity) -> PeriodCounts:

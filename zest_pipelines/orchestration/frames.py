@@ -118,5 +118,16 @@ def _partition(context: InputContext) -> _Partition:
             f"{partner}/{name} is read one partition at a time, not {len(keys)}: "
             f"name one, as in load_asset_value({[partner, name]}, partition_key=...)"
         )
+    if context.has_partition_key:  # as it was asked for: Dagster takes a day that is no Monday for the week after it
+        _check_monday(context.partition_key)
     tenant, _, week = keys[0].partition("|")
     return _Partition(partner, tenant, week_from(date.fromisoformat(week)) if week else None)
+
+
+def _check_monday(key: str) -> None:
+    _, _, week = key.partition("|")
+    if week:
+        try:
+            week_from(date.fromisoformat(week))
+        except ValueError as error:  # DaysError too
+            raise FrameError(f"{key} is no key of a week, which is a tenant and a Monday: {error}") from None

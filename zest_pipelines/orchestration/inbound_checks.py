@@ -27,7 +27,10 @@ def snapshot_certified(asset: AssetKey, tenant: str, report: LandReport) -> Asse
 def _verdict(report: LandReport) -> tuple[AssetCheckSeverity | None, str]:
     """How severely the certificate fails, and the words. One that was put off leaves the verdict as it was."""
     if report.is_certified:
-        return None, f"{counted(report.records, 'record')}, all accounted for."
+        if report.is_full:
+            return None, f"{counted(report.records, 'record')}, all accounted for."
+        changed = counted(report.records, "changed record")
+        return None, f"{changed}, all accounted for. What was deleted shows in the full reading, once a day."
     code = report.reason or "unknown"
     words = " ".join(explained(code, report.params))
     if not is_put_off(code):
@@ -132,7 +135,7 @@ def equals_landed(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetChe
     name = CheckName.EQUALS_LANDED
     words = (
         f"{report.landed_records} landed; {report.applied_records} applied, "
-        f"{report.rejected_records} rejected, {report.held_records} waiting for a person."
+        f"{report.rejected_records} rejected, {report.held_records + report.held_deletes} waiting for a person."
     )
     metadata = numbers(report) | {"difference": MetadataValue.int(report.left_records)}
     if report.equals_landed:

@@ -28,6 +28,7 @@ from pydantic import Field, ValidationError
 
 from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
+from zest_pipelines.core.identifiers import TenantIdError, check_tenant_id
 from zest_pipelines.core.weeks import MOST_DAYS, Days
 from zest_pipelines.flows.reports import PeriodReport, StoppedReport
 from zest_pipelines.flows.services import Services
@@ -90,7 +91,9 @@ class PauseConfig(TenantConfig):
     """Why."""
 
     reason: str = Field(
-        default="Paused from Dagster", description="Shown to everyone who meets the pause, and kept: no person's name."
+        default="Paused from Dagster",
+        max_length=500,
+        description="Shown to everyone who meets the pause, and kept: no person's name.",
     )
 
 
@@ -252,15 +255,19 @@ def _asked(config: type[_Asked], given: object) -> _Asked:
         raise _unmeant(f"The config cannot be used ({wrong})") from None
     if asked.tenant in (_TENANT, ""):
         raise _unmeant(f"Put a tenant's id in place of {_TENANT}; `zest status` and the partitions list them")
+    try:
+        check_tenant_id(asked.tenant)
+    except TenantIdError as error:
+        raise _unmeant(str(error).removesuffix(".")) from None
     return asked
 
 
 def _days(asked: PeriodConfig) -> Days:
     try:
         first = today_in_japan() if asked.first_day == _TODAY else date.fromisoformat(asked.first_day)
-    except ValueError:
+        return Days(first, first + timedelta(days=asked.days - 1))
+    except (ValueError, OverflowError):
         raise _unmeant(f"first_day is neither `{_TODAY}` nor a date such as 2026-11-23") from None
-    return Days(first, first + timedelta(days=asked.days - 1))
 
 
 def _entity(partner: Partner, asked: RetryConfig) -> Entity | None:

@@ -129,8 +129,8 @@ def _known(context: AssetExecutionContext, key: str) -> str:
         if partitions is None or partitions.has_partition_key(key):
             return key
     raise Failure(
-        f"There is no partition {key}, because no such tenant is connected: `zest connect {key} PARTNER ...` connects "
-        "it, and within a minute its partition is there.",
+        f"There is no partition {key} here: a partition is a connected tenant's id. `zest connect TENANT PARTNER ...` "
+        "connects one, and within a minute its partition is there.",
         allow_retries=False,
     )
 

@@ -116,6 +116,11 @@ _IS_IDENTIFIED = query(
     Login.OPERATOR,
     "SELECT EXISTS (SELECT FROM sync.identity WHERE tenant_id = :tenant AND partner = :partner)",
 )
+_IS_PAUSED = query(
+    "is_paused",
+    Login.PUSH,
+    "SELECT paused_at IS NOT NULL FROM sync.connection WHERE tenant_id = :tenant AND partner = :partner",
+)
 _OPENABLE = query(
     "connection_with_credential",
     Login.PUSH,
@@ -210,6 +215,11 @@ def has_identities(tx: Transaction, tenant: str, partner: str) -> bool:
     """Whether records of ours are linked to ids of this partner's."""
     found: bool = _IS_IDENTIFIED.run(tx, tenant=tenant, partner=partner).scalar_one()
     return found
+
+
+def is_paused(tx: Transaction, tenant: str, partner: str) -> bool:
+    """Whether the connection is paused, asked as who sends."""
+    return bool(_IS_PAUSED.run(tx, tenant=tenant, partner=partner).scalar_one())
 
 
 def openable_connection(tx: Transaction, tenant: str, partner: str) -> ConnectionRow:
