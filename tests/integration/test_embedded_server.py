@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
 from resources.logins import Login, Logins
 from zest_pipelines.local import embedded
@@ -252,13 +253,9 @@ def test_the_instance_of_dagster_yaml_stores_in_the_embedded_server(
 
         assert instance.get_dynamic_partitions("tenants") == ["sakura"]
         assert queue is not None
-        assert queue.max_concurrent_runs == 8
-        assert {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits} == {
-            "zest/lane": 4,
-            "dagster/backfill": 2,
-            "dagster/partition/tenant": 1,
-            "zest/connection": 1,
-        }
+        asked = yaml.safe_load((ROOT / "dagster.yaml").read_text(encoding="utf-8"))["concurrency"]["runs"]
+        assert queue.max_concurrent_runs == asked["max_concurrent_runs"]
+        assert queue.tag_concurrency_limits == asked["tag_concurrency_limits"]
         assert type(instance.run_launcher).__name__ == "WatchedRunLauncher"
         assert instance.run_coordinator.dequeue_interval_seconds == 2
         assert instance.run_monitoring_enabled
