@@ -26,3 +26,19 @@ def partner(name: str) -> Partner:
         return PARTNERS[name]
     except KeyError:
         raise UnknownPartnerError(name) from None
+
+
+class ShownPartnersError(UnknownPartnerError):
+    """ZEST_PARTNERS names a partner that there is none of."""
+
+    def __str__(self) -> str:
+        return f"ZEST_PARTNERS: {super().__str__()}. Correct it, or unset it to show all."
+
+
+def shown_partners(named: str) -> tuple[Partner, ...]:
+    """The partners of a list with commas, all for an empty one. ShownPartnersError for an unknown name."""
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    try:
+        return tuple(partner(name) for name in dict.fromkeys(names or PARTNERS))
+    except UnknownPartnerError as error:
+        raise ShownPartnersError(error.name) from None

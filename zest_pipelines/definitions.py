@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dagster import Definitions, in_process_executor
 
 from partners.contract import Partner
-from partners.registry import PARTNERS, UnknownPartnerError, partner
+from partners.registry import shown_partners
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.apply import apply
@@ -44,22 +44,6 @@ STATIONS = Stations(land, diff, apply, accumulate, push)
 WEEK_STATIONS = WeekStations(push_period, reconcile)
 ACTS = Acts(find, push_period, pause, resume, ask_again, stopped)
 KEEP = PurgeConfig()
-
-
-class ShownPartnersError(UnknownPartnerError):
-    """ZEST_PARTNERS names a partner that there is none of."""
-
-    def __str__(self) -> str:
-        return f"ZEST_PARTNERS: {super().__str__()}. Correct it, or unset it to show all."
-
-
-def shown_partners(named: str) -> tuple[Partner, ...]:
-    """The partners of a list with commas, all for an empty one. ShownPartnersError for an unknown name."""
-    names = [name.strip() for name in named.split(",") if name.strip()]
-    try:
-        return tuple(partner(name) for name in dict.fromkeys(names or PARTNERS))
-    except UnknownPartnerError as error:
-        raise ShownPartnersError(error.name) from None
 
 
 def define(

@@ -335,6 +335,13 @@ def _answers(port: int) -> bool:
         return False
 
 
+def test_up_refuses_a_partner_that_there_is_none_of(zest: Zest) -> None:
+    done = zest("up", "--port", str(free_port()), ZEST_PARTNERS="fhir,fihr")
+
+    assert done.code == 2
+    assert "ZEST_PARTNERS: no partner is called 'fihr'" in done.err
+
+
 def test_the_sandbox_command_prints_its_address_and_shows_its_token_to_nobody(tmp_path: Path) -> None:
     token = tmp_path / "token.json"
     token.write_text(json.dumps({"token": TOKEN}))

@@ -36,10 +36,10 @@ class Zest:
 
     data_dir: Path
 
-    def __call__(self, *arguments: str, stdin: str = "", timeout: float = 120) -> Ended:
+    def __call__(self, *arguments: str, stdin: str = "", timeout: float = 120, **env: str) -> Ended:
         done = subprocess.run(
             [*ZEST, *arguments],
-            env=self._env(),
+            env={**self._env(), **env},
             cwd=self.data_dir.parent,
             input=stdin,
             capture_output=True,

@@ -24,8 +24,8 @@ from dagster import (
 from test_dagster_assets import PAPER
 
 from partners.contract import Entity
-from partners.registry import PARTNERS
-from zest_pipelines.definitions import STATIONS, ShownPartnersError, define, definitions, shown_partners
+from partners.registry import PARTNERS, ShownPartnersError, shown_partners
+from zest_pipelines.definitions import STATIONS, define, definitions
 
 ROOT = Path(__file__).parents[2]
 FHIR = PARTNERS["fhir"]

@@ -20,10 +20,10 @@ from dagster import (
 )
 
 from partners.fhir.partner import FHIR
+from partners.registry import ShownPartnersError
 from zest_pipelines.cli.failures import sentence
 from zest_pipelines.cli.options import InputError
 from zest_pipelines.cli.runs import SILENT, Ended, FailedCheck, ended, shown_definitions
-from zest_pipelines.definitions import ShownPartnersError
 
 ERROR, WARN = AssetCheckSeverity.ERROR, AssetCheckSeverity.WARN
 WORDS = "Of 2 records 0 are waiting and 1 refused. Ask the partner."

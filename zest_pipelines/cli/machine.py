@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -60,6 +61,7 @@ def up(
     port: PortOption = 3000,
 ) -> None:
     """Run the platform on this machine until Ctrl-C: database, Dagster's code server, webserver and daemon."""
+    from partners.registry import shown_partners
     from zest_pipelines.local import dagster_home, machine
     from zest_pipelines.local.keeper import Keeper
     from zest_pipelines.local.ports import require_free_port
@@ -69,6 +71,7 @@ def up(
     home = chosen_data_dir(data_dir)
     machine.require_prepared(home)
     require_free_port(port)
+    shown_partners(os.environ.get("ZEST_PARTNERS", ""))  # else the code server would fail over it again and again
     with machine.held(home):
         logins = machine.attach(home)
         check_schema(logins)
