@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, ExecuteInProcessResult
+from paper_partner import PAPER
 
-from partners.contract import Capability, Entity, Partner, Recovery
+from partners.contract import Partner
 from resources.logins import Logins
 from resources.vault import Vault
 from zest_pipelines.definitions import define
@@ -30,25 +31,6 @@ ALL_THREE = {
 IN_ASSETS = ["landed_clients", "client_changes", "applied_clients"]
 OUT_ASSETS = ["visit_changes", "pushed_visits"]
 PARTNER_AWAY = LandReport("client", "s1", "failed", "partner_unreachable")
-
-
-def _refuse(*_: object) -> Any:
-    raise AssertionError("no partner is called here")
-
-
-PAPER = Partner(
-    name="paper",
-    title="Paper",
-    reads=(Entity.CLIENT,),
-    writes=(Entity.VISIT,),
-    capability=Capability(Recovery.NONE, has_version_check=False, is_incremental=False),
-    settings=(),
-    secrets=(),
-    limits=(),
-    mapping_version="1",
-    map=_refuse,
-    open=_refuse,
-)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from dagster import (
     LocalFileCodeReference,
     UrlCodeReference,
 )
-from test_dagster_assets import PAPER
+from paper_partner import PAPER
 
 from partners.contract import Entity
 from partners.registry import PARTNERS, ShownPartnersError, shown_partners

@@ -32,7 +32,8 @@ from dagster import (
     define_asset_job,
 )
 from flow_bench import accumulate_all, push_now
-from test_dagster_assets import PAPER, Script
+from paper_partner import PAPER
+from test_dagster_assets import Script
 
 from partners.contract import Entity
 from partners.fhir.sandbox.testing import RunningSandbox

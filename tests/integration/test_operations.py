@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from uuid import UUID, uuid4
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, ExecuteInProcessResult, instance_for_test
 from flow_bench import push_now
+from paper_partner import PAPER
 
-from partners.contract import Capability, Entity, Partner, Recovery
+from partners.contract import Entity, Partner
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.http import Http
 from resources.logins import Logins
@@ -46,25 +47,7 @@ OPS = {
     "pause": "stop_calls",
     "resume": "let_calls_go_on",
 }
-
-
-def _refuse(*_: object) -> Any:
-    raise AssertionError("no partner is called here")
-
-
-PAPER = Partner(
-    name="paper",
-    title="Paper",
-    reads=(Entity.CLIENT,),
-    writes=(Entity.VISIT, Entity.VISIT_RECORD),
-    capability=Capability(Recovery.NONE, has_version_check=False, is_incremental=False),
-    settings=(),
-    secrets=(),
-    limits=(),
-    mapping_version="1",
-    map=_refuse,
-    open=_refuse,
-)
+WRITTEN = replace(PAPER, writes={Entity.VISIT: "visits", Entity.VISIT_RECORD: "records"})
 
 
 @dataclass
@@ -120,7 +103,7 @@ def services(database: Database, logins: Logins, tmp_path: Path, monkeypatch: py
 
 def _run(instance: DagsterInstance, script: Script, operation: str, **config: Any) -> ExecuteInProcessResult:
     """The job, launched with what the launchpad is filled with and `config` put over it."""
-    job = define([PAPER], script.stations(), acts=script.operators()).resolve_job_def(f"paper_{operation}")
+    job = define([WRITTEN], script.stations(), acts=script.operators()).resolve_job_def(f"paper_{operation}")
     assert job.run_config is not None
     filled = job.run_config["ops"][f"paper_{OPS[operation]}"]["config"]
     run_config = {"ops": {f"paper_{OPS[operation]}": {"config": filled | config}}}

@@ -24,8 +24,9 @@ from dagster import (
     partition_loading_context,
 )
 from flow_bench import copy_of
+from paper_partner import PAPER
 
-from partners.contract import Capability, Entity, Partner, Recovery
+from partners.contract import Partner, Recovery
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from resources.http import Http
@@ -44,25 +45,8 @@ TODAY = datetime.now(UTC).date()
 MONDAY = week_of(TODAY).first.isoformat()
 WEEK = f"sakura|{MONDAY}"
 PUSHED, READ_BACK = "pushed_weeks", "reconciled_weeks"
+WEEKLY = replace(PAPER, capability=replace(PAPER.capability, recovery=Recovery.SEARCH))
 
-
-def _refuse(*_: object) -> Any:
-    raise AssertionError("no partner is called here")
-
-
-PAPER = Partner(
-    name="paper",
-    title="Paper",
-    reads=(Entity.CLIENT,),
-    writes=(Entity.VISIT,),
-    capability=Capability(Recovery.SEARCH, has_version_check=False, is_incremental=False),
-    settings=(),
-    secrets=(),
-    limits=(),
-    mapping_version="1",
-    map=_refuse,
-    open=_refuse,
-)
 DONE = PeriodCounts(delivered=2, unchanged=1)
 
 
@@ -116,7 +100,7 @@ def _run(
     assets: Sequence[str] = (PUSHED, READ_BACK),
 ) -> ExecuteInProcessResult:
     definitions = Definitions(
-        assets=week_assets(PAPER, script.stations()),
+        assets=week_assets(WEEKLY, script.stations()),
         resources={"postgres": PostgresResource(), "http": HttpResource(), "vault": VaultResource()},
         executor=in_process_executor,
     )
@@ -162,7 +146,7 @@ def _failure(result: ExecuteInProcessResult) -> str:
 
 def _weeks(loaded: date, asked: date) -> list[date]:
     """The grid's weeks as a code server that loaded the code on one day offers them on another, at noon in Japan."""
-    made = week_partitions(PAPER, loaded).get_partitions_def_for_dimension("week")
+    made = week_partitions(WEEKLY, loaded).get_partitions_def_for_dimension("week")
     with partition_loading_context(effective_dt=datetime.combine(asked, time(3), UTC)):
         return [date.fromisoformat(key) for key in made.get_partition_keys()]
 
@@ -184,7 +168,7 @@ def test_the_grid_holds_mondays_from_four_weeks_ago_to_eight_ahead_and_at_most_e
 
 def test_a_week_is_named_by_its_monday_in_japan() -> None:
     with partition_loading_context(effective_dt=datetime(2026, 11, 22, 14, 59, tzinfo=UTC)):
-        sunday = week_partitions(PAPER, date(2026, 11, 22)).get_partitions_def_for_dimension("week")
+        sunday = week_partitions(WEEKLY, date(2026, 11, 22)).get_partitions_def_for_dimension("week")
         assert sunday.get_partition_keys()[-9] == "2026-11-16"
     with partition_loading_context(effective_dt=datetime(2026, 11, 22, 15, 0, tzinfo=UTC)):
         assert sunday.get_partition_keys()[-9] == "2026-11-23"
@@ -197,7 +181,7 @@ def test_processes_that_load_the_code_weeks_apart_begin_the_grid_with_the_same_w
 
 
 def test_all_weeks_of_a_tenant_belong_to_the_tenants_changes() -> None:
-    (pushed, *_) = week_assets(PAPER, Script().stations())
+    (pushed, *_) = week_assets(WEEKLY, Script().stations())
     (dep,) = next(iter(pushed.specs)).deps
 
     assert dep.asset_key == AssetKey(["paper", "visit_changes"])
@@ -206,13 +190,12 @@ def test_all_weeks_of_a_tenant_belong_to_the_tenants_changes() -> None:
 
 
 def test_no_week_asset_has_a_backfill_policy_because_ranges_carry_no_tenant() -> None:
-    assert {each.backfill_policy for each in week_assets(PAPER, Script().stations())} == {None}
+    assert {each.backfill_policy for each in week_assets(WEEKLY, Script().stations())} == {None}
 
 
 def test_a_partner_that_cannot_be_read_back_has_no_asset_for_it() -> None:
-    mute = replace(PAPER, capability=Capability(Recovery.NONE, has_version_check=False, is_incremental=False))
 
-    keys = [each.key.path[-1] for each in week_assets(mute, Script().stations())]
+    keys = [each.key.path[-1] for each in week_assets(PAPER, Script().stations())]
 
     assert keys == [PUSHED]
 
