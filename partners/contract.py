@@ -13,9 +13,9 @@ Two promises carry the rest:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -230,6 +230,9 @@ class Found:
     """Names of what it holds otherwise than the command says, never values. A field of Visit or VisitRecord; `client`,
     `staff` or `visit` for a link; `status` also where it is cancelled and should not be, or the other way round;
     `record_id` if it does not carry our identity; the partner's own name for what no field of ours tells."""
+    theirs: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What it holds there instead, as text, by the names in `differing`; what cannot be shown is left out. A person's
+    data: it goes into the record's own history, never into a log."""
 
     @property
     def matches(self) -> bool:
@@ -298,10 +301,22 @@ class Connector(Protocol):
     def fetch(self, entity: Entity, partner_id: str) -> SourceRecord | Gone:
         """One record as it is now: the proof before a delete. Raises PartnerError."""
 
+    @property
+    def batch_size(self) -> int:
+        """Most commands of one entity that one call can carry on this connection; 1: it has no batches."""
+
     def send(self, command: Command) -> Reply:
         """Write, once. Never raises for what the partner or the network does.
 
         Raises errors.Deferred alone, and only before anything is written.
+        """
+
+    def send_batch(self, commands: Sequence[Command]) -> Sequence[Reply]:
+        """Write 2 to `batch_size` commands of one entity, of different records, in one call: a reply each, in order.
+
+        The entries are independent: one that is refused stops no other. Where the partner refused the call as a whole,
+        each reply is Refused("batch_refused"), and the platform sends smaller ones until the bad entry is alone; where
+        its answer was lost, each is Unknown. Raises as `send`. Not called where `batch_size` is 1.
         """
 
     def find(self, command: Command) -> ReadBack:
@@ -325,7 +340,9 @@ class Recovery(StrEnum):
     """What the partner offers when the answer to a write was lost. The strongest that it has."""
 
     KEY = "key"
-    """It knows our key: the same write can be repeated."""
+    """It knows our key: the same write can be repeated, and is answered as it was the first time."""
+    CLIENT_ID = "client_id"
+    """It keeps the record under our own id: it can be read there, and a repeat makes no second one."""
     SEARCH = "search"
     """The record can be found by our key, or by what it says."""
     NONE = "none"
@@ -341,6 +358,8 @@ class Capability:
     """Whether a write of an outdated version is refused by the partner."""
     is_incremental: bool
     """Whether changed records alone can be read."""
+    key_lasts: timedelta | None = None
+    """How long the partner remembers a key; None: for ever. Older doubt is a person's."""
 
 
 @dataclass(frozen=True)
@@ -364,6 +383,10 @@ class Partner:
     """Pure: entity, a SourceRecord's content and the connection's settings to a master."""
     open: Callable[[Connection, Mapping[str, str], httpx.Client, Gate], Connector]
     """A connector for a connection, given its secret, an HTTP client that it may close, and the gate."""
+    parallel: int = 1
+    """How many calls of one connection it may be sent at once, where no limit of the connection says less."""
+    closed: tuple[str, ...] = ()
+    """When it takes no calls, in the grammar of `windows`; a connection's own replace them."""
     unknown_fields: Callable[[Entity, Json], Collection[str]] | None = None
     """Pure: the names in a SourceRecord's content that the partner's format does not have, never values, each after the
     format's own word for what has it: `Patient.nickname`. Such a record is taken all the same; the names are shown, so
