@@ -8,13 +8,15 @@ ONCE ?=
 DATA_DIR ?=
 PORT ?= 3000
 
-.PHONY: help setup demo test lint types contract-imports snapshot screenshots lock clean
+.PHONY: help setup demo test lint types contract-imports soak mutants snapshot screenshots lock clean
 
 help:
 	@echo "make setup        the environment in .venv (.venv/bin/zest)"
 	@echo "make demo         the whole platform with three made-up tenants; Ctrl-C ends it"
 	@echo "make demo ONCE=1  the same for one full cycle; exit 0 if the partner equals the product"
 	@echo "make test         everything that CI runs"
+	@echo "make soak         the long forms of what proves delivery, half an hour; prints what it measured"
+	@echo "make mutants      each rule of delivery broken on purpose, and which test notices"
 	@echo "make snapshot     tests/integration/definitions.yaml anew, where a change of what Dagster is shown is meant"
 	@echo "make screenshots  docs/images anew, by the browser tests"
 	@echo "make lock         requirements.lock from pyproject.toml"
@@ -43,6 +45,12 @@ contract-imports: setup
 # Two at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
 test: lint types contract-imports
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+soak: setup
+	ZEST_SOAK=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -rP tests/proof
+
+mutants: setup
+	$(BIN)/python tests/proof/mutants_table.py
 
 snapshot: setup
 	$(BIN)/python tests/integration/definitions_snapshot.py

@@ -24,13 +24,15 @@ from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
-from zest_pipelines.flows.operate import ask_again, find, pause, resume, stopped
+from zest_pipelines.flows.operate import abandon, adopt, find, pause, release, resume, stopped
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.flows.reconcile import reconcile
 from zest_pipelines.orchestration.assets import Stations, inbound_assets, outbound_assets
+from zest_pipelines.orchestration.audit import audit_check, audit_job
 from zest_pipelines.orchestration.code_links import with_code_links
 from zest_pipelines.orchestration.frames import frame_manager
+from zest_pipelines.orchestration.held_back import held_back_check, held_back_job
 from zest_pipelines.orchestration.housekeeping import housekeeping, housekeeping_schedule
 from zest_pipelines.orchestration.jobs import partner_jobs
 from zest_pipelines.orchestration.operations import Acts, operation_jobs
@@ -42,7 +44,7 @@ from zest_pipelines.orchestration.weeks import WeekStations, week_assets
 
 STATIONS = Stations(land, diff, apply, accumulate, push)
 WEEK_STATIONS = WeekStations(push_period, reconcile)
-ACTS = Acts(find, push_period, pause, resume, ask_again, stopped)
+ACTS = Acts(find, push_period, pause, resume, release, stopped, abandon, adopt)
 KEEP = PurgeConfig()
 
 
@@ -66,9 +68,10 @@ def define(
             ],
             code_url,
         ),
+        asset_checks=[make(each) for each in declared for make in (held_back_check, audit_check)],
         jobs=[
             *(job for each in declared for job in partner_jobs(each)),
-            *(watch_job(each) for each in declared),
+            *(make(each) for each in declared for make in (watch_job, held_back_job, audit_job)),
             *(job for each in declared for job in operation_jobs(each, stations, acts)),
             housekeeping,
             purge,

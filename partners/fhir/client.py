@@ -9,12 +9,16 @@ How a visit is written:
   read (If-Match). It costs one call more and keeps what the partner's people added. If the copy is not the
   version that the platform knew, nothing is written: Conflict. If it already says what the command says, it
   is delivered.
+- Several at once where the server takes batches: one call that reads all copies to be changed, one that writes.
 - A cancelled visit whose copy is gone has nothing to cancel. Nothing is ever deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from urllib.parse import quote
 
 from partners.contract import (
@@ -30,6 +34,7 @@ from partners.contract import (
     Json,
     Page,
     ReadBack,
+    Refused,
     Reply,
     SourceRecord,
     Unknown,
@@ -37,12 +42,13 @@ from partners.contract import (
 )
 from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError, RetryableError
 from partners.fhir import codes, reading
+from partners.fhir.batches import ask_all
 from partners.fhir.codes import Act
 from partners.fhir.elements import objects
-from partners.fhir.search import search
-from partners.fhir.server import Server, id_of, identity_in_headers, taken, version_of
-from partners.fhir.visits import RESOURCE_TYPES, business_identifier, carries, differing, merged
-from partners.wire import Answered, Cause, NotSent
+from partners.fhir.search import Hits, hits_in, search
+from partners.fhir.server import Ask, Server, id_of, identity_in_headers, path_of, read_in, taken, version_of
+from partners.fhir.visits import RESOURCE_TYPES, business_identifier, carries, differing, merged, theirs
+from partners.wire import Answered, Cause, Exchange, NotSent
 
 _READ_BY: Mapping[Entity, tuple[str, ...]] = {
     Entity.CLIENT: ("Patient",),
@@ -53,12 +59,23 @@ _READ_BY: Mapping[Entity, tuple[str, ...]] = {
 _R4 = ("4.0", "4.3")  # R4B (4.3) left these resources as they are
 
 
+@dataclass(frozen=True)
+class _Write:
+    """A write that is ready to be sent."""
+
+    command: Command
+    ask: Ask
+    partner_id: str | None = None
+    """Of the copy that is written over."""
+
+
 class FhirConnector:
     """A contract.Connector for one connection."""
 
-    def __init__(self, server: Server, settings: Mapping[str, str]) -> None:
+    def __init__(self, server: Server, settings: Mapping[str, str], batch_size: int = 1) -> None:
         self._server = server
         self._settings = settings
+        self.batch_size = batch_size
 
     def check(self) -> CheckReport:
         """Ask what the server can do, then read one row of each kind with the credential."""
@@ -91,7 +108,32 @@ class FhirConnector:
 
     def send(self, command: Command) -> Reply:
         """As the contract says. Raises the gate's Deferred, and that only before the write."""
-        return self._create(command) if command.verb is Verb.CREATE else self._change(command)
+        step = self._creation(command) if command.verb is Verb.CREATE else self._change(command, self._copy(command))
+        if not isinstance(step, _Write):
+            return step
+        return self._ended(step, self._server.send(RESOURCE_TYPES[command.entity], step.ask))
+
+    def send_batch(self, commands: Sequence[Command]) -> Sequence[Reply]:
+        """As the contract says: one batch that reads the copies to be changed, if any are, and one that writes."""
+        kind = RESOURCE_TYPES[commands[0].entity]
+        changing = [command for command in commands if command.verb is not Verb.CREATE]
+        read = ask_all(self._server, kind, [self._reading(command) for command in changing]) if changing else []
+        if not isinstance(read, list):
+            return [_of_whole(read, codes.unsent(codes.failure(read, kind)))] * len(commands)
+        copies = iter(read)
+        steps = [
+            self._creation(command)
+            if command.verb is Verb.CREATE
+            else self._change(command, _taken(partial(self._copy_in, command, next(copies))))
+            for command in commands
+        ]
+        writes = [step for step in steps if isinstance(step, _Write)]
+        answers = ask_all(self._server, kind, [write.ask for write in writes]) if writes else []
+        if isinstance(answers, list):
+            replies = iter([self._ended(write, answer) for write, answer in zip(writes, answers, strict=True)])
+        else:
+            replies = repeat(_of_whole(answers, codes.denial(Act.CREATE, answers, kind)))
+        return [next(replies) if isinstance(step, _Write) else step for step in steps]
 
     def find(self, command: Command) -> ReadBack:
         """By its id if that is known and still there, else by its business identifier."""
@@ -106,11 +148,33 @@ class FhirConnector:
         """Close the HTTP client."""
         self._server.client.close()
 
-    def _create(self, command: Command) -> Reply:
+    def _creation(self, command: Command) -> _Write:
         kind = RESOURCE_TYPES[command.entity]
         condition = {"if-none-exist": f"identifier={self._identifier(command, safe=':|/')}"}
-        resource = merged({}, command, self._settings)
-        answer = self._server.write("POST", kind, kind, resource, condition)
+        return _Write(command, Ask("POST", kind, merged({}, command, self._settings), condition))
+
+    def _change(self, command: Command, copy: Json | Gone | PartnerError) -> _Write | Reply:
+        """What to write over the partner's `copy`, or the reply where nothing is to be written."""
+        if isinstance(copy, PartnerError):
+            return codes.unsent(copy)
+        if isinstance(copy, Gone):
+            return _changed_nothing(command)
+        partner_id, version = id_of(copy), version_of(copy)
+        if not differing(copy, command, self._settings):
+            return Delivered(partner_id, version)
+        if command.partner_version and version != command.partner_version:
+            return Conflict("changed_at_partner")
+        condition = {"if-match": f'W/"{version}"'} if version else {}
+        path = f"{RESOURCE_TYPES[command.entity]}/{partner_id}"
+        return _Write(command, Ask("PUT", path, merged(copy, command, self._settings), condition), partner_id)
+
+    def _ended(self, write: _Write, answer: Exchange) -> Reply:
+        """What the answer to a write says."""
+        command, kind = write.command, RESOURCE_TYPES[write.command.entity]
+        if command.verb is not Verb.CREATE:
+            if not isinstance(answer, Answered) or answer.status not in (200, 201, 204):
+                return codes.denial(Act.UPDATE, answer, kind)
+            return _delivered(Act.UPDATE, answer, kind, write.partner_id)
         if not isinstance(answer, Answered) or answer.status not in (200, 201):
             return codes.denial(Act.CREATE, answer, kind)
         if answer.status == 200:
@@ -122,39 +186,34 @@ class FhirConnector:
                 return Unknown("found_different")
         return _delivered(Act.CREATE, answer, kind, None)
 
-    def _change(self, command: Command) -> Reply:
-        kind = RESOURCE_TYPES[command.entity]
-        try:
-            copy = self._copy(command)
-        except Deferred:
-            raise
-        except PartnerError as error:
-            return codes.unsent(error)
-        if isinstance(copy, Gone):
-            return _changed_nothing(command)
-        partner_id, version = id_of(copy), version_of(copy)
-        if not differing(copy, command, self._settings):
-            return Delivered(partner_id, version)
-        if command.partner_version and version != command.partner_version:
-            return Conflict("changed_at_partner")
-        condition = {"if-match": f'W/"{version}"'} if version else {}
-        resource = merged(copy, command, self._settings)
-        answer = self._server.write("PUT", kind, f"{kind}/{partner_id}", resource, condition)
-        if not isinstance(answer, Answered) or answer.status not in (200, 201, 204):
-            return codes.denial(Act.UPDATE, answer, kind)
-        return _delivered(Act.UPDATE, answer, kind, partner_id)
-
-    def _copy(self, command: Command) -> Json | Gone:
+    def _copy(self, command: Command) -> Json | Gone | PartnerError:
         """The partner's copy to be changed. Without an id it is looked for by its business identifier."""
         if command.partner_id is None:
-            return self._search(command)
-        return self._server.read(RESOURCE_TYPES[command.entity], command.partner_id)
+            return _taken(partial(self._search, command))
+        return _taken(partial(self._server.read, RESOURCE_TYPES[command.entity], command.partner_id))
+
+    def _reading(self, command: Command) -> Ask:
+        """As an entry of a batch, the call that `_copy` makes."""
+        kind = RESOURCE_TYPES[command.entity]
+        if command.partner_id is None:
+            return Ask("GET", f"{kind}?identifier={self._identifier(command, safe='')}")
+        return Ask("GET", path_of(kind, command.partner_id))
+
+    def _copy_in(self, command: Command, answer: Exchange) -> Json | Gone:
+        """What the answer to `_reading` tells. Raises PartnerError."""
+        kind = RESOURCE_TYPES[command.entity]
+        if command.partner_id is None:
+            return self._hit(command, hits_in(taken(answer, kind), kind))
+        return read_in(answer, kind, command.partner_id)
 
     def _search(self, command: Command) -> Json | Gone:
         """The one record with the command's identifier. RejectedError if there are several."""
         kind = RESOURCE_TYPES[command.entity]
+        return self._hit(command, next(search(self._server, kind, {"identifier": self._identifier(command)})))
+
+    def _hit(self, command: Command, first: Hits) -> Json | Gone:
+        """The same, in the first page of the search."""
         wanted = business_identifier(command, self._settings)
-        first = next(search(self._server, kind, {"identifier": self._identifier(command)}))
         hits = [each for each in first.resources if carries(each, wanted)]
         if len(hits) > 1:
             raise RejectedError("several_at_partner")
@@ -171,7 +230,8 @@ class FhirConnector:
         return text if safe is None else quote(text, safe=safe)
 
     def _found(self, copy: Json, command: Command) -> Found:
-        return Found(id_of(copy), version_of(copy), differing(copy, command, self._settings))
+        names = differing(copy, command, self._settings)
+        return Found(id_of(copy), version_of(copy), names, theirs(copy, command, self._settings, names))
 
     def _statement(self) -> Json:
         answer = self._server.get("metadata", "metadata")
@@ -196,6 +256,26 @@ class FhirConnector:
                 raise
             return False
         return True
+
+
+def _taken(read: Callable[[], Json | Gone]) -> Json | Gone | PartnerError:
+    """What was read, or why it could not be. Raises the gate's Deferred."""
+    try:
+        return read()
+    except Deferred:
+        raise
+    except PartnerError as error:
+        return error
+
+
+def _of_whole(answer: Exchange, reply: Reply) -> Reply:
+    """The reply for every command of a batch that was answered as a whole.
+
+    One bad entry may be why it was refused, or that the server has no batches: smaller ones tell. Not so a credential.
+    """
+    if not isinstance(answer, Answered) or not isinstance(reply, Refused | Conflict):
+        return reply
+    return reply if reply.reason == "credential_refused" else Refused("batch_refused")
 
 
 def _changed_nothing(command: Command) -> Reply:

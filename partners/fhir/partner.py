@@ -25,6 +25,8 @@ from partners.fhir.server import ENDPOINTS, Server, checked_base
 from partners.fhir.shape import unknown_fields
 from partners.fhir.visits import IDENTIFIER_SYSTEMS, RESOURCE_TYPES, SERVICE_SYSTEM
 
+BATCH_SIZE = "batch_size"
+_MOST_IN_A_BATCH = 200
 _SETTINGS = (
     Setting(PATIENT_SYSTEM, "identifier system of the patient number (JP Core: one for each institution)"),
     Setting(STAFF_SYSTEM, "identifier system of the staff number (JP Core: one for each institution)"),
@@ -35,6 +37,7 @@ _SETTINGS = (
         "urn:zest:visit-record",
     ),
     Setting(SERVICE_SYSTEM, "code system of the service codes", "urn:zest:service-code"),
+    Setting(BATCH_SIZE, "most visits in one call (FHIR batch), up to 200; 1: the server takes no batches", "1"),
 )
 
 
@@ -47,7 +50,13 @@ def open_connector(connection: Connection, secret: Mapping[str, str], client: ht
         if key not in complete:
             raise RejectedError("settings_missing", {"key": key})
     server = Server(client, gate, checked_base(connection.base_url), secret.get("token", "").strip())
-    return FhirConnector(server, complete)
+    return FhirConnector(server, complete, _batch_size(complete[BATCH_SIZE]))
+
+
+def _batch_size(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_IN_A_BATCH:
+        raise RejectedError("settings_missing", {"key": BATCH_SIZE})
+    return int(text)
 
 
 FHIR = Partner(
@@ -63,5 +72,6 @@ FHIR = Partner(
     mapping_version="1",
     map=map_record,
     open=open_connector,
+    parallel=3,
     unknown_fields=unknown_fields,
 )

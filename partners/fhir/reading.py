@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 
 from partners.contract import Json, Page, SourceRecord
 from partners.fhir.elements import local_reference
-from partners.fhir.search import Batch, search, whole
+from partners.fhir.search import Hits, search, whole
 from partners.fhir.server import Server, id_of, version_of
 from partners.fhir.times import parse_moment
 
@@ -68,14 +68,14 @@ def read_clients(server: Server, cursor: str | None) -> Iterator[Page]:
     since = marks.latest.get("Patient")
     seen = _Seen()
     is_full = since is None
-    for number, batch in enumerate(search(server, "Patient", _listing(since))):
+    for number, hits in enumerate(search(server, "Patient", _listing(since))):
         if number == 0:
-            is_full = _is_full(since, batch)
-        for resource in batch.resources:
+            is_full = _is_full(since, hits)
+        for resource in hits.resources:
             marks.note(resource)
-        records = tuple(client_record(resource) for resource in batch.resources if seen.is_new(resource))
-        following = marks.cursor("Patient") if batch.is_last else None
-        yield Page(records, is_full, batch.total, batch.is_last, cursor=following)
+        records = tuple(client_record(resource) for resource in hits.resources if seen.is_new(resource))
+        following = marks.cursor("Patient") if hits.is_last else None
+        yield Page(records, is_full, hits.total, hits.is_last, cursor=following)
 
 
 def client_record(patient: Json) -> SourceRecord:
@@ -129,12 +129,12 @@ def _all_staff(server: Server, marks: Marks) -> Iterator[Page]:
         marks.note(role)
     held = _by_practitioner(roles)
     seen = _Seen()
-    for batch in search(server, "Practitioner", _listing(None)):
-        for practitioner in batch.resources:
+    for hits in search(server, "Practitioner", _listing(None)):
+        for practitioner in hits.resources:
             marks.note(practitioner)
-        new = [practitioner for practitioner in batch.resources if seen.is_new(practitioner)]
+        new = [practitioner for practitioner in hits.resources if seen.is_new(practitioner)]
         records = tuple(staff_record(each, held.get(id_of(each), ())) for each in new)
-        yield Page(records, True, batch.total, batch.is_last, cursor=_staff_cursor(marks, batch.is_last))
+        yield Page(records, True, hits.total, hits.is_last, cursor=_staff_cursor(marks, hits.is_last))
 
 
 def _changed_staff(server: Server, marks: Marks, since: datetime) -> Iterator[Page]:
@@ -189,7 +189,7 @@ def _listing(since: datetime | None) -> dict[str, str]:
     return listing if since is None else {"_lastUpdated": f"ge{_instant(since - OVERLAP)}", **listing}
 
 
-def _is_full(since: datetime | None, first: Batch) -> bool:
+def _is_full(since: datetime | None, first: Hits) -> bool:
     """Whether the reading is of all records. A server that does not say is believed to have used the time."""
     return since is None or (first.understood is not None and "_lastUpdated" not in first.understood)
 

@@ -20,7 +20,7 @@ Params = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Hits:
     """One page of a search."""
 
     resources: Sequence[Json]
@@ -30,15 +30,15 @@ class Batch:
     """Names of the parameters that the server used; None: it does not say."""
 
 
-def search(server: Server, resource_type: str, params: Params) -> Iterator[Batch]:
+def search(server: Server, resource_type: str, params: Params) -> Iterator[Hits]:
     """The pages of a search, to the last. After an expired `next` they come again from the first, once."""
     answer = server.get(resource_type, resource_type, params)
     followed: set[str] = set()
     has_restarted = False
     while True:
         bundle = taken(answer, resource_type)
+        yield hits_in(bundle, resource_type)
         following = _link(bundle, "next")
-        yield _batch(bundle, resource_type, is_last=following is None)
         if following is None:
             return
         if following in followed:
@@ -53,21 +53,24 @@ def search(server: Server, resource_type: str, params: Params) -> Iterator[Batch
             answer = server.get(resource_type, resource_type, params)
 
 
-def whole(server: Server, resource_type: str, params: Params) -> Batch:
+def whole(server: Server, resource_type: str, params: Params) -> Hits:
     """A search as one page. RetryableError if it is fewer or more than the server says there are.
 
     For what is joined: if a role were lost with a page, its holder would seem to have left.
     """
-    batches = list(search(server, resource_type, params))
-    found = {id_of(resource): resource for batch in batches for resource in batch.resources}
-    total = batches[-1].total
+    pages = list(search(server, resource_type, params))
+    found = {id_of(resource): resource for page in pages for resource in page.resources}
+    total = pages[-1].total
     if total not in (None, len(found)):
         raise RetryableError("partner_list_incomplete", {"why": "count_differs"})
-    return Batch(list(found.values()), total, is_last=True, understood=batches[0].understood)
+    return Hits(list(found.values()), total, is_last=True, understood=pages[0].understood)
 
 
-def _batch(bundle: Json, resource_type: str, *, is_last: bool) -> Batch:
-    """A Bundle as a Batch. Entries of other types (outcomes, included records) are passed over."""
+def hits_in(bundle: Json, resource_type: str) -> Hits:
+    """A searchset as hits. Entries of other types (outcomes, included records) are passed over.
+
+    RetryableError if it is none.
+    """
     if bundle.get("resourceType") != "Bundle":
         raise RetryableError("answer_unreadable")
     listed = (entry.get("resource") for entry in objects(bundle.get("entry")))
@@ -77,7 +80,8 @@ def _batch(bundle: Json, resource_type: str, *, is_last: bool) -> Batch:
     total = bundle.get("total")
     is_count = isinstance(total, int) and not isinstance(total, bool)
     shown = _link(bundle, "self")
-    return Batch(resources, total if is_count else None, is_last, _names(shown) if shown else None)
+    is_last = _link(bundle, "next") is None
+    return Hits(resources, total if is_count else None, is_last, _names(shown) if shown else None)
 
 
 def _names(address: str) -> frozenset[str]:

@@ -36,6 +36,19 @@ _ETAG = re.compile(r'(?:W/)?"([^"]+)"')
 
 
 @dataclass(frozen=True)
+class Ask:
+    """One call to a FHIR server, alone or as an entry of a batch."""
+
+    method: str
+    path: str = field(repr=False)
+    """Below the base address, with its query."""
+    resource: Json | None = field(default=None, repr=False)
+    """What is sent, if anything is."""
+    condition: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """If-Match or If-None-Exist, by its small name."""
+
+
+@dataclass(frozen=True)
 class Server:
     """One FHIR base address, asked with one credential."""
 
@@ -57,23 +70,16 @@ class Server:
             raise RejectedError("address_wrong", {"field": "Bundle.link"})
         return self._ask("GET", resource_type, address)
 
-    def write(
-        self, method: str, resource_type: str, path: str, resource: Json, condition: Mapping[str, str]
-    ) -> Exchange:
-        """POST or PUT a resource under the `condition` headers, asking for the result in return."""
-        headers = {"content-type": _FHIR_JSON, "prefer": "return=representation", **condition}
-        content = json.dumps(resource, ensure_ascii=False, separators=(",", ":")).encode()
-        return self._ask(method, resource_type, f"{self.base}/{path}", headers=headers, content=content)
+    def send(self, resource_type: str, ask: Ask) -> Exchange:
+        """POST or PUT the resource of `ask`, asking for the result in return."""
+        headers = {"content-type": _FHIR_JSON, "prefer": "return=representation", **ask.condition}
+        content = json.dumps(ask.resource, ensure_ascii=False, separators=(",", ":")).encode()
+        address = f"{self.base}/{ask.path}" if ask.path else self.base
+        return self._ask(ask.method, resource_type, address, headers=headers, content=content)
 
     def read(self, resource_type: str, partner_id: str) -> Json | Gone:
         """One resource as it is now. PartnerError if the server says neither that nor that it is gone."""
-        answer = self.get(resource_type, f"{resource_type}/{quote(partner_id, safe='')}")
-        if isinstance(answer, Answered) and codes.says_gone(answer):
-            return Gone()
-        resource = taken(answer, resource_type)
-        if resource.get("resourceType") != resource_type or resource.get("id") != partner_id:
-            raise RetryableError("answer_unreadable")
-        return resource
+        return read_in(self.get(resource_type, path_of(resource_type, partner_id)), resource_type, partner_id)
 
     def _ask(
         self,
@@ -91,6 +97,21 @@ class Server:
             sent["authorization"] = f"Bearer {self.token}"
         endpoint = ENDPOINTS[resource_type]
         return exchange(self.client, self.gate, Request(method, address, endpoint, sent, params or {}, content))
+
+
+def path_of(resource_type: str, partner_id: str) -> str:
+    """Where a resource is, below the base address."""
+    return f"{resource_type}/{quote(partner_id, safe='')}"
+
+
+def read_in(answer: Exchange, resource_type: str, partner_id: str) -> Json | Gone:
+    """What the answer to reading one resource tells. PartnerError as Server.read."""
+    if isinstance(answer, Answered) and codes.says_gone(answer):
+        return Gone()
+    resource = taken(answer, resource_type)
+    if resource.get("resourceType") != resource_type or resource.get("id") != partner_id:
+        raise RetryableError("answer_unreadable")
+    return resource
 
 
 def taken(answer: Exchange, resource_type: str) -> Json:

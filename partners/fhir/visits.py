@@ -37,7 +37,7 @@ _HOME_HEALTH = {
     "code": "HH",
     "display": "home health",
 }
-_CLIENT, _STAFF = "Patient/", "Practitioner/"
+_CLIENT, _STAFF, _VISIT = "Patient/", "Practitioner/", "Appointment/"
 
 Settings = Mapping[str, str]
 
@@ -78,6 +78,13 @@ def differing(resource: Json, command: Command, settings: Settings) -> tuple[str
     return tuple(name for name, value in wanted.items() if shown[name] != value)
 
 
+def theirs(resource: Json, command: Command, settings: Settings, names: Iterable[str]) -> dict[str, str]:
+    """What the partner's `resource` says under these names, as text. What is no text of ours is left out."""
+    said = {**_facts(resource, command, settings), "status": resource.get("status")}
+    shown = {name: _shown(said[name]) for name in names}
+    return {name: text for name, text in shown.items() if text is not None}
+
+
 def _write_visit(resource: Json, command: Command, visit: Visit, settings: Settings) -> None:
     if command.verb is Verb.CANCEL:
         resource["status"] = "cancelled"
@@ -106,7 +113,7 @@ def _write_record(resource: Json, command: Command, record: VisitRecord) -> None
     period = {"start": record.started_at, "end": record.ended_at}
     _put(resource, "period", {name: format_moment(moment) for name, moment in period.items() if moment})
     visit = command.links.get(Entity.VISIT)
-    _put(resource, "appointment", [{"reference": f"Appointment/{visit}"}] if visit else [])
+    _put(resource, "appointment", [{"reference": f"{_VISIT}{visit}"}] if visit else [])
     text = record.note.strip()
     note = [{"url": _NOTE, "valueAnnotation": {"text": text}}] if text else []
     _replace(resource, "extension", lambda item: item.get("url") == _NOTE, note)
@@ -148,6 +155,18 @@ def _record_facts(resource: Json) -> dict[str, object]:
         "staff": _people(resource, "individual"),
         "visit": {local_reference(item) for item in objects(resource.get("appointment"))},
     }
+
+
+def _shown(fact: object) -> str | None:
+    """A fact as text: moments in Japan's time, people by the partner's ids; None: there is no showing it."""
+    match fact:
+        case str():
+            return fact.removeprefix(_CLIENT).removeprefix(_STAFF).removeprefix(_VISIT)
+        case datetime():
+            return format_moment(fact)
+        case set() | list():
+            return ", ".join(sorted(text for each in fact if (text := _shown(each)) is not None))
+    return None
 
 
 def _annotation(extension: Json) -> str:

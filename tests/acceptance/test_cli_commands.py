@@ -128,7 +128,18 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
             "client": {"records": 20, "rejected": 0, "held": 0},
             "staff": {"records": 5, "rejected": 0, "held": 0},
         },
-        "out": {"changes": 2, "delivered": 1, "pending": 1, "parked": 0, "unknown": 0},
+        "on_conflict": "hold",
+        "closed": [],
+        "hold": None,
+        "out": {
+            "changes": 2,
+            "delivered": 1,
+            "pending": 1,
+            "parked": 0,
+            "unknown": 0,
+            "conflicts": 0,
+            "repairs": 0,
+        },
         "last_error": None,
     }
 
@@ -140,6 +151,7 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
         "badge": "ok",
     }
     assert [step["what"] for step in life["timeline"]] == ["edited", "queued", "sent", "settled"]
+    assert (life["conflicts"], life["holds"]) == ([], [])
     assert life["timeline"][-1].keys() == {
         "at", "partner", "what", "version", "outcome", "reason", "next_action",
     }  # fmt: skip
@@ -168,21 +180,32 @@ def test_a_week_is_pushed_now_once_and_shown_as_the_assets_own_run(
     assert zest("sync", tenant, "fhir").code == 0
     visit, week = _insert_visit(zest, tenant), ("push-week", tenant, "fhir", _monday())
     _insert_visit(zest, tenant, uuid4())  # of a client that the partner does not know
-    asked = zest(*week, "--no-wait", "--json")
-    assert (asked.code, UUID(asked.json["request"]) is not None, _delivered(sandbox, visit)) == (0, True, 0)
+    asked = zest(*week, "--json")
+    assert (asked.code, _delivered(sandbox, visit)) == (0, 0)
+    assert f"zest request {tenant} {asked.json['request']}" in asked.err
+    follow = ("request", tenant, asked.json["request"], "--json")
+    assert (zest(*follow).json["kind"], zest(*follow).json["is_done"]) == ("push", False)
 
-    first = zest(*week, "--json")
+    first = zest(*week, "--wait", "--json")
     assert first.json["visits"] == {"delivered": 1, "unchanged": 0, "waiting": 1, "refused": 0}, first.err
     assert [(check["name"], check["severity"]) for check in first.json["failed_checks"]] == [("week_settled", "WARN")]
     assert (first.code, "waiting" in first.err) == (1, True)
     assert _delivered(sandbox, visit) == 1
+    far = zest(*follow).json
+    assert {name: far[name] for name in ("total", "delivered", "waiting", "is_done")} == {
+        "total": 2,
+        "delivered": 1,
+        "waiting": 1,
+        "is_done": True,
+    }
+    assert "done" in zest(*follow[:-1]).out
     with psycopg.connect(zest("db-url", "--login", "dagster").out.strip()) as tx:
         tags = dict(tx.execute("SELECT key, value FROM run_tags WHERE run_id = %s", [first.json["run"]]).fetchall())
     assert (tags["dagster/partition/tenant"], tags["dagster/partition/week"]) == (tenant, _monday())
 
     before, bad = sandbox.health()["journal"], _insert_visit(zest, tenant)
     sandbox.set_faults({"kind": "status", "identifier": str(bad), "status": 422, "code": "business-rule"})
-    again = zest(*week, "--json")
+    again = zest(*week, "--wait", "--json")
     sandbox.clear_faults()
     assert again.json["visits"] == {"delivered": 0, "unchanged": 1, "waiting": 1, "refused": 1}, again.err
     (check,) = again.json["failed_checks"]
@@ -199,17 +222,83 @@ def test_a_paused_connection_says_why_and_calls_nobody_until_it_is_resumed(
     assert (paused.json["paused"], paused.json["pause_reason"]) == (True, "the vendor moves house")
     assert "the vendor moves house" in zest("status").out
     visit, before = _insert_visit(zest, tenant, uuid4()), sandbox.health()["journal"]
-    refused = zest("push-week", tenant, "fhir", _monday())
+    refused = zest("push-week", tenant, "fhir", _monday(), "--wait")
     assert (refused.code, "paused" in refused.err) == (2, True), refused.err
-    for asked in (("push-week", tenant, "fhir", _monday(), "--no-wait"), ("retry", tenant, "fhir")):
+    for asked in (("push-week", tenant, "fhir", _monday()), ("release", tenant, "fhir")):
         told = zest(*asked)
         assert (told.code, f"zest resume {tenant}" in told.err, "next minute" in told.err) == (0, True, False), told.err
     assert sandbox.journal(before) == []
 
     assert zest("resume", tenant, "fhir", "--json").json["paused"] is False
-    assert zest("retry", tenant, "fhir", "visit", str(visit), "--json").code == 0
-    unknown = zest("retry", tenant, "fhir", "visit", str(UUID(int=7)))
+    released = zest("release", tenant, "fhir", "visit", str(visit), "--json")
+    assert released.code == 0, released.err
+    assert zest("request", tenant, released.json["request"], "--json").json["kind"] == "retry"
+    unknown = zest("release", tenant, "fhir", "visit", str(UUID(int=7)))
     assert (unknown.code, len(unknown.err.splitlines())) == (2, 1)
+
+
+def test_a_record_in_conflict_shows_its_fields_and_on_demand_both_sides_and_is_decided_by_hand(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    assert zest("sync", tenant, "fhir").code == 0
+    visit, other = _insert_visit(zest, tenant), _insert_visit(zest, tenant)
+    assert zest("sync", tenant, "fhir").code == 0
+    (copy,) = [each for each in sandbox.state("Appointment") if each["identifier"][0]["value"] == str(visit)]
+    sandbox.put(copy | {"comment": "theirs"})
+    url = zest("db-url", "--login", "product").out.strip()
+    with psycopg.connect(url) as tx:
+        tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
+        tx.execute("UPDATE schedule.visit SET note = 'ours' WHERE visit_id = %s", [visit])
+    held = zest("sync", tenant, "fhir")
+
+    assert "held, because changed at the partner: 1 record" in held.out
+    life = zest("explain", tenant, "visit", str(visit), "--json")
+    assert life.json["badge"] == "check_needed"
+    assert life.json["conflicts"] == [{"partner": "fhir", "version": 2, "field": "note"}]
+    both = zest("explain", tenant, "visit", str(visit), "--values")
+    assert ("ours" in both.out, "theirs" in both.out) == (True, True)
+    with psycopg.connect(zest("db-url", "--login", "operator").out.strip()) as tx:
+        tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
+        noted = tx.execute("SELECT detail FROM sync.audit WHERE act = 'show_values'").fetchall()
+    assert noted == [({"entity": "visit", "record": str(visit), "fields": ["note"]},)]
+
+    told = zest("abandon", tenant, "fhir", "visit", str(visit), "--reason", "theirs is right", "--json")
+    assert (told.code, told.json["abandoned"]) == (0, 1), told.err
+    done = zest("abandon", tenant, "fhir", "visit", str(other), "--reason", "why")
+    assert (done.code, f"zest explain {tenant} visit {other}" in done.err) == (2, True), done.err
+    assert zest("sync", tenant, "fhir").code == 0
+    life = zest("explain", tenant, "visit", str(visit), "--json").json
+    assert [(step["what"], step["outcome"]) for step in life["timeline"]][-2:] == [
+        ("decided", "abandon"),
+        ("settled", "abandoned"),
+    ]
+    assert life["timeline"][-2]["reason"] == "theirs is right"
+
+
+def test_closed_times_stop_the_way_out_quietly_and_say_when_it_opens(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    assert zest("sync", tenant, "fhir").code == 0
+    today = datetime.now(ZoneInfo("Asia/Tokyo")).date()
+    days = f"{today}..{today + timedelta(days=1)}"
+    closed = ("--closed", days, "--closed", "02:00-05:00", "--on-conflict", "overwrite")
+    assert _connect(zest, tenant, sandbox.url, TOKEN, *closed).code == 0
+    visit, before = _insert_visit(zest, tenant), sandbox.health()["journal"]
+
+    told = zest("sync", tenant, "fhir", "--json")
+
+    assert told.code == 0, told.err
+    assert [row for row in sandbox.journal(before) if row["method"] != "GET"] == []
+    connection = told.json["connection"]
+    assert (connection["closed"], connection["on_conflict"]) == ([days, "02:00-05:00"], "overwrite")
+    assert connection["hold"]["reason"] == "outside_window"
+    opens = datetime.fromisoformat(connection["hold"]["until"]).astimezone(ZoneInfo("Asia/Tokyo"))
+    assert opens.isoformat() == f"{today + timedelta(days=2)}T00:00:00+09:00"
+    assert f"nothing is sent until {today + timedelta(days=2)}" in zest("status").out
+    life = zest("explain", tenant, "visit", str(visit), "--json").json
+    assert [held["reason"] for held in life["holds"]] == ["outside_window"]
+    refused = _connect(zest, tenant, sandbox.url, TOKEN, "--closed", "00:00-24:00")
+    assert (refused.code, "leave some time open" in refused.err) == (2, True)
 
 
 def _monday() -> str:
@@ -279,7 +368,9 @@ def test_a_server_that_is_not_fhir_is_told_apart(zest: Zest, tenant: str) -> Non
         (("push-week", "nobody", "fhir"), "zest tenant add"),
         (("pause", "nobody", "fhir", "--reason", "r"), "zest tenant add"),
         (("resume", "nobody", "fhir"), "zest tenant add"),
-        (("retry", "nobody", "fhir", "visit", str(UUID(int=7))), "zest tenant add"),
+        (("release", "nobody", "fhir", "visit", str(UUID(int=7))), "zest tenant add"),
+        (("abandon", "nobody", "fhir", "--all", "--reason", "r"), "zest tenant add"),
+        (("request", "nobody", str(UUID(int=7))), "zest tenant add"),
         (
             ("connect", "nobody", "fhir", "--base-url", "http://127.0.0.1:1", "--timing", "week", *SETTINGS),
             "zest tenant",

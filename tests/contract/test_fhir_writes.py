@@ -23,7 +23,7 @@ from partners.contract import (
     Unknown,
     Verb,
 )
-from partners.errors import AuthenticationError, Deferred, PartnerError
+from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 
 
@@ -87,7 +87,7 @@ def test_a_record_is_created_updated_and_cancelled(sandbox: RunningSandbox, enti
     assert resource["status"] == "cancelled"
     with connected(sandbox.url) as connector:
         assert connector.find(cancel) == Found(update.partner_id or "", "3")
-        assert connector.find(changed) == Found(update.partner_id or "", "3", ("status",))
+        assert connector.find(changed) == Found(update.partner_id or "", "3", ("status",), {"status": "cancelled"})
 
 
 def test_creating_twice_makes_one_and_says_delivered_both_times(sandbox: RunningSandbox) -> None:
@@ -105,7 +105,8 @@ def test_creating_a_newer_version_over_an_older_one_asks_to_read_back(sandbox: R
     assert send(sandbox, newer) == Unknown("found_different")
     with connected(sandbox.url) as connector:
         found = connector.find(newer)
-        assert found == Found(first.partner_id, "1", ("starts_at", "ends_at"))
+        theirs = {"starts_at": "2026-11-24T09:30:00+09:00", "ends_at": "2026-11-24T10:30:00+09:00"}
+        assert found == Found(first.partner_id, "1", ("starts_at", "ends_at"), theirs)
         update = replace(newer, verb=Verb.UPDATE, partner_id=first.partner_id, partner_version="1")
         assert connector.send(update) == Delivered(first.partner_id, "2")
         assert connector.find(update) == Found(first.partner_id, "2")
@@ -123,19 +124,49 @@ def test_an_update_keeps_what_the_partners_people_added(sandbox: RunningSandbox)
 
 
 @pytest.mark.parametrize(
-    ("entity", "change", "differing"),
+    ("entity", "change", "differing", "theirs"),
     [
-        (Entity.VISIT, {"comment": "partner's own"}, ("note",)),
-        (Entity.VISIT, {"start": "2026-11-24T09:15:00+09:00"}, ("starts_at",)),
-        (Entity.VISIT, {"status": "noshow"}, ("status",)),
-        (Entity.VISIT, {"status": "fulfilled", "priority": 3}, ()),
-        (Entity.VISIT_RECORD, {"period": {"start": "2026-11-24T09:30:00+09:00"}}, ("ended_at",)),
-        (Entity.VISIT_RECORD, {"status": "in-progress", "extension": []}, ("status", "note")),
-        (Entity.VISIT_RECORD, {"length": {"value": 55}}, ()),
+        (Entity.VISIT, {"comment": "partner's own"}, ("note",), {"note": "partner's own"}),
+        (
+            Entity.VISIT,
+            {"start": "2026-11-24T00:15:00Z"},
+            ("starts_at",),
+            {"starts_at": "2026-11-24T09:15:00+09:00"},
+        ),
+        (Entity.VISIT, {"status": "noshow"}, ("status",), {"status": "noshow"}),
+        (Entity.VISIT, {"status": "fulfilled", "priority": 3}, (), {}),
+        (
+            Entity.VISIT,
+            {
+                "serviceType": [],
+                "participant": [{"actor": {"reference": "Patient/p9"}}],
+                "identifier": [{"value": "x"}],
+            },
+            ("record_id", "service_code", "client", "staff"),
+            {"service_code": "", "client": "p9", "staff": ""},
+        ),
+        (Entity.VISIT_RECORD, {"period": {"start": "2026-11-24T09:30:00+09:00"}}, ("ended_at",), {}),
+        (
+            Entity.VISIT_RECORD,
+            {"status": "in-progress", "extension": []},
+            ("status", "note"),
+            {"status": "in-progress", "note": ""},
+        ),
+        (
+            Entity.VISIT_RECORD,
+            {"appointment": [{"reference": "Appointment/a1"}, {"reference": "Appointment/a2"}]},
+            ("visit",),
+            {"visit": "a1, a2"},
+        ),
+        (Entity.VISIT_RECORD, {"length": {"value": 55}}, (), {}),
     ],
 )
-def test_reading_back_tells_which_field_the_partners_people_changed(
-    sandbox: RunningSandbox, entity: Entity, change: dict[str, Any], differing: tuple[str, ...]
+def test_reading_back_tells_what_the_partners_people_changed_and_to_what(
+    sandbox: RunningSandbox,
+    entity: Entity,
+    change: dict[str, Any],
+    differing: tuple[str, ...],
+    theirs: dict[str, str],
 ) -> None:
     known = delivered(sandbox, visit(sandbox))
     if entity is Entity.VISIT_RECORD:
@@ -143,7 +174,9 @@ def test_reading_back_tells_which_field_the_partners_people_changed(
     (before,) = stored(sandbox, known)
     sandbox.put(before | change)
     with connected(sandbox.url) as connector:
-        assert connector.find(known) == Found(known.partner_id or "", "2", differing)
+        found = connector.find(known)
+    assert found == Found(known.partner_id or "", "2", differing, theirs)
+    assert not any(text in repr(found) for text in theirs.values() if text), "it is a person's data"
 
 
 @pytest.mark.parametrize("verb", [Verb.UPDATE, Verb.CANCEL])
@@ -391,3 +424,207 @@ def test_a_server_that_passes_over_the_condition_is_still_read_back_by_the_ident
 def test_a_read_back_with_a_refused_credential_says_so(sandbox: RunningSandbox) -> None:
     with connected(sandbox.url, token="another") as connector, pytest.raises(AuthenticationError):
         connector.find(visit(sandbox))
+
+
+# --- Batches ---
+
+
+def send_batch(sandbox: RunningSandbox, *commands: Command, gate: Any = None, seconds: float = 10.0) -> list[Reply]:
+    with connected(sandbox.url, gate=gate, seconds=seconds, batch_size="20") as connector:
+        return list(connector.send_batch(commands))
+
+
+def meddled(sandbox: RunningSandbox, command: Command) -> Command:
+    """The command after the partner's people changed its record."""
+    (before,) = stored(sandbox, command)
+    sandbox.put(before | {"comment": "partner's own"})
+    return command
+
+
+def test_a_batch_is_answered_entry_by_entry_and_one_that_is_refused_stops_no_other(sandbox: RunningSandbox) -> None:
+    gone = prepared(sandbox, Verb.CANCEL)
+    sandbox.delete("Appointment", gone.partner_id or "")
+    equal = delivered(sandbox, visit(sandbox))
+    commands = [
+        new := visit(sandbox),
+        visit(sandbox, links={Entity.CLIENT: "nobody"}),
+        update := prepared(sandbox, Verb.UPDATE),
+        stale := meddled(sandbox, prepared(sandbox, Verb.UPDATE)),
+        cancel := prepared(sandbox, Verb.CANCEL),
+        gone,
+        replace(gone, verb=Verb.UPDATE),
+        equal,
+        last := visit(sandbox),
+    ]
+    gate = NotingGate()
+    first, refused, updated, *others, final = send_batch(sandbox, *commands, gate=gate)
+    assert isinstance(first, Delivered)
+    assert isinstance(final, Delivered)
+    assert (stored(sandbox, new)[0]["id"], stored(sandbox, last)[0]["id"]) == (first.partner_id, final.partner_id)
+    assert refused == Refused("record_refused", {"field": "Appointment.participant[0].actor", "detail": "not-found"})
+    assert updated == Delivered(update.partner_id or "", "2")
+    assert others == [
+        Conflict("changed_at_partner"),
+        Delivered(cancel.partner_id or "", "2"),
+        Delivered(gone.partner_id or "", "", "nothing_to_cancel"),
+        Conflict("record_gone_at_partner"),
+        Delivered(equal.partner_id or "", "1"),
+    ]
+    assert stored(sandbox, stale)[0]["comment"] == "partner's own"
+    assert stored(sandbox, update)[0]["start"] == "2026-11-25T09:30:00+09:00"
+    assert stored(sandbox, cancel)[0]["status"] == "cancelled"
+    assert gate.admitted == ["appointments"] * 2, "one call for the copies, one for the writes"
+
+
+def test_creations_alone_are_one_call_and_copies_that_are_as_they_should_be_one_too(sandbox: RunningSandbox) -> None:
+    new, gate = [visit(sandbox) for _ in range(3)], NotingGate()
+    replies = send_batch(sandbox, *new, gate=gate)
+    assert send_batch(sandbox, *new, gate=gate) == replies, "If-None-Exist: a repeat makes no second one"
+    assert [len(stored(sandbox, each)) for each in new] == [1, 1, 1]
+    updates = [
+        replace(each, verb=Verb.UPDATE, partner_id=reply.partner_id)
+        for each, reply in zip(new, replies, strict=True)
+        if isinstance(reply, Delivered)
+    ]
+    assert send_batch(sandbox, *updates, gate=gate) == replies
+    assert gate.admitted == ["appointments"] * 3
+
+
+def test_a_batch_of_visit_records_calls_their_endpoint(sandbox: RunningSandbox) -> None:
+    planned = [delivered(sandbox, visit(sandbox)) for _ in range(2)]
+    records, gate = [visit_record(sandbox, each.partner_id or "") for each in planned], NotingGate()
+    assert all(isinstance(reply, Delivered) for reply in send_batch(sandbox, *records, gate=gate))
+    assert gate.admitted == ["encounters"]
+
+
+def test_a_change_between_a_batchs_read_and_its_write_is_a_conflict_of_that_record_alone(
+    sandbox: RunningSandbox,
+) -> None:
+    hit, missed = prepared(sandbox, Verb.UPDATE), prepared(sandbox, Verb.UPDATE)
+
+    class ChangingGate(NotingGate):
+        def admit(self, endpoint: str) -> None:
+            super().admit(endpoint)
+            if len(self.admitted) == 2:
+                meddled(sandbox, hit)
+
+    replies = send_batch(sandbox, hit, missed, gate=ChangingGate())
+    assert replies == [Conflict("changed_at_partner"), Delivered(missed.partner_id or "", "2")]
+    assert stored(sandbox, hit)[0]["comment"] == "partner's own"
+
+
+def test_in_a_batch_too_an_older_version_that_is_there_is_read_back_and_a_missing_id_searched_for(
+    sandbox: RunningSandbox,
+) -> None:
+    new, known = visit(sandbox), prepared(sandbox, Verb.UPDATE)
+    delivered(sandbox, new)
+    twice = prepared(sandbox, Verb.UPDATE)
+    sandbox.put(stored(sandbox, twice)[0] | {"id": "second-of-a-batch"})
+    unknown = {"partner_id": None, "partner_version": None}
+    replies = send_batch(
+        sandbox, moved(new), replace(known, **unknown), replace(twice, **unknown), visit(sandbox, verb=Verb.UPDATE)
+    )
+    assert replies == [
+        Unknown("found_different"),
+        Delivered(known.partner_id or "", "2"),
+        Refused("several_at_partner"),
+        Conflict("record_gone_at_partner"),
+    ]
+    sandbox.delete("Appointment", "second-of-a-batch")
+
+
+def test_an_entry_that_fails_at_the_partner_is_in_doubt_alone(sandbox: RunningSandbox) -> None:
+    new = [visit(sandbox) for _ in range(3)]
+    sandbox.set_faults({"kind": "entry_status", "identifier": str(new[1].record_id), "status": 503})
+    first, second, third = send_batch(sandbox, *new)
+    assert second == Unknown("partner_failed_unsure")
+    assert isinstance(first, Delivered)
+    assert isinstance(third, Delivered)
+
+
+def test_a_copy_that_could_not_be_read_is_no_reason_not_to_write_the_others(sandbox: RunningSandbox) -> None:
+    updates = [prepared(sandbox, Verb.UPDATE) for _ in range(2)]
+    sandbox.set_faults({"kind": "entry_status", "id": updates[0].partner_id, "status": 503, "times": 1})
+    replies = send_batch(sandbox, *updates)
+    assert replies == [Retry("partner_maintenance"), Delivered(updates[1].partner_id or "", "2")]
+
+
+def test_a_batch_that_is_refused_for_one_entry_is_refused_as_a_whole(sandbox: RunningSandbox) -> None:
+    new = [visit(sandbox) for _ in range(3)]
+    sandbox.set_faults({"kind": "batch_status", "identifier": str(new[1].record_id), "status": 422})
+    assert send_batch(sandbox, *new) == [Refused("batch_refused")] * 3
+    assert [stored(sandbox, each) for each in new] == [[], [], []]
+    assert all(isinstance(reply, Delivered) for reply in send_batch(sandbox, new[0], new[2]))
+    assert isinstance(send(sandbox, new[1]), Delivered)
+
+
+WHOLE: list[tuple[dict[str, Any], Reply, bool]] = [
+    *(({"kind": "status", "status": status}, Refused("batch_refused"), False) for status in (400, 403, 404, 405, 413)),
+    ({"kind": "status", "status": 409}, Refused("batch_refused"), False),
+    ({"kind": "status", "status": 401}, Refused("credential_refused"), False),
+    ({"kind": "status", "status": 429, "code": "throttled"}, Retry("partner_busy"), False),
+    ({"kind": "status", "status": 500}, Unknown("partner_failed_unsure"), False),
+    ({"kind": "html_login"}, Unknown("html_instead_of_data"), False),
+    ({"kind": "cut_before"}, Unknown("connection_cut_unsure"), False),
+    ({"kind": "cut_after"}, Unknown("connection_cut_unsure"), True),
+    ({"kind": "apply_then_status"}, Unknown("partner_failed_unsure"), True),
+    ({"kind": "truncated_body"}, Unknown("connection_cut_unsure"), True),
+    ({"kind": "delay", "seconds": 0.8}, Unknown("timeout_unsure"), True),
+    ({"kind": "wrong_content_type"}, Unknown("answer_unreadable"), True),
+    ({"kind": "empty_body"}, Unknown("answer_unreadable"), True),
+    ({"kind": "short_batch"}, Unknown("answer_unreadable"), True),
+]
+
+
+@pytest.mark.parametrize(("fault", "expected", "is_applied"), WHOLE, ids=fault_name)
+def test_what_befalls_a_batch_as_a_whole_is_said_of_each_and_never_too_much(
+    sandbox: RunningSandbox, fault: dict[str, Any], expected: Reply, is_applied: bool
+) -> None:
+    new = [visit(sandbox) for _ in range(3)]
+    sandbox.set_faults({"method": "POST", **fault})
+    assert send_batch(sandbox, *new, seconds=0.4) == [expected] * 3
+    sandbox.clear_faults()
+    with connected(sandbox.url) as connector:
+        found = [connector.find(each) for each in new]
+    assert [isinstance(each, Found) and each.matches for each in found] == [is_applied] * 3
+
+
+@pytest.mark.parametrize(("fault", "expected", "is_applied"), WHOLE, ids=fault_name)
+def test_a_fault_in_a_batchs_read_is_surely_not_applied(
+    sandbox: RunningSandbox, fault: dict[str, Any], expected: Reply, is_applied: bool
+) -> None:
+    commands = [prepared(sandbox, Verb.UPDATE), visit(sandbox)]
+    before = [stored(sandbox, command) for command in commands]
+    sandbox.set_faults({"method": "POST", "times": 1, **fault})
+    replies = send_batch(sandbox, *commands, seconds=0.4)
+    assert all(isinstance(reply, Retry | Refused) for reply in replies)
+    assert len({reply.reason for reply in replies if not isinstance(reply, Delivered)}) == 1
+    assert [stored(sandbox, command) for command in commands] == before
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_when_the_limits_say_later_nothing_of_a_batch_is_sent(sandbox: RunningSandbox, allowed: int) -> None:
+    until = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+    class ClosingGate(NotingGate):
+        def admit(self, endpoint: str) -> None:
+            super().admit(endpoint)
+            if len(self.admitted) > allowed:
+                raise Deferred(until)
+
+    commands = [prepared(sandbox, Verb.UPDATE), visit(sandbox)]
+    before = [stored(sandbox, command) for command in commands]
+    with pytest.raises(Deferred):
+        send_batch(sandbox, *commands, gate=ClosingGate())
+    assert [stored(sandbox, command) for command in commands] == before
+
+
+def test_a_server_has_no_batches_unless_the_connection_says_so(sandbox: RunningSandbox) -> None:
+    with connected(sandbox.url) as connector:
+        assert connector.batch_size == 1
+    with connected(sandbox.url, batch_size="20") as connector:
+        assert connector.batch_size == 20
+    for wrong in ("0", "201", "-1", "many", "²"):
+        with pytest.raises(RejectedError) as caught, connected(sandbox.url, batch_size=wrong):
+            pass
+        assert (caught.value.reason, caught.value.params) == ("settings_missing", {"key": "batch_size"})

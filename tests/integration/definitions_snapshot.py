@@ -61,7 +61,7 @@ def _asset(repository: RepositoryDefinition, spec: AssetSpec) -> dict[str, Any]:
     assert spec.partitions_def is not None
     graph = repository.asset_graph
     checks = [graph.get_check_spec(key) for key in graph.get_check_keys_for_assets({spec.key})]
-    assert {check.partitions_def for check in checks} <= {spec.partitions_def}, "a check is partitioned as its asset is"
+    assert {check.partitions_def for check in checks} <= {spec.partitions_def, None}, "a check is of other partitions"
     return {
         "group": spec.group_name,
         "kinds": sorted(spec.kinds),
@@ -70,6 +70,7 @@ def _asset(repository: RepositoryDefinition, spec: AssetSpec) -> dict[str, Any]:
         "after": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
         "checks": sorted(check.name for check in checks),
         "blocking": sorted(check.name for check in checks if check.blocking),
+        "unpartitioned": sorted(check.name for check in checks if check.partitions_def is None),
     }
 
 

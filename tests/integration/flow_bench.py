@@ -68,6 +68,7 @@ def forget_backoff(tenant: Tenant) -> None:
     with tenant.services.database.transaction(Login.MIGRATOR, tenant.name) as tx:
         tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
         tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
+        tx.exec_driver_sql("UPDATE sync.standing SET suspect_not_before = NULL")
 
 
 def calls(sandbox: RunningSandbox, *methods: str, kind: str | None = None, after: int = 0) -> list[Row]:

@@ -23,12 +23,13 @@ from resources.http import Http
 from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.delivery import Delivery
+from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import deliveries
+from zest_pipelines.store import leases, results
 from zest_pipelines.store.database import Database
+from zest_pipelines.store.leases import Kept
 
 
 @dataclass
@@ -62,14 +63,14 @@ def mutant(name: str) -> Callable[[ExitStack], None]:
     def enter(stack: ExitStack) -> None:
         match name:
             case "no_intent":
-                stack.enter_context(patch.object(deliveries, "add_intent", lambda *_: None))
+                stack.enter_context(patch.object(results, "add_intents", lambda *_: None))
             case "no_lease":
-                stack.enter_context(patch.object(deliveries, "take_lease", lambda *_: 1))
-                stack.enter_context(patch.object(deliveries, "hold_lease", lambda *_: True))
+                stack.enter_context(patch.object(leases, "take", lambda *_: 1))
+                stack.enter_context(patch.object(leases, "keep", lambda *_: Kept(is_paused=False, on_conflict="hold")))
             case "no_read_back":
-                real = Delivery.advance
-                blind = lambda self, due: real(self, replace(due, doubt=None))  # noqa: E731
-                stack.enter_context(patch.object(Delivery, "advance", blind))
+                real = push_module.plan
+                blind = lambda rules, subject, *more: real(rules, replace(subject, doubt=None), *more)  # noqa: E731
+                stack.enter_context(patch.object(push_module, "plan", blind))
             case "none":
                 pass
             case _:

@@ -6,8 +6,8 @@ from conftest import Tenant
 from flow_bench import accumulate_all, expire_lease, push_now
 
 from resources.logins import Login
-from zest_pipelines.store import deliveries, due
-from zest_pipelines.store.deliveries import Target
+from zest_pipelines.store import due, leases
+from zest_pipelines.store.keys import Target
 
 
 def _urgent(tenant: Tenant) -> tuple[str, ...]:
@@ -17,7 +17,7 @@ def _urgent(tenant: Tenant) -> tuple[str, ...]:
 
 def _take_lease(tenant: Tenant) -> int | None:
     with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
-        return deliveries.take_lease(tx, Target(tenant.name, tenant.partner.name), "a-machine:4711", 60.0)
+        return leases.take(tx, Target(tenant.name, tenant.partner.name), "a-machine:4711", 60.0)
 
 
 def test_a_lease_that_ran_out_makes_its_tenant_urgent_until_the_next_push(tenant: Tenant) -> None:
@@ -44,7 +44,7 @@ def test_what_waits_after_a_push_that_gave_its_lease_back_is_not_urgent(tenant: 
     epoch = _take_lease(tenant)
     assert epoch is not None
     with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
-        deliveries.release_lease(tx, Target(tenant.name, tenant.partner.name), epoch)
+        leases.release(tx, Target(tenant.name, tenant.partner.name), epoch)
     tenant.add_visit()
     accumulate_all(tenant)
     assert _urgent(tenant) == ()

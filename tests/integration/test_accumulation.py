@@ -68,6 +68,13 @@ class Accumulator:
         """(version, op) of the visit's changes."""
         return [(version, op) for record, version, op in self.changes() if record == self.hand.visit]
 
+    def rewrite(self, statement: str) -> None:
+        """Change events by hand, as no login can; `%(tenant)s` is the tenant."""
+        with self.hand.admin.transaction():
+            self.hand.admin.execute("ALTER TABLE sync.update_event DISABLE TRIGGER refuse_rewrite")
+            self.hand.admin.execute(statement, {"tenant": self.hand.tenant})
+            self.hand.admin.execute("ALTER TABLE sync.update_event ENABLE ALWAYS TRIGGER refuse_rewrite")
+
     def _unread(self, partner: str) -> bool:
         row = self.hand.admin.execute(_UNREAD, {"tenant": self.hand.tenant, "partner": partner}).fetchone()
         return row != (0,)
@@ -330,3 +337,110 @@ def test_a_failure_moves_neither_changes_nor_cursor(out: Accumulator) -> None:
         tx.rollback()
     assert out.changes() == []
     assert out.read_all() == 1
+
+
+def restored(out: Accumulator) -> None:
+    """The tenant as a restore leaves it in another cluster: its transactions' numbers say nothing there."""
+    out.rewrite(
+        "UPDATE sync.update_event SET xid = (xid::text::bigint + 1000000)::text::xid8 WHERE tenant_id = %(tenant)s"
+    )
+    out.hand.admin.execute(
+        """
+        UPDATE sync.event_cursor SET xid = (xid::text::bigint + 1000000)::text::xid8, system_id = 42
+        WHERE tenant_id = %s
+        """,
+        [out.hand.tenant],
+    )
+
+
+def read_until(out: Accumulator, steps: list[tuple[int, str]], patience: float = 10) -> None:
+    deadline = time.monotonic() + patience
+    while out.steps() != steps:
+        assert time.monotonic() < deadline, out.steps()
+        out.step(batch=1)
+
+
+def test_after_a_restore_into_another_cluster_nothing_is_lost_or_doubled(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+    out.read_all()
+    with out.hand.edit() as tx:
+        out.hand.update(tx, note="not read before the dump")
+    restored(out)
+    with out.hand.edit() as tx:
+        out.hand.update(tx, note="after the restore")
+
+    read_until(out, [(1, "upsert"), (2, "upsert"), (3, "upsert")])
+    with out.hand.edit() as tx:
+        out.hand.update(tx, status="cancelled")
+    read_until(out, [(1, "upsert"), (2, "upsert"), (3, "upsert"), (4, "cancel")])
+    row = out.hand.admin.execute("SELECT version, open FROM sync.pending WHERE record_id = %s", [out.hand.visit])
+    assert row.fetchall() == [(4, 4)]
+
+
+def test_by_the_numbers_of_another_cluster_an_edit_would_be_lost(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+    out.read_all()
+    restored(out)
+    out.hand.admin.execute(
+        "UPDATE sync.event_cursor SET system_id = (SELECT system_identifier FROM pg_control_system())"
+    )
+    with out.hand.edit() as tx:
+        out.hand.update(tx, note="after the restore")
+    with pytest.raises(AssertionError):
+        read_until(out, [(1, "upsert"), (2, "upsert")], patience=1)
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_a_cancellation_is_made_though_what_it_cancels_is_archived(out: Accumulator, is_settled: bool) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+    out.read_all()
+    if is_settled:
+        with out.hand.edit(Login.PUSH) as tx:
+            tx.execute(
+                """
+                INSERT INTO sync.result (month, tenant_id, partner, entity, record_id, version, outcome, partner_id)
+                SELECT month, tenant_id, partner, entity, record_id, version, 'delivered', 'p' FROM sync.change
+                """
+            )
+    out.rewrite("DELETE FROM sync.update_event WHERE tenant_id = %(tenant)s")
+    with out.hand.edit() as tx:
+        out.hand.update(tx, status="cancelled")
+        out.hand.update(tx, note="cancelled twice")
+    out.read_all()
+    assert out.steps() == [(1, "upsert"), (2, "cancel"), (3, "cancel")]
+
+
+def test_a_draft_whose_first_edit_is_archived_is_still_for_nobody(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        out.hand.insert(tx, status="draft")
+    out.read_all()
+    out.rewrite("DELETE FROM sync.update_event WHERE tenant_id = %(tenant)s")
+    with out.hand.edit() as tx:
+        out.hand.update(tx, status="cancelled")
+    out.read_all()
+    assert out.steps() == []
+
+
+def test_a_record_that_nobody_knows_the_visit_of_any_more_stops_nothing(out: Accumulator) -> None:
+    values = {"tenant": out.hand.tenant, "visit": out.hand.visit}
+    with out.hand.edit() as tx:
+        out.hand.insert(tx)
+        tx.execute(
+            "INSERT INTO schedule.visit_record (tenant_id, visit_id, status) VALUES (%(tenant)s, %(visit)s, 'absent')",
+            values,
+        )
+    out.read_all()
+    out.rewrite("DELETE FROM sync.update_event WHERE tenant_id = %(tenant)s")
+    with out.hand.edit() as tx:
+        tx.execute(
+            """
+            WITH gone AS (DELETE FROM schedule.visit_record WHERE visit_id = %(visit)s)
+            DELETE FROM schedule.visit WHERE visit_id = %(visit)s
+            """,
+            values,
+        )
+    out.read_all()
+    assert [op for _, _, op in out.changes(entity="visit_record")] == ["upsert", "cancel"]

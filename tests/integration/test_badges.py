@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+from way_out import NOON, WayOut, ended, way_out
 
-from partners.contract import Entity
+from partners.contract import Entity, Verb
 from partners.reasons import Owner, all_reasons
 from resources.logins import Login
 from zest_pipelines.core.badge import Badge
+from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
-from zest_pipelines.store import deliveries, reports
-from zest_pipelines.store.deliveries import Key, Result, Target
+from zest_pipelines.local.embedded import EmbeddedServer
+from zest_pipelines.store import holds, reports, results
+from zest_pipelines.store.database import Database
+from zest_pipelines.store.holds import Hold
+from zest_pipelines.store.keys import Key, Target
+from zest_pipelines.store.results import Intent, Repair, Result
 
 REASON_OF = {owner: next(each.code for each in all_reasons() if each.owner is owner) for owner in Owner}
 
@@ -26,10 +35,14 @@ def badge_of(tenant: Any, record_id: UUID, entity: Entity = Entity.VISIT) -> tup
 
 
 def add_result(tenant: Any, visit_id: UUID, outcome: str, reason: str) -> None:
+    """As push stores it: of a call, but for a release."""
     (row,) = tenant.sql("SELECT month FROM sync.pending WHERE record_id = :id", Login.OPERATOR, id=visit_id)
     with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
-        key = Key(row.month, Entity.VISIT, visit_id, 1)
-        deliveries.add_result(tx, Target(tenant.name, "fhir"), Result(key, outcome, reason))
+        key, target = Key(row.month, Entity.VISIT, visit_id, 1), Target(tenant.name, "fhir")
+        intent = None if outcome == "released" else Intent(uuid4(), key, Verb.CREATE, "a key", {}, None, None)
+        results.add_intents(tx, target, 1, [intent] if intent else [])
+        ended = Result(key, Outcome(outcome), reason, intent_id=intent and intent.intent_id)
+        assert results.add_results(tx, target, [ended]) == ()
 
 
 @pytest.mark.parametrize(
@@ -121,3 +134,104 @@ def test_the_product_reads_message_and_next_action_beside_the_badge(tenant: Any)
 
     assert "利用者" in row.message_ja
     assert row.action_ja
+
+
+@pytest.fixture
+def out(database: Database) -> WayOut:
+    return way_out(database)
+
+
+def shown(out: WayOut, key: Key) -> tuple[str, str | None, datetime | None]:
+    """(badge, reason, not before) as the product sees it."""
+    rows = out.sql(
+        "SELECT badge, reason, not_before FROM sync.badge WHERE record_id = :record AND entity = :entity",
+        Login.PRODUCT,
+        record=key.record_id,
+        entity=key.entity.value,
+    )
+    (row,) = rows
+    return tuple(row)
+
+
+def hold(out: WayOut, reason: str, until: datetime) -> None:
+    with out.transaction() as tx:
+        holds.put(tx, out.target, Hold(reason, {"why": "x"}, 0, NOON, until))
+
+
+@pytest.mark.parametrize(
+    ("reason", "badge", "badge_after_a_failure"),
+    [
+        ("outside_window", Badge.WAITING, Badge.RETRYING),
+        ("partner_unreachable", Badge.RETRYING, Badge.RETRYING),
+        ("credential_refused", Badge.ACTION_NEEDED, Badge.ACTION_NEEDED),
+    ],
+)
+def test_what_could_go_says_why_its_connection_stands_still_and_until_when(
+    out: WayOut, reason: str, badge: Badge, badge_after_a_failure: Badge
+) -> None:
+    due, failed, waiting, parked = out.change(), out.change(), out.change(client=uuid4()), out.change()
+    until = datetime.now(UTC) + timedelta(hours=1)
+    out.store(Result(failed, Outcome.RETRY, "partner_busy", not_before=until + timedelta(hours=1)))
+    out.store(Result(parked, Outcome.PARKED, "record_refused"))
+    hold(out, reason, until)
+
+    assert shown(out, due) == (badge, reason, until)
+    assert shown(out, failed) == (badge_after_a_failure, reason, until + timedelta(hours=1))
+    assert shown(out, waiting)[:2] == (Badge.WAITING, "client_not_yet_at_partner")
+    assert shown(out, parked)[1:] == ("record_refused", None)
+
+    hold(out, reason, NOON)  # it is over
+    assert shown(out, due) == (Badge.WAITING, None, None)
+    assert shown(out, failed)[:2] == (Badge.RETRYING, "partner_busy")
+
+
+def test_the_badge_looks_for_itself_what_a_record_waits_for(out: WayOut) -> None:
+    client = uuid4()
+    key = out.change(client=client)
+    out.identify(Entity.CLIENT, client, "C2")
+    assert out.sql("SELECT waits_for FROM sync.pending")[0].waits_for == "client"  # nobody has looked again
+    assert shown(out, key) == (Badge.WAITING, None, None)
+
+
+def test_a_settled_record_that_a_late_sender_may_have_touched_is_not_ok(out: WayOut) -> None:
+    key = out.change()
+    out.deliver(key)
+    assert shown(out, key)[:2] == (Badge.OK, None)
+    out.repair(Repair(key, RepairOutcome.SUSPECTED, "timeout_unsure"))
+    assert shown(out, key)[:2] == (Badge.RETRYING, "timeout_unsure")
+    out.repair(Repair(key, RepairOutcome.PARKED, "delivery_unsure"))
+    assert shown(out, key)[:2] == (Badge.CHECK_NEEDED, "delivery_unsure")
+    newer = out.change(replace(key, version=2))
+    assert shown(out, newer)[:2] == (Badge.WAITING, None)
+    out.deliver(newer)
+    assert shown(out, key)[:2] == (Badge.OK, None)
+
+
+def test_a_settled_record_keeps_its_badge_when_its_month_is_archived(out: WayOut, server: EmbeddedServer) -> None:
+    key = out.change()
+    intent = out.intend(key)
+    warned = Result(key, Outcome.DELIVERED_WITH_WARNING, "accepted_with_remark", partner_id="p", is_cancelled=False)
+    assert out.store(replace(warned, intent_id=intent.intent_id)) == ()
+    with psycopg.connect(server.admin_url, dbname=out.database._logins.database, autocommit=True) as admin:
+        for table in ("change", "intent", "result"):
+            admin.execute(f"ALTER TABLE sync.{table} DETACH PARTITION sync.{table}_{key.month:%Y_%m}")
+    assert shown(out, key) == (Badge.DELIVERED_WITH_WARNING, "accepted_with_remark", None)
+    newer = out.change(Key(date(2026, 12, 1), key.entity, key.record_id, 2))
+    (due,) = out.due()
+    assert (due.key, due.known and due.known.partner_id, due.settled_version) == (newer, "p", 1)
+
+
+def test_a_conflict_shows_both_values_of_each_field(out: WayOut) -> None:
+    key = out.change(image='{"note": "ours", "client_id": "c-1", "starts_at": "2026-11-02T09:00:00+00:00"}')
+    intent = out.intend(key, links={"client": "C1", "visit": "V1"})
+    theirs = {"note": "theirs", "client": "C9", "visit": "V9", "their_field": "x"}
+    assert out.store(ended(intent, Outcome.CONFLICT, "changed_at_partner", theirs=theirs)) == ()
+    rows = out.sql("SELECT field, ours, theirs, version FROM sync.conflict ORDER BY field", Login.PRODUCT)
+    assert [tuple(row) for row in rows] == [
+        ("client", "C1", "C9", 1),
+        ("note", "ours", "theirs", 1),
+        ("their_field", None, "x", 1),
+        ("visit", "V1", "V9", 1),
+    ]
+    out.change(replace(key, version=2))  # whoever edits it has decided
+    assert out.sql("SELECT field FROM sync.conflict", Login.PRODUCT) == []

@@ -30,6 +30,7 @@ ALL_THREE = {
 }
 IN_ASSETS = ["landed_clients", "client_changes", "applied_clients"]
 OUT_ASSETS = ["visit_changes", "pushed_visits"]
+ASK = ("nothing_held_back", "projection_agrees")
 PARTNER_AWAY = LandReport("client", "s1", "failed", "partner_unreachable")
 
 
@@ -41,6 +42,8 @@ class Script:
     calls: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     """How long a station takes."""
+    under_way: list[str] = field(default_factory=list)
+    most_at_once: int = 0
 
     def stations(self) -> Stations:
         """Stations that follow the script."""
@@ -55,7 +58,10 @@ class Script:
     def _station(self, name: str, otherwise: Any) -> Any:
         def act(_services: object, _partner: Partner, tenant: str, *_: object) -> Any:
             self.calls.append((name, tenant))
+            self.under_way.append(tenant)
+            self.most_at_once = max(self.most_at_once, len(self.under_way))
             time.sleep(self.seconds)
+            self.under_way.remove(tenant)
             told = self.acts.get((name, tenant), otherwise)
             if isinstance(told, Exception):
                 raise told
@@ -84,18 +90,18 @@ def _run(
     job: str | None = "paper_in",
     assets: Sequence[str] | None = None,
 ) -> ExecuteInProcessResult:
-    """`job` None: as the UI materializes assets. Without checks if `tags` are those of a background run."""
+    """`job` None: as the UI materializes assets, but for the checks that ask a database. Without checks if `tags` are
+    those of a background run."""
     definitions = define([PAPER], script.stations())
     chosen = definitions.resolve_job_def(job) if job else definitions.resolve_implicit_global_asset_job_def()
-    if job and tags and BACKGROUND.items() <= tags.items():
-        every = frozenset(chosen.asset_layer.selected_asset_keys)
-        chosen = chosen.get_subset(asset_selection=every, asset_check_selection=frozenset())
-    return chosen.execute_in_process(
-        instance=instance,
-        partition_key=tenant,
-        tags=dict(tags or {}),
-        raise_on_error=False,
-        asset_selection=[AssetKey(["paper", name]) for name in assets] if assets else None,
+    made = frozenset(chosen.asset_layer.selected_asset_keys)
+    if assets is not None:
+        made = frozenset(AssetKey(["paper", name]) for name in assets)
+    is_background = tags is not None and BACKGROUND.items() <= tags.items()
+    checks = [] if is_background else chosen.asset_layer.asset_graph.asset_check_keys
+    planned = frozenset(key for key in checks if key.asset_key in made and key.name not in ASK)
+    return chosen.get_subset(asset_selection=made, asset_check_selection=planned).execute_in_process(
+        instance=instance, partition_key=tenant, tags=dict(tags or {}), raise_on_error=False
     )
 
 
@@ -149,9 +155,32 @@ def test_a_run_of_many_tenants_logs_each_tenants_own_events(instance: DagsterIns
 
     assert result.success
     assert _made(instance, result) == [("pushed_visits", "ume")]
-    assert {name for name, _ in script.calls[::2]} == {"accumulate"}
-    assert sorted(script.calls[1::2]) == sorted(("push", tenant) for tenant in TENANTS)
-    assert [tenant for _, tenant in script.calls[::2]] == [tenant for _, tenant in script.calls[1::2]]
+    for tenant in TENANTS:
+        assert [name for name, called in script.calls if called == tenant] == ["accumulate", "push"]
+
+
+def test_a_background_run_of_many_works_for_four_at_once_and_logs_in_its_own_thread(instance: DagsterInstance) -> None:
+    names = [f"t{number:02}" for number in range(12)]
+    instance.add_dynamic_partitions("paper_tenants", names)
+    script = Script({("push", name): PushReport(delivered=1) for name in names}, seconds=0.1)
+    check = DagsterEventType.ASSET_CHECK_EVALUATION
+
+    began = time.monotonic()
+    result = _run(instance, script, job="paper_out", tags=BACKGROUND | _range("t00", "t11"))
+    took = time.monotonic() - began
+
+    assert took < 12 * 2 * 0.1, "one after the other they take that long"
+    assert script.most_at_once == steps.TENANTS_AT_ONCE == 4
+    assert sorted(_made(instance, result)) == [("pushed_visits", name) for name in names]
+    told = [
+        event.asset_check_evaluation_data.partition if event.event_type is check else event.partition
+        for event in _logged(instance, result)
+        if event.event_type in (check, DagsterEventType.ASSET_MATERIALIZATION)
+    ]
+    assert len(told) == 4 * len(names)
+    assert len([key for key, before in zip(told, [None, *told], strict=False) if key != before]) == len(names), (
+        "a tenant's events do not stand together"
+    )
 
 
 def test_a_persons_run_of_many_tenants_logs_for_each_tenant_what_happened_to_it(
@@ -204,14 +233,16 @@ def test_a_tenant_without_a_connection_fails_the_run_that_a_person_asked_for(
 def test_a_database_that_is_away_fails_the_run_at_once_and_blames_no_tenant(
     instance: DagsterInstance,
 ) -> None:
+    names = [f"t{number:02}" for number in range(30)]
+    instance.add_dynamic_partitions("paper_tenants", names)
     away = DatabaseUnreachableError("the database does not answer")
-    script = Script({("accumulate", tenant): away for tenant in TENANTS})
+    script = Script({("accumulate", name): away for name in names})
 
-    result = _run(instance, script, job="paper_out", tags=BACKGROUND | ALL_THREE)
+    result = _run(instance, script, job="paper_out", tags=BACKGROUND | _range("t00", "t29"))
 
     assert not result.success
     assert _failed_checks(instance, result) == []
-    assert len(script.calls) == 1
+    assert len(script.calls) <= 2 * steps.TENANTS_AT_ONCE  # those under way, and no more
 
 
 def test_a_bug_met_at_one_tenant_fails_the_run_only_after_the_others(instance: DagsterInstance) -> None:
@@ -320,7 +351,7 @@ def test_a_persons_run_plans_its_checks_and_a_background_run_none(instance: Dags
 
 
 def test_a_check_that_is_well_again_is_answered_though_nothing_happened(instance: DagsterInstance) -> None:
-    stopped = Script({("push", "ume"): PushReport(stopped="partner_unreachable")})
+    stopped = Script({("push", "ume"): PushReport(stopped="partner_unreachable", is_held=True)})
     _run(instance, stopped, job="paper_out", tags=BACKGROUND | ALL_THREE)
 
     first = _run(instance, Script(), job="paper_out", tags=BACKGROUND | ALL_THREE)
@@ -331,7 +362,7 @@ def test_a_check_that_is_well_again_is_answered_though_nothing_happened(instance
 
 
 def test_a_fault_that_lasts_is_answered_once_and_not_with_every_run(instance: DagsterInstance) -> None:
-    script = Script({("push", "ume"): PushReport(stopped="credential_refused")})
+    script = Script({("push", "ume"): PushReport(parked=1, stopped="credential_refused", is_held=True)})
 
     runs = [_run(instance, script, job="paper_out", tags=BACKGROUND | ALL_THREE) for _ in range(2)]
     asked = _run(instance, script, job="paper_out", tenant="ume")
@@ -340,9 +371,32 @@ def test_a_fault_that_lasts_is_answered_once_and_not_with_every_run(instance: Da
     assert len(_answers(instance, asked)) == 3
 
 
+@pytest.mark.parametrize("code", ["partner_unreachable", "outside_window", "budget_deferred", "push_under_way"])
+def test_a_push_that_only_waited_or_met_a_first_fault_says_nothing_of_a_fault_that_lasts(
+    instance: DagsterInstance, code: str
+) -> None:
+    held = Script({("push", "ume"): PushReport(stopped="partner_error", is_held=True)})
+    waited = Script({("push", "ume"): PushReport(stopped=code)})
+    through = Script({("push", "ume"): PushReport(delivered=1, stopped="time_box_ended")})
+
+    runs = [_run(instance, script, job="paper_out", tags=BACKGROUND | ALL_THREE) for script in (waited, held, waited)]
+    asked = _run(instance, waited, job="paper_out", tenant="ume")
+    closed = _run(instance, through, job="paper_out", tags=BACKGROUND | ALL_THREE)
+
+    stops = [[each for each in _answers(instance, run) if each[0] == "not_stopped"] for run in (*runs, asked, closed)]
+    assert stops == [
+        [],
+        [("not_stopped", "ume", False)],
+        [],
+        [("not_stopped", "ume", True)],
+        [("not_stopped", "ume", True)],
+    ]
+
+
 def test_a_background_run_of_many_takes_no_new_tenant_after_its_time_and_says_how_many_it_leaves(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(steps, "TENANTS_AT_ONCE", 1)
     monkeypatch.setattr(steps, "TAKES_KEYS_FOR", 0.05)
     slow, asked = Script(seconds=0.1), Script(seconds=0.1)
 

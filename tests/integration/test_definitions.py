@@ -76,7 +76,8 @@ def test_each_check_job_schedule_and_sensor_has_a_description() -> None:
 
 
 def test_no_run_gives_a_value_that_somebody_would_have_to_keep() -> None:
-    assets = [each for each in definitions.assets or () if isinstance(each, AssetsDefinition)]
+    every = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
+    assets = [each for each in every if isinstance(each, AssetsDefinition)]
     of_checks = {name for each in assets for name in each.check_specs_by_output_name}  # never kept, whatever they say
     jobs = definitions.resolve_all_job_defs()
     outputs = [(job.name, output) for job in jobs for node in job.all_node_defs for output in node.output_defs]

@@ -47,8 +47,8 @@ from zest_pipelines.local.data_dir import DataDir
 from zest_pipelines.orchestration.frames import FrameError
 from zest_pipelines.orchestration.partitions import tenant_partitions, today_in_japan
 from zest_pipelines.store import frames, landing, masters
-from zest_pipelines.store.deliveries import Target
 from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
+from zest_pipelines.store.keys import Target
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/notebook.md").read_text(encoding="utf-8")

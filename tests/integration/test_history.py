@@ -16,7 +16,10 @@ from zest_pipelines.local.embedded import EmbeddedServer
 
 TENANT = "sakura"
 PARTITIONED = ("update_event", "change", "intent", "result")
-HISTORY = ("landed_version", "master_change", "master_result", *PARTITIONED, "push_request", "retry_request", "audit")
+HISTORY = (
+    *("landed_version", "master_change", "master_result", *PARTITIONED, "repair"),
+    *("push_request", "retry_request", "decision", "audit"),
+)
 _TRIGGERS = """
     SELECT c.relname, t.tgname, t.tgenabled = 'A' FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'sync'

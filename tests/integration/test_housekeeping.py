@@ -14,7 +14,7 @@ from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.accumulate import accumulate
-from zest_pipelines.flows.housekeep import MONTHS_AHEAD, housekeep
+from zest_pipelines.flows.housekeep import MONTHS_AHEAD
 
 
 @pytest.fixture
@@ -50,29 +50,6 @@ def test_a_quiet_day_is_green_and_makes_the_months_to_come(tenant: Any, logins: 
     for month in ("2027_03", f"{last:%Y_%m}"):
         (row,) = tenant.sql(f"SELECT to_regclass('sync.change_{month}') AS made", Login.OPERATOR)
         assert row.made is not None
-
-
-def test_a_pending_row_that_history_does_not_know_turns_it_red_with_the_record(
-    tenant: Any, logins: Logins, run: Any
-) -> None:
-    visit_id = tenant.add_visit()
-    accumulate(tenant.services, tenant.partner, tenant.name)
-    owner(logins, "UPDATE sync.pending SET version = 9")
-
-    result = run()
-
-    assert not result.success
-    assert str(visit_id) in str(result.all_events)
-
-
-def test_a_lost_pending_row_is_found(tenant: Any, logins: Logins) -> None:
-    visit_id = tenant.add_visit()
-    accumulate(tenant.services, tenant.partner, tenant.name)
-    owner(logins, "DELETE FROM sync.pending")
-
-    (difference,) = housekeep(tenant.services).differences[tenant.name]
-
-    assert (difference.record_id, difference.pending, difference.rebuilt) == (visit_id, None, 1)
 
 
 def _months_after(day: date, months: int) -> date:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grant_matrix
 import psycopg
@@ -22,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from partners.reasons import all_reasons
 from resources.logins import Login, Logins
 from zest_pipelines.local.embedded import EmbeddedServer
-from zest_pipelines.store import tenants
+from zest_pipelines.store import projection, tenants
 from zest_pipelines.store.database import Database, savepoint
 from zest_pipelines.store.errors import ConstraintError, DatabaseUnreachableError, SchemaError, StoreError
 from zest_pipelines.store.installation import check_schema, install
@@ -76,36 +77,115 @@ def test_installing_again_changes_nothing(server: EmbeddedServer, elsewhere: Log
     assert reasons == len(tuple(all_reasons()))
 
 
-def test_an_installation_of_an_earlier_version_is_brought_up_to_date_with_its_rows(
-    server: EmbeddedServer, elsewhere: Logins, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def install_only(revision: str, server: EmbeddedServer, logins: Logins) -> None:
+    """Prepare the server as the version with this schema did."""
     upgrade = command.upgrade
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
-        install(server.admin_url, elsewhere)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: upgrade(config, revision))
+        install(server.admin_url, logins)
+
+
+def test_an_installation_of_an_earlier_version_is_brought_up_to_date_with_its_rows(
+    server: EmbeddedServer, elsewhere: Logins
+) -> None:
+    install_only("0001", server, elsewhere)
     with pytest.raises(SchemaError, match="`zest init`"):
         check_schema(elsewhere)
     with psycopg.connect(server.admin_url, dbname=elsewhere.database, autocommit=True) as admin:
-        tenant_rows.fill(admin, "sakura", but_not=("retry_request",))
+        tenant_rows.fill(admin, "sakura", but_not=tenant_rows.LATER_THAN_0001)
 
-        def rows() -> list[Any]:
-            return [admin.execute(f"SELECT * FROM sync.{t}").fetchall() for t in ("change", "result", "pending")]
+        def rows() -> list[dict[str, Any]]:
+            query = "SELECT to_jsonb(c) FROM sync.change c UNION ALL SELECT to_jsonb(r) FROM sync.result r ORDER BY 1"
+            return [row for (row,) in admin.execute(query).fetchall()]
 
         before = rows()
         install(server.admin_url, elsewhere)
         check_schema(elsewhere)
-        assert rows() == before
-        assert all(before)
+        assert [{name: row[name] for name in was} for row, was in zip(rows(), before, strict=True)] == before
+        assert before
         assert grant_matrix.mismatches(admin) == []
         admin.execute("SELECT sync.make_months('2031-01-01', 1)")
         without_index = admin.execute(
             """
             SELECT i.inhrelid::regclass::text FROM pg_inherits i WHERE i.inhparent = 'sync.change'::regclass
-            AND NOT EXISTS (SELECT FROM pg_indexes x WHERE x.indexdef LIKE '%(tenant_id, partner, on_date)'
+            AND NOT EXISTS (SELECT FROM pg_indexes x WHERE x.indexdef LIKE '%(tenant_id, partner, on_date) WHERE%'
                             AND format('%s.%s', x.schemaname, x.tablename)::regclass = i.inhrelid)
             """
         ).fetchall()
         assert without_index == []  # of the months that were there, and of one made since
+
+
+# One record's life before there was a table of what is settled: steps of (what, version, outcome, intent).
+_LIVES: Mapping[str, Sequence[tuple[str, int, str, str]]] = {
+    "waiting": [("change", 1, "", "")],
+    "under way": [("change", 1, "", ""), ("intent", 1, "", "a")],
+    "in doubt": [("change", 1, "", ""), ("intent", 1, "", "a"), ("result", 1, "unknown", "a")],
+    "in doubt, with a newer version": [
+        *(("change", 1, "", ""), ("intent", 1, "", "a"), ("change", 2, "", ""), ("result", 1, "unknown", "a")),
+    ],
+    "tried again": [("change", 1, "", ""), ("intent", 1, "", "a"), ("result", 1, "retry", "a")],
+    "parked": [("change", 1, "", ""), ("change", 2, "", ""), ("intent", 2, "", "a"), ("result", 2, "parked", "a")],
+    "delivered": [("change", 1, "", ""), ("intent", 1, "", "a"), ("result", 1, "delivered", "a")],
+    "found and changed": [
+        *(("change", 1, "", ""), ("intent", 1, "", "a"), ("result", 1, "conflict", "a"), ("change", 2, "", "")),
+        *(("intent", 2, "", "b"), ("result", 2, "delivered_with_warning", "b"), ("result", 1, "superseded", "")),
+    ],
+    "late": [("change", 2, "", ""), ("intent", 2, "", "a"), ("result", 2, "delivered", "a"), ("change", 1, "", "")],
+    "not needed": [("change", 1, "", ""), ("change", 2, "", ""), ("result", 2, "not_needed", ""),
+                   ("result", 1, "superseded", "")],
+    "delivered, and open again": [
+        *(("change", 1, "", ""), ("intent", 1, "", "a"), ("result", 1, "delivered", "a"), ("change", 2, "", "")),
+        *(("intent", 2, "", "b"), ("result", 2, "retry", "b"), ("change", 3, "", ""), ("change", 4, "", "")),
+    ],
+}  # fmt: skip
+
+
+def live(admin: psycopg.Connection, tenant: str, steps: Sequence[tuple[str, int, str, str]]) -> None:
+    """Write a record's life as accumulate and push did."""
+    record, intents = uuid4(), {"a": uuid4(), "b": uuid4(), "": None}
+    for what, version, outcome, intent in steps:
+        row = {"month": f"2026-{10 + version // 2}-01", "tenant_id": tenant, "partner": "fhir", "entity": "visit",
+               "record_id": record, "version": version}  # fmt: skip
+        match what:
+            case "change":
+                row |= {"op": "upsert", "image": "{}", "client_id": record, "on_date": "2026-12-01"}
+                row |= {"edited_at": f"2026-12-01T0{version}:00:00Z"}
+            case "intent":
+                row |= {"intent_id": intents[intent], "epoch": 1, "verb": "create", "key": "k"}
+                row |= {"links": f'{{"client": "c{version}"}}'}
+            case _:
+                row |= {"outcome": outcome, "reason": "r", "intent_id": intents[intent]}
+                row |= {"partner_id": f"p{version}"} if intent and outcome != "unknown" else {}
+        places = ", ".join(["%s"] * len(row))
+        admin.execute(f"INSERT INTO sync.{what} ({', '.join(row)}) VALUES ({places})", list(row.values()))
+
+
+def test_what_was_settled_before_there_was_a_table_for_it_is_taken_over(
+    server: EmbeddedServer, elsewhere: Logins
+) -> None:
+    install_only("0002", server, elsewhere)
+    with psycopg.connect(server.admin_url, dbname=elsewhere.database, autocommit=True) as admin:
+        for tenant in ("sakura", "momiji"):
+            admin.execute("SELECT set_config('app.tenant', %s, false)", [tenant])
+            admin.execute("INSERT INTO schedule.tenant (tenant_id, name) VALUES (%s, 'T')", [tenant])
+            admin.execute("INSERT INTO sync.connection VALUES (%s, 'fhir', 'http://x', 'week')", [tenant])
+            admin.execute("INSERT INTO sync.event_cursor VALUES (%s, 'fhir', '5', 5)", [tenant])
+            for steps in _LIVES.values():
+                live(admin, tenant, steps)
+
+        install(server.admin_url, elsewhere)
+        database = Database(elsewhere)
+        for tenant in ("sakura", "momiji"):
+            with database.transaction(Login.OPERATOR, tenant) as tx:
+                assert projection.differences(tx) == ()
+                assert tx.execute(sa.text("SELECT count(*) FROM sync.standing")).scalar_one() == len(_LIVES) - 1
+            with database.transaction(Login.PUSH, tenant) as tx:
+                assert tx.execute(sa.text("SELECT sync.recheck(:tenant, 'fhir')"), {"tenant": tenant}).scalar_one() == 0
+        database.close()
+        waiting = admin.execute("SELECT waits_for, count(*) FROM sync.pending GROUP BY 1 ORDER BY 1").fetchall()
+        assert waiting == [("client", 8), (None, 8)]  # those in doubt, and what came late, wait for nothing
+        ids = admin.execute("SELECT DISTINCT system_id FROM sync.event_cursor").fetchall()
+        assert ids == admin.execute("SELECT system_identifier FROM pg_control_system()").fetchall()
 
 
 def test_two_installations_at_once_both_succeed(server: EmbeddedServer, elsewhere: Logins) -> None:

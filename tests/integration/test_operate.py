@@ -1,9 +1,8 @@
-"""What an operator does by hand: pause, resume, ask for another try. Seen at the partner, and by the clock."""
+"""What an operator does by hand: pause, resume, a word on what is stopped. Seen at the partner, and by the clock."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,12 +14,17 @@ from partners.contract import Entity
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
-from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.land import land
-from zest_pipelines.flows.operate import ask_again, pause, resume
+from zest_pipelines.flows.operate import abandon, abandon_all, adopt, pause, release, resume
 from zest_pipelines.orchestration import demands
 from zest_pipelines.store import due
-from zest_pipelines.store.errors import StoreError, UnknownConnectionError, UnknownRecordError, UnknownTenantError
+from zest_pipelines.store.errors import (
+    NotOpenError,
+    StoreError,
+    UnknownConnectionError,
+    UnknownRecordError,
+    UnknownTenantError,
+)
 
 RETRY = "SELECT sync.request_retry(:tenant, 'fhir', CAST(:kind AS text), CAST(:record AS uuid))"
 
@@ -93,7 +97,14 @@ def test_a_pause_without_a_reason_is_refused_with_the_next_step(tenant: Tenant, 
     assert row_of(tenant).paused_at is None
 
 
-@pytest.mark.parametrize("act", [lambda *given: pause(*given, "why"), resume, ask_again])
+def abandon_one(*given: Any) -> None:
+    abandon(*given, Entity.VISIT, uuid4(), "why")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda *given: pause(*given, "why"), resume, release, abandon_one, lambda *given: abandon_all(*given, "why")],
+)
 def test_nobody_operates_on_a_connection_that_is_not_there(tenant: Tenant, act: Any) -> None:
     with pytest.raises(UnknownTenantError):
         act(tenant.services, tenant.partner, "momiji")
@@ -109,7 +120,7 @@ def test_what_was_refused_is_tried_again_once_for_each_time_that_it_is_asked_for
     assert push_now(tenant).parked == 2
     assert due_tenants(tenant) == {()}
 
-    do(tenant, ask_again)
+    do(tenant, release)
 
     assert due_tenants(tenant) == {("sakura",)}  # no hand is needed from here on
     refuse(sandbox, worse)
@@ -120,7 +131,7 @@ def test_what_was_refused_is_tried_again_once_for_each_time_that_it_is_asked_for
     start = mark(sandbox)
     push_now(tenant)
     assert calls(sandbox, after=start) == []
-    assert audited(tenant, "ask_again") == [("fhir", "zest_operator", {})]
+    assert audited(tenant, "release") == [("fhir", "zest_operator", {})]
     released = tenant.sql("SELECT DISTINCT reason FROM sync.result WHERE outcome = 'released'", Login.OPERATOR)
     assert [row.reason for row in released] == ["asked_again"]
 
@@ -173,18 +184,18 @@ def test_one_record_or_one_kind_can_be_asked_for(tenant: Tenant, sandbox: Runnin
     one, other = tenant.add_visit(), tenant.add_visit()
     refuse(sandbox, one, other)
     push_now(tenant)
-    do(tenant, ask_again, Entity.VISIT_RECORD)
+    do(tenant, release, Entity.VISIT_RECORD)
     assert due_tenants(tenant) == {()}
     for given in ((None, uuid4()), (Entity.VISIT_RECORD, one)):
         with pytest.raises(UnknownRecordError, match="check the id"):
-            do(tenant, ask_again, *given)
+            do(tenant, release, *given)
         assert due_tenants(tenant) == {()}, given
     sandbox.clear_faults()
-    do(tenant, ask_again, Entity.VISIT, one)
+    do(tenant, release, Entity.VISIT, one)
     assert push_now(tenant).delivered == 1
     assert (effects(sandbox, one), effects(sandbox, other)) == (["created"], [])
-    assert audited(tenant, "ask_again")[-1] == ("fhir", "zest_operator", {"entity": "visit", "record": str(one)})
-    do(tenant, ask_again, Entity.VISIT)
+    assert audited(tenant, "release")[-1] == ("fhir", "zest_operator", {"entity": "visit", "record": str(one)})
+    do(tenant, release, Entity.VISIT)
     assert push_now(tenant).delivered == 1
 
 
@@ -199,7 +210,7 @@ def test_a_conflict_is_decided_for_our_copy_and_a_retry_does_not_wait_for_its_ti
     sandbox.set_faults(FaultRule(FaultKind.STATUS, method="PUT", identifier=str(slow), status=429, times=1))
     report = push_now(tenant)
     assert (report.conflict, report.retry) == (1, 1)
-    do(tenant, ask_again)
+    do(tenant, release)
     assert push_now(tenant).delivered == 2
     assert [copy_of(sandbox, each)["comment"] for each in (theirs, slow)] == ["ours"] * 2
 
@@ -210,7 +221,7 @@ def test_a_paused_connection_keeps_the_request_until_it_goes_on(tenant: Tenant, 
     push_now(tenant)
     sandbox.clear_faults()
     do(tenant, pause, "moving house")
-    do(tenant, ask_again)
+    do(tenant, release)
     assert due_tenants(tenant) == {()}
     push_now(tenant)
     do(tenant, resume)
@@ -225,7 +236,7 @@ def test_a_fault_of_the_whole_connection_is_tried_at_once_when_asked_again(
     sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=401, times=1))
     assert push_now(tenant).stopped == "credential_refused"
     assert push_now(tenant).stopped == "credential_refused"
-    do(tenant, ask_again)
+    do(tenant, release)
     assert push_now(tenant).delivered == 1
 
 
@@ -251,15 +262,11 @@ def hold(tenant: Tenant) -> None:
     tenant.add_visit()
 
 
-def test_a_refused_credential_makes_nobody_due_until_the_next_probe_which_takes_up_new_edits(
-    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_credential_makes_nobody_due_until_the_next_probe_which_takes_up_new_edits(tenant: Tenant) -> None:
     hold(tenant)
-    assert due_tenants(tenant) == {(tenant.name,)}
     assert wanted_runs(tenant) == {()}
 
-    for module in (push_module, demands):
-        monkeypatch.setattr(module, "PROBE_EVERY", timedelta(0))
+    tenant.sql("UPDATE sync.hold SET until = clock_timestamp()", Login.PUSH)  # what a quarter of an hour does
     assert wanted_runs(tenant) == {(tenant.name,)}
     report = push_now(tenant)
     assert (report.parked, report.pending, report.stopped) == (1, 3, "credential_refused")
@@ -281,8 +288,133 @@ def test_a_held_connection_is_due_at_once_when_something_speaks_for_it(
         case "days asked for":
             tenant.sql("SELECT sync.request_push(:tenant, 'fhir', '2026-12-01', '2026-12-01')", tenant=tenant.name)
         case "another try":
-            do(tenant, ask_again)
+            do(tenant, release)
     assert wanted_runs(tenant) == {(tenant.name,)}
     start = mark(sandbox)
     push_now(tenant)
     assert len(calls(sandbox, after=start)) > 0
+
+
+def test_a_record_that_is_given_up_ends_without_a_call_and_a_later_edit_is_sent(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    bad, other = tenant.add_visit(), tenant.add_visit()
+    refuse(sandbox, bad, other)
+    assert push_now(tenant).parked == 2
+    sandbox.clear_faults()
+    start = mark(sandbox)
+
+    do(tenant, abandon, Entity.VISIT, bad, " it is held elsewhere ")
+
+    assert ("sakura",) in due_tenants(tenant)  # no hand is needed from here on
+    report = push_now(tenant)
+    assert (report.abandoned, report.pending) == (1, 1)
+    assert calls(sandbox, after=start) == []
+    assert [tenant.outcomes(each) for each in (bad, other)] == [[(1, "parked"), (1, "abandoned")], [(1, "parked")]]
+    assert badge_of(tenant, bad) == "ok"
+    detail = {"entity": "visit", "record": str(bad), "version": 1, "reason": "it is held elsewhere"}
+    assert audited(tenant, "abandon") == [("fhir", "zest_operator", detail)]
+    tenant.edit_visit(bad, note="and yet")
+    assert push_now(tenant).delivered == 1
+    assert effects(sandbox, bad) == ["created"]
+
+
+def badge_of(tenant: Tenant, visit: UUID) -> str:
+    (row,) = tenant.sql("SELECT badge FROM sync.badge WHERE record_id = :id AND entity = 'visit'", id=visit)
+    return str(row.badge)
+
+
+def test_a_word_stands_for_the_version_that_was_open_and_no_other(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    visit = tenant.add_visit(note="1")
+    refuse(sandbox, visit)
+    push_now(tenant)
+    sandbox.clear_faults()
+    do(tenant, abandon, Entity.VISIT, visit, "not this one")
+    tenant.edit_visit(visit, note="2")
+    report = push_now(tenant)
+    assert (report.delivered, report.abandoned) == (1, 0)
+    assert copy_of(sandbox, visit)["comment"] == "2"
+
+
+def test_a_record_that_a_person_found_at_the_partner_is_delivered_there_and_edited_there(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    model, visit = tenant.add_visit(note="typed in"), tenant.add_visit(note="ours")
+    refuse(sandbox, visit)
+    push_now(tenant)
+    sandbox.clear_faults()
+    theirs = copy_of(sandbox, model)["id"]
+    start = mark(sandbox)
+
+    do(tenant, adopt, Entity.VISIT, visit, f" {theirs} ", "seen on their screen")
+
+    push_now(tenant)
+    assert tenant.outcomes(visit)[-1] == (1, "delivered")
+    assert calls(sandbox, "POST", "PUT", after=start) == []
+    (known,) = tenant.sql("SELECT partner_id FROM sync.standing WHERE record_id = :id", Login.OPERATOR, id=visit)
+    assert known.partner_id == theirs
+    (noted,) = audited(tenant, "adopt")
+    assert noted[2] == {"entity": "visit", "record": str(visit), "version": 1, "reason": "seen on their screen"}
+
+
+def test_all_that_is_open_is_given_up_at_once_when_a_tenant_is_gone(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    parked, delivered = tenant.add_visit(), tenant.add_visit()
+    refuse(sandbox, parked)
+    push_now(tenant)
+    waiting = tenant.add_visit(client_id=uuid4())
+    push_now(tenant)
+    start = mark(sandbox)
+    do(tenant, abandon_all, "the contract has ended")
+    report = push_now(tenant)
+    assert (report.abandoned, report.pending) == (2, 0)
+    assert calls(sandbox, after=start) == []
+    assert [tenant.outcomes(each)[-1][1] for each in (parked, waiting, delivered)] == ["abandoned"] * 2 + ["delivered"]
+    detail = {"records": 2, "reason": "the contract has ended"}
+    assert audited(tenant, "abandon_all") == [("fhir", "zest_operator", detail)]
+
+
+def test_a_word_needs_a_record_that_is_open_and_a_reason(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    delivered = tenant.add_visit()
+    push_now(tenant)
+    for act in (lambda *given: abandon(*given, "why"), lambda *given: adopt(*given, "a-1", "why")):
+        with pytest.raises(UnknownRecordError, match="check the id"):
+            do(tenant, act, Entity.VISIT, uuid4())
+        with pytest.raises(NotOpenError, match=f"zest explain sakura visit {delivered}"):
+            do(tenant, act, Entity.VISIT, delivered)
+    waiting = tenant.add_visit(client_id=uuid4())
+    push_now(tenant)
+    for act in (lambda *given: abandon(*given, " "), lambda *given: adopt(*given, "a-1", "")):
+        with pytest.raises(StoreError, match="say why"):
+            do(tenant, act, Entity.VISIT, waiting)
+    assert tenant.sql("SELECT FROM sync.decision", Login.OPERATOR) == []
+    assert [row.act for row in tenant.sql("SELECT act FROM sync.audit", Login.OPERATOR)] == ["add_tenant", "connect"]
+
+
+def test_a_word_needs_no_call_so_a_pause_does_not_hold_it_up(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    bad = tenant.add_visit()
+    refuse(sandbox, bad)
+    push_now(tenant)
+    do(tenant, pause, "moving house")
+    do(tenant, abandon, Entity.VISIT, bad, "why")
+    assert ("sakura",) in due_tenants(tenant)
+    start = mark(sandbox)
+    push_now(tenant)
+    assert tenant.outcomes(bad)[-1] == (1, "abandoned")
+    assert calls(sandbox, after=start) == []
+
+
+def test_words_and_what_became_of_a_suspicion_stand_in_the_records_story(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    bad = tenant.add_visit()
+    refuse(sandbox, bad)
+    push_now(tenant)
+    do(tenant, abandon, Entity.VISIT, bad, "it is held elsewhere")
+    push_now(tenant)
+    story = "SELECT what, outcome, params ->> 'why' AS why FROM sync.delivery WHERE record_id = :id ORDER BY at, step"
+    told = [tuple(row) for row in tenant.sql(story, id=bad)]
+    assert told[-3:] == [
+        ("answered", "parked", None),
+        ("decided", "abandon", "it is held elsewhere"),
+        ("settled", "abandoned", None),
+    ]

@@ -21,7 +21,7 @@ from resources.logins import Logins
 from resources.vault import Vault
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.definitions import define, definitions
-from zest_pipelines.flows.operate import ask_again, stopped
+from zest_pipelines.flows.operate import release, stopped
 from zest_pipelines.flows.reports import (
     AccumulateReport,
     ApplyReport,
@@ -43,10 +43,16 @@ NewTenant = Callable[..., Any]
 OPS = {
     "sync_now": "bring_up_to_date",
     "push_period": "push_days",
-    "retry": "ask_again",
+    "release": "try_again",
+    "abandon": "give_up",
+    "adopt": "take_as_delivered",
     "pause": "stop_calls",
     "resume": "let_calls_go_on",
 }
+RECORD = str(uuid4())
+NAMED = {"abandon": {"record": RECORD}, "adopt": {"record": RECORD, "partner_id": "a-17"}}
+"""What the launchpad cannot fill in, but for the tenant."""
+ACTS = ("push_period", "release", "pause", "resume", "abandon", "adopt")
 WRITTEN = replace(PAPER, writes={Entity.VISIT: "visits", Entity.VISIT_RECORD: "records"})
 
 
@@ -69,8 +75,7 @@ class Script:
     def operators(self) -> Acts:
         done = PeriodReport(Days(date(2026, 11, 23), date(2026, 11, 29)), "r1", visits=PeriodCounts(delivered=2))
         told = {"push_period": done, "stopped": StoppedReport()}
-        names = ("find", "push_period", "pause", "resume", "ask_again", "stopped")
-        return Acts(**{name: self._act(name, told.get(name)) for name in names})
+        return Acts(**{name: self._act(name, told.get(name)) for name in ("find", "stopped", *ACTS)})
 
     def _act(self, name: str, otherwise: Any) -> Any:
         def act(_services: object, _partner: Partner, *arguments: Any) -> Any:
@@ -126,7 +131,7 @@ def _shown(instance: DagsterInstance, result: ExecuteInProcessResult) -> dict[st
     return {name: value.value for name, value in event.step_output_data.metadata.items()}
 
 
-def test_each_partner_has_five_operations_that_say_what_they_do() -> None:
+def test_each_partner_has_seven_operations_that_say_what_they_do() -> None:
     for name in OPS:
         job = definitions.resolve_job_def(f"fhir_{name}")
         assert "put the tenant's id in place of TENANT" in (job.description or "")
@@ -134,13 +139,13 @@ def test_each_partner_has_five_operations_that_say_what_they_do() -> None:
 
 
 @pytest.mark.parametrize("operation", OPS)
-def test_the_launchpad_is_filled_in_so_that_only_the_tenant_is_to_be_changed(
+def test_the_launchpad_is_filled_in_so_that_only_the_tenant_and_the_record_are_to_be_changed(
     instance: DagsterInstance, operation: str
 ) -> None:
     script = Script()
 
     unchanged = _run(instance, script, operation)
-    changed = _run(instance, Script(), operation, tenant="ume")
+    changed = _run(instance, Script(), operation, tenant="ume", **NAMED.get(operation, {}))
 
     assert "Put a tenant's id in place of TENANT; `zest status`" in _failure(unchanged)
     assert script.calls == []
@@ -150,9 +155,9 @@ def test_the_launchpad_is_filled_in_so_that_only_the_tenant_is_to_be_changed(
 @pytest.mark.parametrize("operation", OPS)
 def test_a_tenant_that_is_not_connected_ends_with_the_next_step(instance: DagsterInstance, operation: str) -> None:
     unknown = UnknownConnectionError("nobody", "paper")
-    script = Script(dict.fromkeys(("find", "push_period", "ask_again", "pause", "resume"), unknown))
+    script = Script(dict.fromkeys(("find", *ACTS), unknown))
 
-    result = _run(instance, script, operation, tenant="nobody")
+    result = _run(instance, script, operation, tenant="nobody", **NAMED.get(operation, {}))
 
     assert "`zest connect nobody paper ...`" in _failure(result)
     assert "`zest status`, and the partitions" in _failure(result)
@@ -163,11 +168,9 @@ def test_a_tenant_that_is_not_connected_ends_with_the_next_step(instance: Dagste
 
 @pytest.mark.parametrize("operation", OPS)
 def test_nothing_that_a_foreign_exception_says_reaches_the_event_log(instance: DagsterInstance, operation: str) -> None:
-    script = Script(
-        {name: ValueError("家族名 佐藤") for name in ("land", "push_period", "ask_again", "pause", "resume")}
-    )
+    script = Script({name: ValueError("家族名 佐藤") for name in ("land", *ACTS)})
 
-    result = _run(instance, script, operation, tenant="ume")
+    result = _run(instance, script, operation, tenant="ume", **NAMED.get(operation, {}))
 
     assert not result.success
     assert not [entry for entry in map(repr, instance.all_logs(result.run_id)) if "佐藤" in entry]
@@ -179,8 +182,12 @@ def test_nothing_that_a_foreign_exception_says_reaches_the_event_log(instance: D
         ("push_period", {"first_day": "next monday"}, "first_day is neither `today` nor a date such as 2026-11-23"),
         ("push_period", {"days": 0}, "days: Input should be greater than or equal to 1"),
         ("push_period", {"days": 93}, "days: Input should be less than or equal to 92"),
-        ("retry", {"entity": "client"}, "entity is one of all, visit, visit_record"),
-        ("retry", {"record": "12"}, "record is `all` or a record's id"),
+        ("release", {"entity": "client"}, "entity is one of all, visit, visit_record"),
+        ("release", {"record": "12"}, "record is `all` or a record's id"),
+        ("abandon", {}, "Put a record's id, as checks and `zest explain` show it, in place of RECORD"),
+        ("abandon", {"record": RECORD, "entity": "all"}, "entity is one of visit, visit_record"),
+        ("adopt", {"record": RECORD}, "Put the id that"),
+        ("adopt", {"record": RECORD, "partner_id": " "}, "in place of PARTNER_ID"),
         ("sync_now", {"tenant": ""}, "Put a tenant's id in place of TENANT"),
     ],
 )
@@ -253,25 +260,25 @@ def test_push_period_is_red_when_a_person_has_to_act_and_green_when_it_goes_on_b
     assert "We go on by ourselves" in _shown(instance, green)["outcome"]
 
 
-def test_retry_releases_what_was_named_and_pushes_once(instance: DagsterInstance) -> None:
+def test_release_takes_what_was_named_and_pushes_once(instance: DagsterInstance) -> None:
     everything, one, record = Script(), Script(), uuid4()
 
-    _run(instance, everything, "retry", tenant="ume")
-    _run(instance, one, "retry", tenant="ume", entity="visit", record=str(record))
+    _run(instance, everything, "release", tenant="ume")
+    _run(instance, one, "release", tenant="ume", entity="visit", record=str(record))
 
     named = ("ume", Entity.VISIT, UUID(str(record)))
     pushed = [("accumulate", "ume"), ("push", "ume")]
-    assert everything.calls == [("ask_again", "ume", None, None), *pushed, ("stopped", "ume", None, None)]
-    assert one.calls == [("ask_again", *named), *pushed, ("stopped", *named)]
+    assert everything.calls == [("release", "ume", None, None), *pushed, ("stopped", "ume", None, None)]
+    assert one.calls == [("release", *named), *pushed, ("stopped", *named)]
 
 
 @pytest.mark.parametrize("record", ["all", str(uuid4())], ids=["all", "one"])
-def test_a_retry_that_was_refused_once_more_says_so_and_is_red_for_a_record_that_was_named(
+def test_a_release_that_was_refused_once_more_says_so_and_is_red_for_a_record_that_was_named(
     instance: DagsterInstance, record: str
 ) -> None:
     left = StoppedReport(again=2, untried=1, problems=(Problem("visit", "v1", "parked", "slot_taken"),))
 
-    result = _run(instance, Script({"stopped": left}), "retry", tenant="ume", record=record)
+    result = _run(instance, Script({"stopped": left}), "release", tenant="ume", record=record)
 
     assert result.success is (record == "all")
     outcome = _shown(instance, result)["outcome"] if result.success else _failure(result)
@@ -280,7 +287,7 @@ def test_a_retry_that_was_refused_once_more_says_so_and_is_red_for_a_record_that
     assert "1 record waits for the push that is under way" in outcome
 
 
-def test_a_retry_tells_what_is_stopped_once_more_from_what_no_push_has_taken_up_yet(
+def test_a_release_tells_what_is_stopped_once_more_from_what_no_push_has_taken_up_yet(
     sandbox: RunningSandbox, new_tenant: NewTenant
 ) -> None:
     tenant = new_tenant(sandbox)
@@ -289,7 +296,7 @@ def test_a_retry_tells_what_is_stopped_once_more_from_what_no_push_has_taken_up_
     asked = (tenant.services, tenant.partner, tenant.name)
     sandbox.set_faults({"kind": "status", "method": "POST", "type": "Appointment", "status": 422, "times": 3})
     push_now(tenant)
-    ask_again(*asked, Entity.VISIT, refused)
+    release(*asked, Entity.VISIT, refused)
     assert stopped(*asked) == StoppedReport(again=1, untried=1, problems=stopped(*asked).problems)
     assert stopped(*asked, Entity.VISIT, refused) == StoppedReport(untried=1)
     push_now(tenant)
@@ -299,10 +306,24 @@ def test_a_retry_tells_what_is_stopped_once_more_from_what_no_push_has_taken_up_
         (str(refused), "parked", "record_refused")
     ]
     assert stopped(*asked, Entity.VISIT_RECORD) == StoppedReport()
-    ask_again(*asked)
+    release(*asked)
     push_now(tenant)
     assert stopped(*asked) == StoppedReport()
     assert [tenant.outcomes(each)[-1][1] for each in (refused, other)] == ["delivered"] * 2
+
+
+def test_a_word_on_one_record_is_handed_on_and_says_when_it_is_carried_out(instance: DagsterInstance) -> None:
+    script = Script()
+
+    abandoned = _run(instance, script, "abandon", tenant="ume", record=RECORD, reason="tenant gone")
+    adopted = _run(instance, script, "adopt", tenant="ume", entity="visit_record", record=RECORD, partner_id="a-17")
+
+    assert script.calls == [
+        ("abandon", "ume", Entity.VISIT, UUID(RECORD), "tenant gone"),
+        ("adopt", "ume", Entity.VISIT_RECORD, UUID(RECORD), "a-17", "Decided in Dagster"),
+    ]
+    for result in (abandoned, adopted):
+        assert "it is carried out at the next minute" in _shown(instance, result)["next_action"]
 
 
 def test_pause_and_resume_say_what_happens_next(instance: DagsterInstance) -> None:
@@ -316,7 +337,7 @@ def test_pause_and_resume_say_what_happens_next(instance: DagsterInstance) -> No
     assert "next minute" in _shown(instance, resumed)["next_action"]
 
 
-def test_for_a_paused_tenant_nobody_is_called_until_it_is_resumed_and_a_retry_sends_what_was_parked(
+def test_for_a_paused_tenant_nobody_is_called_until_it_is_resumed_and_a_release_sends_what_was_parked(
     sandbox: RunningSandbox, new_tenant: NewTenant
 ) -> None:
     tenant = new_tenant(sandbox)
@@ -338,6 +359,6 @@ def test_for_a_paused_tenant_nobody_is_called_until_it_is_resumed_and_a_retry_se
         run(instance, "sync_now")
         assert [outcome for _, outcome in tenant.outcomes(visit)] == ["parked"]
         unknown = uuid4()
-        assert f"has no visit {unknown}" in _failure(run(instance, "retry", entity="visit", record=str(unknown)))
-        assert run(instance, "retry", entity="visit", record=str(visit)).success
+        assert f"has no visit {unknown}" in _failure(run(instance, "release", entity="visit", record=str(unknown)))
+        assert run(instance, "release", entity="visit", record=str(visit)).success
     assert [outcome for _, outcome in tenant.outcomes(visit)][-1] == "delivered"

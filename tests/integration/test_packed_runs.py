@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from dagster import (
     RunRequest,
     SkipReason,
 )
+from dead_partner import wire
 from flow_bench import calls, wait_for
 
 from partners.contract import Partner
@@ -35,6 +36,7 @@ from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration.demands import MAX_RUNS_IN, MAX_RUNS_OUT, Demand, pushes_due, readings_due
 from zest_pipelines.orchestration.ticks import request_runs
+from zest_pipelines.store import due
 from zest_pipelines.store.database import Database
 
 NAMES = [f"t{number:02}" for number in range(24)]
@@ -96,7 +98,9 @@ def _tick(instance: DagsterInstance, demand: Demand) -> Sequence[RunRequest]:
     return requests
 
 
-def _run(instance: DagsterInstance, job: str, requests: Sequence[RunRequest]) -> Ran:
+def _run(
+    instance: DagsterInstance, job: str, requests: Sequence[RunRequest], run_config: Mapping[str, Any] | None = None
+) -> Ran:
     """As the daemon does it: of the job, what the request selects and the checks that it selects."""
     events: list[DagsterEvent] = []
     for request in requests:
@@ -105,7 +109,11 @@ def _run(instance: DagsterInstance, job: str, requests: Sequence[RunRequest]) ->
             asset_check_selection=frozenset(request.asset_check_keys or ()),
         )
         result = part.execute_in_process(
-            instance=instance, partition_key=request.partition_key, tags=dict(request.tags), raise_on_error=False
+            instance=instance,
+            partition_key=request.partition_key,
+            tags=dict(request.tags),
+            run_config=run_config,
+            raise_on_error=False,
         )
         assert result.success
         events += [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
@@ -124,12 +132,12 @@ def test_many_due_tenants_share_few_runs_and_each_has_its_own_truth(
     assert {name: _readings(tenants[name]) for name in NAMES} == dict.fromkeys(NAMES, 2)
 
     # The way in, six due with others between them: the others ride along unread.
-    due = NAMES[0:24:4]
-    for name in due:
+    stale = NAMES[0:24:4]
+    for name in stale:
         tenants[name].sql("UPDATE sync.snapshot SET started_at = started_at - interval '2 hours'", Login.LAND)
     ran = _run(instance, "fhir_in", _tick(instance, readings_due(fhir)))
-    assert {name for name in NAMES if _readings(tenants[name]) == 4} == set(due)
-    assert {tenant for _, tenant in ran.made} == set(due)
+    assert {name for name in NAMES if _readings(tenants[name]) == 4} == set(stale)
+    assert {tenant for _, tenant in ran.made} == set(stale)
 
     # The way out: three visits each but for the idle tenants; one partner refuses its tenant's token.
     refused = tenants[REFUSED]
@@ -149,7 +157,7 @@ def test_many_due_tenants_share_few_runs_and_each_has_its_own_truth(
     assert ("not_stopped", REFUSED) in ran.failed
     assert {tenant for _, tenant in ran.failed} == {REFUSED}
     well = set(busy) - {REFUSED}
-    assert instance.get_materialized_partitions(AssetKey(["fhir", "pushed_visits"])) == set(busy)
+    assert instance.get_materialized_partitions(AssetKey(["fhir", "pushed_visits"])) == well
     assert IDLE.isdisjoint({each.partition for each in ran.events if each.partition is not None})
     made = Counter(row["identifier"] for row in sandbox.journal() if row["effect"] == "created")
     assert made == Counter(str(visit) for name in well for visit in visits[name])
@@ -201,12 +209,45 @@ def test_a_packed_run_and_a_run_of_one_of_its_tenants_that_meet_push_it_once(
     background.join()
 
     assert len(writes()) == len(visits)
-    assert min(after - before for before, after in pairwise(writes())) >= slow
+    at_once = zip(writes(), writes()[fhir.parallel :], strict=False)
+    assert min(after - before for before, after in at_once) >= slow, "more calls than one push makes at once"
     assert met.sql("SELECT epoch FROM sync.lease", Login.OPERATOR) == [(1,)], (
         "pushed twice: they did not meet, or the lease failed"
     )
     made = Counter(row["identifier"] for row in sandbox.journal() if row["effect"] == "created")
     assert (set(made.values()), len(made)) == ({1}, 10)
+
+
+def test_tenants_whose_server_is_dead_cost_the_others_of_their_run_nothing(
+    instance: DagsterInstance, sandbox: RunningSandbox, services: Services, new_tenant: Any, fhir: Partner
+) -> None:
+    patience, dead = 4.0, set(NAMES[:9:3])
+    with wire(sandbox.url) as cut:
+        tenants = {
+            name: new_tenant(sandbox, name, base_url=cut.url if name in dead else sandbox.url) for name in NAMES[:9]
+        }
+        for tenant in tenants.values():
+            tenant.take_in()
+            tenant.add_visit()
+        cut.is_dead = True
+        wait_for(lambda: _due(services) == set(tenants))
+        (packed,) = _tick(instance, replace(pushes_due(fhir), max_runs=1))
+
+        began = time.monotonic()
+        ran = _run(instance, "fhir_out", [packed], {"resources": {"http": {"config": {"total_seconds": patience}}}})
+        took = time.monotonic() - began
+        waited = cut.calls
+
+    assert (waited, took > patience) == (len(dead), True), "nobody waited for a dead server, so nothing is shown"
+    arrived = [row["monotonic"] for row in calls(sandbox, "POST") if row["effect"] == "created"]
+    assert len(arrived) == len(tenants) - len(dead)
+    assert max(arrived) - began < patience, "some waited until a dead server's time was up"
+    assert {name for asset, name in ran.made if asset == "pushed_visits"} >= set(tenants) - dead
+
+
+def _due(services: Services) -> set[str]:
+    with services.database.transaction(Login.SCHEDULE, None) as tx:
+        return set(due.outbound(tx, "fhir"))
 
 
 def _readings(tenant: Any) -> int:

@@ -32,7 +32,6 @@ from flow_bench import (
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
-from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PushReport
@@ -516,10 +515,9 @@ def test_a_missing_permission_costs_one_call_a_push_and_ends_with_a_changed_cred
     assert push_now(tenant).delivered == 2
 
 
-def test_a_probe_that_gets_through_releases_what_the_connections_fault_had_parked(
-    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+def test_a_push_that_gets_through_releases_what_the_kinds_fault_had_parked(
+    tenant: Tenant, sandbox: RunningSandbox
 ) -> None:
-    monkeypatch.setattr(push_module, "PROBE_EVERY", timedelta(0))
     for _ in range(3):
         tenant.add_visit()
     sandbox.configure(read_only=True)

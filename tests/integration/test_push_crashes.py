@@ -40,8 +40,9 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
 from resources.vault import Vault
 from zest_pipelines.flows.push import push
-from zest_pipelines.store import deliveries, due
+from zest_pipelines.store import due, leases
 from zest_pipelines.store.database import Database
+from zest_pipelines.store.leases import Kept
 
 KEY = Fernet.generate_key().decode()
 KILLED = -9
@@ -208,8 +209,8 @@ def test_the_lease_keeps_two_pushes_from_sending_one_record_and_its_lack_is_noti
     exposed: Tenant, is_lease_kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not is_lease_kept:
-        monkeypatch.setattr(deliveries, "take_lease", lambda *_: 1)
-        monkeypatch.setattr(deliveries, "hold_lease", lambda *_: True)
+        monkeypatch.setattr(leases, "take", lambda *_: 1)
+        monkeypatch.setattr(leases, "keep", lambda *_: Kept(is_paused=False, on_conflict="hold"))
     exposed.add_visit()
     accumulate_all(exposed)
     arrived, may_go = threading.Event(), threading.Event()

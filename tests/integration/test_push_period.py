@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from threading import Barrier, Event
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +21,7 @@ from flow_bench import accumulate_all, broken_promises, calls, effects, impatien
 from partners.contract import Command, Entity, Reply, Verb
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
+from partners.windows import JAPAN
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days, week_of
 from zest_pipelines.flows import push as push_module
@@ -28,10 +30,10 @@ from zest_pipelines.flows.operate import pause, resume
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.flows.reports import PeriodCounts, PeriodReport
-from zest_pipelines.store import deliveries, tenants
+from zest_pipelines.store import claims, tenants
 from zest_pipelines.store.database import Database
-from zest_pipelines.store.deliveries import Target
 from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
+from zest_pipelines.store.keys import Target
 
 WEEK = week_of(date(2026, 12, 1))
 
@@ -60,6 +62,11 @@ def another_process(tenant: Tenant) -> Tenant:
     return replace(tenant, services=replace(tenant.services, database=database))
 
 
+def one_by_one(tenant: Tenant) -> Tenant:
+    """The tenant, of whom no two calls are made at once: their order is what it was meant to be."""
+    return replace(tenant, partner=replace(tenant.partner, parallel=1))
+
+
 def on_send(tenant: Tenant, act: Callable[[Command], None]) -> Tenant:
     """The tenant at a partner that does `act` before each write."""
 
@@ -81,7 +88,7 @@ def on_send(tenant: Tenant, act: Callable[[Command], None]) -> Tenant:
 
 def due_ids(tenant: Tenant, most: int = 100, days: Days | None = None) -> list[UUID]:
     with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
-        found = deliveries.due(tx, Target(tenant.name, tenant.partner.name), list(Entity), most, days=days)
+        found = claims.due(tx, Target(tenant.name, tenant.partner.name), list(Entity), most, days=days)
     return [each.key.record_id for each in found]
 
 
@@ -158,7 +165,10 @@ def test_an_edit_made_after_the_press_waits_for_the_next_one_and_is_told_before_
     assert broken_promises(tenant) == []
 
 
-def test_a_planner_who_goes_on_editing_keeps_nobody_waiting(tenant: Tenant, sandbox: RunningSandbox) -> None:
+def test_a_planner_who_goes_on_editing_keeps_nobody_waiting(
+    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_period_module, "_BOX_SECONDS", 1.0)
     (visit,) = add_visits(tenant, 1, note="0")
     sent = []
 
@@ -170,7 +180,8 @@ def test_a_planner_who_goes_on_editing_keeps_nobody_waiting(tenant: Tenant, sand
     report = press(on_send(tenant, edit))
 
     assert (report.visits, report.stopped) == (PeriodCounts(waiting=1), None)
-    assert len(sent) <= 2
+    assert len(sent) > 1
+    assert report.seconds < 20
     assert effects(sandbox, visit)[0] == "created"
 
 
@@ -187,6 +198,45 @@ def test_two_presses_at_once_send_each_record_once_and_both_see_it_arrive(
     assert [report.visits for report in reports] == [PeriodCounts(delivered=6)] * 2
     assert [report.is_settled for report in reports] == [True, True]
     assert len(calls(sandbox, "POST")) == 6
+    assert broken_promises(tenant) == []
+
+
+def test_many_browsers_pressing_at_once_while_the_minute_ticks_have_each_record_sent_once(
+    sandbox: RunningSandbox, new_tenant: NewTenant
+) -> None:
+    tenant = new_tenant(sandbox, timing="week")
+    tenant.take_in()
+    sandbox.configure(conditional_create=False)
+    visits = add_visits(tenant, 12)
+    start = mark(sandbox)
+    hands = [another_process(tenant) for _ in range(4)]
+    at_once, is_over = Barrier(2), Event()
+    request = "SELECT sync.request_push(:tenant, 'fhir', '2026-11-30', '2026-12-06')"
+
+    def press_twice(hand: Tenant) -> None:
+        for _ in range(2):
+            at_once.wait(10)
+            hand.sql(request, Login.PRODUCT, tenant=hand.name)
+
+    def tick(hand: Tenant) -> None:
+        while not is_over.is_set():
+            push_now(hand)
+
+    with ThreadPoolExecutor(4) as pool:
+        ticking = [pool.submit(tick, hand) for hand in hands[:2]]
+        pressing = [pool.submit(press_twice, hand) for hand in hands[2:]]
+        try:
+            wait_for(lambda: all(effects(sandbox, visit) for visit in visits), 30)
+        finally:
+            is_over.set()
+        for each in (*pressing, *ticking):
+            each.result()
+    for hand in hands:
+        hand.services.database.close()
+
+    sent = [UUID(row["identifier"]) for row in calls(sandbox, "POST", after=start)]
+    assert sorted(sent) == sorted(visits)
+    assert len(tenant.sql("SELECT FROM sync.push_request", Login.OPERATOR)) == 4
     assert broken_promises(tenant) == []
 
 
@@ -240,10 +290,7 @@ def test_a_paused_connection_is_not_waited_for_and_the_request_is_served_after_i
     assert push_now(tenant).delivered == 2
 
 
-def test_a_pause_ends_a_push_under_way_and_is_said(
-    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(push_module, "_BATCH", 1)
+def test_a_pause_ends_a_push_under_way_and_is_said(tenant: Tenant, sandbox: RunningSandbox) -> None:
     add_visits(tenant, 3)
     other = another_process(tenant)
     report = press(on_send(tenant, lambda _: pause(other.services, other.partner, other.name, "stop")))
@@ -323,7 +370,7 @@ def test_an_edit_that_cannot_be_read_yet_is_waited_for(tenant: Tenant, sandbox: 
 def test_what_was_asked_for_goes_before_a_backlog_and_before_a_push_that_works_through_it(
     tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_module, "_BATCH", 2)
+    monkeypatch.setattr(push_module, "_CLAIM", 2)
     backlog = add_visits(tenant, 5, "2026-12-14")
     week = add_visits(tenant, 2)
     (late,) = add_visits(tenant, 1)
@@ -336,10 +383,10 @@ def test_what_was_asked_for_goes_before_a_backlog_and_before_a_push_that_works_t
             asked.append(tenant.sql("SELECT sync.request_push(:t, 'fhir', '2026-11-30', '2026-12-06')", t=tenant.name))
             tenant.edit_visit(late, note="after the request")
 
-    eager = on_send(tenant, ask)
+    eager = on_send(one_by_one(tenant), ask)
     push(eager.services, eager.partner, eager.name)
     sent = [UUID(row["identifier"]) for row in calls(sandbox, "POST")]
-    # The batch that was under way, then what was asked for, then the rest.
+    # What had been claimed, then what was asked for, then the rest.
     assert sent == [*backlog[:2], *week, late, *backlog[2:]]
     accumulate_all(tenant)
     (again,) = add_visits(tenant, 1, "2026-12-14")
@@ -396,3 +443,40 @@ def test_a_pause_ends_a_push_under_way_before_its_next_record(tenant: Tenant, sa
     sandbox.clear_faults()
     assert press(tenant).is_settled
     assert broken_promises(tenant) == []
+
+
+def test_closed_hours_are_not_waited_for_and_the_request_is_served_when_they_end(
+    sandbox: RunningSandbox, new_tenant: NewTenant
+) -> None:
+    tenant = new_tenant(sandbox, timing="week")
+    tenant.take_in()
+    add_visits(tenant, 2)
+    today = datetime.now(JAPAN).date()
+    close(tenant, [f"{today}..{today + timedelta(days=1)}"])
+    start = mark(sandbox)
+    report = press(tenant)
+    assert (report.visits, report.stopped) == (PeriodCounts(waiting=2), "outside_window")
+    assert {each.reason for each in report.problems} == {"outside_window"}
+    assert report.seconds < 20
+    assert calls(sandbox, after=start) == []
+    close(tenant, [])
+    assert push_now(tenant).delivered == 2
+
+
+def close(tenant: Tenant, times: list[str]) -> None:
+    """Set when the partner takes no calls of this connection; an hour that ends by itself leaves no other trace."""
+    tenant.sql("UPDATE sync.connection SET closed = :times", Login.OPERATOR, times=times)
+
+
+def test_a_breaker_is_waited_for_no_longer_than_anything_else_and_a_press_is_its_probe(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    add_visits(tenant, 3)
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=401))
+    assert press(tenant).stopped == "credential_refused"
+    start = mark(sandbox)
+    assert push_now(tenant).stopped == "credential_refused"
+    assert calls(sandbox, after=start) == []
+    report = press(tenant)
+    assert (report.stopped, report.seconds < 20) == ("credential_refused", True)
+    assert len(calls(sandbox, "POST", after=start)) == 1

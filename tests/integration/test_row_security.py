@@ -200,13 +200,34 @@ def test_trying_to_write_sees_a_policy_that_is_wrong(admin: psycopg.Connection, 
 def test_no_function_serves_another_tenant(admin: psycopg.Connection, logins: Logins) -> None:
     push = "SELECT sync.request_push(%s, 'fhir', current_date, current_date)"
     retry = "SELECT sync.request_retry(%s, 'fhir')"
+    decide = """
+        SELECT sync.decide(p.tenant_id, p.partner, p.entity, p.record_id, p.version, 'abandon', NULL, 'a reason')
+        FROM (SELECT %s AS tenant_id, partner, entity, record_id, version FROM sync.badge
+              WHERE reason = 'changed_at_partner') AS p
+    """
     audit = "SELECT sync.write_audit(%s, 'act', 'subject', '{}')"
-    for login, call in (*product((Login.PRODUCT, Login.OPERATOR), (push, retry)), (Login.OPERATOR, audit)):
+    for login, call in (
+        *product((Login.PRODUCT, Login.OPERATOR), (push, retry, decide)),
+        (Login.OPERATOR, audit),
+    ):
         with working(logins, login) as tx, pytest.raises(psycopg.Error) as refused:
             tx.execute(call, [THEIRS])
         assert refused.value.sqlstate in {"ZT001", "42501"}
         with working(logins, login) as tx:
-            tx.execute(call, [OURS])
+            assert tx.execute(call, [OURS]).rowcount == 1
+
+
+def test_what_is_open_at_another_tenant_is_neither_given_up_nor_looked_at(
+    admin: psycopg.Connection, logins: Logins
+) -> None:
+    admin.execute("UPDATE sync.pending SET waits_for = 'staff'")  # which none of them does
+    for login, call in (
+        (Login.OPERATOR, "SELECT sync.abandon_all(%s, 'fhir', 'a reason')"),
+        *product((Login.PUSH, Login.ACCUMULATE, Login.SCHEDULE), ("SELECT sync.recheck(%s, 'fhir')",)),
+    ):
+        with working(logins, login) as tx:
+            assert tx.execute(call, [THEIRS]).fetchone() == (0,), login
+            assert tx.execute(call, [OURS]).fetchone() == (2,), login
 
 
 def test_no_login_can_step_around_row_level_security(admin: psycopg.Connection, logins: Logins) -> None:

@@ -310,6 +310,37 @@ def test_what_holds_a_connection_is_told_in_place_of_the_schedules(tenant: Any, 
     assert "credential" in str(parked.metadata["problems"])
 
 
+def test_a_breaker_that_is_about_to_be_tried_is_left_to_the_push_and_a_fresh_answer_is_given_while_it_is_open(
+    tenant: Any, instance: DagsterInstance, look: Callable[[], Look]
+) -> None:
+    told(instance, tenant, held(tenant))
+    tenant.sql("UPDATE sync.hold SET until = clock_timestamp()", Login.PUSH)
+    about_to_be = look()
+    tenant.sql("UPDATE sync.hold SET until = clock_timestamp() + interval '10 minutes'", Login.PUSH)
+    is_open = look()
+
+    assert [each for each in (*about_to_be.answers, *is_open.answers) if each.check_name == "not_stopped"] == []
+
+
+def test_while_the_partner_is_closed_nothing_is_said_of_it(
+    tenant: Any, instance: DagsterInstance, look: Callable[[], Look]
+) -> None:
+    visit_of(tenant)
+    accumulate_all(tenant)
+    edited(tenant, "2 hours")
+    for failed in (None, "partner_error"):
+        if failed:
+            told(instance, tenant, PushReport(stopped=failed, is_held=True))
+        tenant.sql(
+            "INSERT INTO sync.hold (tenant_id, partner, reason, failures, since, until) VALUES (:tenant, 'fhir', "
+            "'outside_window', 0, now(), now() + interval '3 hours') ON CONFLICT DO NOTHING",
+            Login.PUSH,
+            tenant=tenant.name,
+        )
+
+        assert look() == Look(())
+
+
 def test_a_red_week_is_green_once_the_rest_went_by_itself(
     tenant: Any, instance: DagsterInstance, look: Callable[[], Look]
 ) -> None:

@@ -344,7 +344,7 @@ def test_what_the_partner_shows_otherwise_is_named_by_record_and_field(instance:
     assert (passed, severity) == (False, "ERROR")
     assert words.startswith("Of 5 records, 1 is missing there and 1 differs. ")
     assert "visit v1: starts_at, note; visit_record v2: the partner does not have it." in words
-    assert "the job paper_retry" in words
+    assert "the job paper_release" in words
     assert "What is missing: no edit makes it anew." in words
 
 
@@ -553,10 +553,10 @@ def test_whoever_does_what_the_red_check_says_ends_with_an_equal_week(
     assert (
         "2 are refused. The record was changed at the partner itself." in _check(real_instance, held, "week_settled")[2]
     )
-    # "... and launch the job fhir_retry, which overwrites that copy."
-    assert "fhir_retry" in words
-    config = {"ops": {"fhir_ask_again": {"config": {"tenant": "sakura"}}}}
-    assert definitions.resolve_job_def("fhir_retry").execute_in_process(config, instance=real_instance).success
+    # "... and launch the job fhir_release, which overwrites that copy."
+    assert "fhir_release" in words
+    config = {"ops": {"fhir_try_again": {"config": {"tenant": "sakura"}}}}
+    assert definitions.resolve_job_def("fhir_release").execute_in_process(config, instance=real_instance).success
     assert copy_of(sandbox, overwritten)["comment"] == "ours"
     equal = _launch(real_instance, _tags(WEEK), PUSHED, READ_BACK)
     assert equal.success

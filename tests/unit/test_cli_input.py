@@ -16,6 +16,7 @@ from zest_pipelines.cli.connections import checked_interval, checked_secret, che
 from zest_pipelines.cli.options import InputError, remember_data_dir
 
 SETTINGS = ["--set", "patient_identifier_system=urn:p", "--set", "staff_identifier_system=urn:s"]
+RECORD = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
 CONNECT = ["connect", "sakura", "fhir", "--base-url", "http://127.0.0.1:9", "--timing", "minute"]
 
 
@@ -36,6 +37,8 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*CONNECT, *SETTINGS, "--limit", "600 a minute"], "tenant:10000/1d@09:00"),
         ([*CONNECT, *SETTINGS, "--set", "colour=red"], "colour"),
         ([*CONNECT, *SETTINGS, "--set", "novalue"], "--set"),
+        ([*CONNECT, *SETTINGS, "--closed", "at night"], "'02:00-05:00'"),
+        ([*CONNECT, *SETTINGS, "--closed", "06:00-18:00", "--closed", "17:00-07:00"], "leave some time open"),
         ([*CONNECT], "patient_identifier_system"),
         ([*CONNECT, *SETTINGS, "--land-every", "8d"], "--land-every"),
         ([*CONNECT, *SETTINGS, "--secret-file", "/nowhere/token.json"], "/nowhere/token.json"),
@@ -51,8 +54,17 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["push-week", "sakura", "orca"], "fhir"),
         (["pause", "sakura", "fhir", "--reason", "moving house"], "zest init"),
         (["resume", "sakura", "fhir"], "zest init"),
-        (["retry", "sakura", "fhir", "visit"], "zest init"),
-        (["retry", "sa,kura", "fhir"], "tenant id"),
+        (["release", "sakura", "fhir", "visit"], "zest init"),
+        (["release", "sa,kura", "fhir"], "tenant id"),
+        (["abandon", "sakura", "fhir", "--reason", "gone", "--all"], "zest init"),
+        (["abandon", "sakura", "fhir", "--reason", "gone"], "--all"),
+        (["abandon", "sakura", "fhir", "visit", "--reason", "gone"], "Which visit"),
+        (["abandon", "sakura", "fhir", "visit", RECORD, "--reason", "gone", "--all"], "--all"),
+        (["adopt", "sakura", "fhir", "visit", RECORD, "--partner-id", "a-1", "--reason", "seen"], "zest init"),
+        (["adopt", "sakura", "fhir", "visit", RECORD, "--partner-id", " ", "--reason", "seen"], "--partner-id"),
+        (["request", "sakura", RECORD], "zest init"),
+        (["archive", "2026-08"], "zest init"),
+        (["archive", "August"], "2026-08"),
         (["db-url", "--login", "product"], "zest init"),
         (["sandbox", "fhir", "--set", "colour=red"], "colour"),
         (["sandbox", "fhir", "--set", "stale_status=500"], "stale_status"),
@@ -77,7 +89,11 @@ def test_wrong_input_ends_in_one_sentence_that_names_it_and_touches_nothing(
         [*CONNECT[:-1], "hourly"],
         ["explain", "a", "visit", "no-uuid"],
         ["pause", "sakura", "fhir"],
-        ["retry", "sakura", "fhir", "client"],
+        ["release", "sakura", "fhir", "client"],
+        ["abandon", "sakura", "fhir", "visit", RECORD],
+        ["adopt", "sakura", "fhir", "visit", RECORD, "--reason", "seen"],
+        ["request", "sakura", "12"],
+        [*CONNECT, *SETTINGS, "--on-conflict", "ask"],
     ],
 )
 def test_wrong_usage_is_exit_code_2_without_a_traceback(

@@ -303,8 +303,8 @@ def test_a_paused_connection_fails_no_check_but_tells_whoever_pushed_it() -> Non
 
 
 @pytest.mark.parametrize(("code", "severity"), [("partner_unreachable", WARN), ("credential_refused", ERROR)])
-def test_what_stops_a_push_is_an_error_if_a_person_has_to_act(code: str, severity: AssetCheckSeverity) -> None:
-    finding = _push(stopped=code)
+def test_what_opens_the_breaker_is_an_error_if_a_person_has_to_act(code: str, severity: AssetCheckSeverity) -> None:
+    finding = _push(stopped=code, is_held=True, retry=1, parked=2)
 
     assert (finding.worth, _failed(finding)) == (Worth.NOTHING, {"not_stopped": severity})
 
@@ -314,3 +314,19 @@ def test_a_push_that_was_stopped_midway_still_shows_what_it_did() -> None:
 
     assert finding.worth is Worth.NEWS
     assert finding.fault is not None
+
+
+def test_a_fault_that_may_pass_is_told_by_no_check_before_it_opens_the_breaker_but_in_the_log() -> None:
+    finding = _push(stopped="partner_unreachable", retry=1)
+
+    assert "not_stopped" not in {each.check_name for each in finding.checks}
+    assert [(each.check_name, each.passed) for each in finding.if_planned] == [("not_stopped", True)]
+    assert finding.fault is not None
+
+
+@pytest.mark.parametrize("code", ["outside_window", "connection_paused"])
+def test_what_waits_while_the_partner_is_closed_or_the_connection_paused_is_not_late(code: str) -> None:
+    finding = _push(stopped=code, pending=3, oldest_pending=NOW - timedelta(hours=5))
+
+    assert _failed(finding) == {}
+    assert "what waits goes when" in (_check(finding, "oldest_pending_age").description or "")

@@ -9,6 +9,7 @@ import pytest
 from partners.contract import MASTERS, Partner
 from partners.limits import parse_limit
 from partners.registry import PARTNERS, UnknownPartnerError, partner
+from partners.windows import parse_windows
 
 
 def test_a_partner_is_found_by_its_name_and_an_unknown_one_names_those_there_are() -> None:
@@ -23,5 +24,6 @@ def test_a_declaration_keeps_the_rules(each: Partner) -> None:
     assert set(each.reads) <= set(MASTERS)
     assert not set(each.writes) & set(MASTERS)
     assert [str(parse_limit(limit)) for limit in each.limits] == list(each.limits)
+    assert [str(window) for window in parse_windows(each.closed)] == list(each.closed)
     keys = [setting.key for setting in (*each.settings, *each.secrets)]
     assert len(keys) == len(set(keys))

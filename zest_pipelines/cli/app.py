@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from zest_pipelines.cli import bench, connections, machine, operations, records, sandboxes, synchronization, weeks
+from zest_pipelines.cli import (
+    archive,
+    bench,
+    connections,
+    machine,
+    operations,
+    records,
+    requests,
+    sandboxes,
+    synchronization,
+    weeks,
+)
 from zest_pipelines.cli.options import DataDirOption, remember_data_dir
 
 app = typer.Typer(
@@ -36,9 +47,13 @@ app.command()(synchronization.sync)
 app.command("push-week")(weeks.push_week)
 app.command()(operations.pause)
 app.command()(operations.resume)
-app.command()(operations.retry)
+app.command()(operations.release)
+app.command()(operations.abandon)
+app.command()(operations.adopt)
 app.command()(records.status)
+app.command()(requests.request)
 app.command()(records.explain)
+app.command()(archive.archive)
 app.command(context_settings=bench.CONTEXT)(bench.bench)
 sandbox.command("fhir")(sandboxes.fhir)
 app.add_typer(sandbox, name="sandbox")

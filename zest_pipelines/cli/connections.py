@@ -15,6 +15,7 @@ from rich.table import Table
 
 from partners.contract import CheckReport, Connection, Partner, Setting
 from partners.limits import parse_limit
+from partners.windows import parse_windows
 from resources.logins import Login
 from zest_pipelines.cli.options import (
     DataDirOption,
@@ -39,6 +40,13 @@ class Timing(StrEnum):
 
     MINUTE = "minute"
     WEEK = "week"
+
+
+class OnConflict(StrEnum):
+    """What becomes of a record whose copy was changed at the partner itself."""
+
+    HOLD = "hold"
+    OVERWRITE = "overwrite"
 
 
 def add_tenant(
@@ -76,6 +84,18 @@ def connect(
         typer.Option(help="A limit such as tenant:600/60s; repeatable. Default: the partner's own.", metavar="LIMIT"),
     ] = None,
     land_every: Annotated[str, typer.Option(help="How often masters are read: 60m, 6h, 1d.")] = "60m",
+    on_conflict: Annotated[
+        OnConflict,
+        typer.Option(help="A record that was changed at the partner itself: hold it for a person, or overwrite it."),
+    ] = OnConflict.HOLD,
+    closed: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="When the partner takes no calls, in Japan's time: 02:00-05:00, sun, 'sat 12:00-24:00', 12-29..01-03, "
+            "2026-12-31; repeatable. Default: the partner's own.",
+            metavar="TIMES",
+        ),
+    ] = None,
     same_records: Annotated[
         bool, typer.Option("--same-records", help="The new address serves the records of the old one.")
     ] = False,
@@ -93,6 +113,7 @@ def connect(
     declared = partner_named(partner)
     connection = Connection(tenant, declared.name, checked_url(base_url), checked_settings(declared, set_ or []))
     limits = [str(parse_limit(text)) for text in limit] if limit else None
+    windows = [str(window) for window in parse_windows(closed)] if closed else None
     every = checked_interval(land_every)
     secret = None if secret_file is None else checked_secret(declared, read_secret(secret_file))
     with open_session(chosen_data_dir(data_dir)) as session:
@@ -100,7 +121,16 @@ def connect(
         with session.transaction(Login.OPERATOR, tenant) as tx:
             if not same_records and tenants.has_identities(tx, tenant, declared.name):
                 check_same_place(tenants.connection(tx, tenant, declared.name).connection.base_url, connection.base_url)
-            tenants.connect(tx, connection, timing=timing, limits=limits, land_every=every, ciphertext=sealed)
+            tenants.connect(
+                tx,
+                connection,
+                timing=timing,
+                limits=limits,
+                land_every=every,
+                ciphertext=sealed,
+                on_conflict=on_conflict,
+                closed=windows,
+            )
     if not is_private(connection.base_url):
         tell("Note: http is not encrypted, so the credential and the visits can be read on their way. Prefer https.")
     tell(f"Tenant {tenant} is connected to {declared.name}. Next: zest check {tenant} {declared.name}")

@@ -18,6 +18,7 @@ from partners.errors import PartnerError
 from partners.limits import LimitSyntaxError
 from partners.reasons import Language, UnknownReason, explain
 from partners.registry import UnknownPartnerError
+from partners.windows import NeverOpenError, WindowSyntaxError
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
@@ -41,6 +42,8 @@ _SPEAKING = (
     TenantIdError,
     UnknownPartnerError,
     LimitSyntaxError,
+    WindowSyntaxError,
+    NeverOpenError,
     DataDirError,
     MachineError,
     DagsterHomeError,

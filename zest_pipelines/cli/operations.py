@@ -1,4 +1,4 @@
-"""What an operator does to a connection by hand: pause it, let it go on, have what is stopped tried again."""
+"""What an operator does by hand: pause a connection, let it go on, and a person's word on what is stopped."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ import typer
 from partners.contract import Entity
 from zest_pipelines.cli.options import (
     DataDirOption,
+    InputError,
     JsonOption,
     PartnerArgument,
     TenantArgument,
     chosen_data_dir,
+    counted,
     print_json,
     tell,
 )
-from zest_pipelines.cli.records import Json, Kind
+from zest_pipelines.cli.records import Kind
+from zest_pipelines.cli.words import Json
 from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
     from zest_pipelines.cli.session import Session
+
+KindArgument = Annotated[
+    Kind | None, typer.Argument(metavar="visit|visit_record", help="Of one kind alone.", show_default=False)
+]
+RecordArgument = Annotated[
+    UUID | None, typer.Argument(metavar="ID", help="One record alone (visit_id).", show_default=False)
+]
+WhyOption = Annotated[str, typer.Option("--reason", help="Why; kept, so nothing about a patient.", show_default=False)]
+_CARRIED_OUT = "It is carried out at the next minute, if the platform runs (`zest up`), and needs no call."
 
 
 def pause(
@@ -49,7 +61,7 @@ def pause(
 def resume(
     tenant: TenantArgument, partner: PartnerArgument, data_dir: DataDirOption = None, json_: JsonOption = False
 ) -> None:
-    """Let calls to the partner go on after a pause. What is parked stays parked: see `zest retry`."""
+    """Let calls to the partner go on after a pause. What is parked stays parked: see `zest release`."""
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import operate
@@ -62,15 +74,11 @@ def resume(
     tell(f"{tenant} at {declared.name} goes on, at the next minute or now: zest sync {tenant} {declared.name}")
 
 
-def retry(
+def release(
     tenant: TenantArgument,
     partner: PartnerArgument,
-    entity: Annotated[
-        Kind | None, typer.Argument(metavar="visit|visit_record", help="Of one kind alone.", show_default=False)
-    ] = None,
-    record_id: Annotated[
-        UUID | None, typer.Argument(metavar="ID", help="One record alone (visit_id).", show_default=False)
-    ] = None,
+    entity: KindArgument = None,
+    record_id: RecordArgument = None,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -86,12 +94,76 @@ def retry(
     declared = partner_named(partner)
     kind = None if entity is None else Entity(entity)
     with open_session(chosen_data_dir(data_dir)) as session:
-        operate.ask_again(session.services(), declared, tenant, kind, record_id)
-        status = _tell_standing(session, tenant, declared.name, json_)
+        request = operate.release(session.services(), declared, tenant, kind, record_id)
+        status = _tell_standing(session, tenant, declared.name, json_, request=str(request))
     if status["paused"]:
         tell(paused_words(tenant, declared.name))
     else:
         tell(f"It goes again at the next minute, or now: zest sync {tenant} {declared.name}")
+    tell(f"Follow it: zest request {tenant} {request}")
+
+
+def abandon(
+    tenant: TenantArgument,
+    partner: PartnerArgument,
+    reason: WhyOption,
+    entity: KindArgument = None,
+    record_id: RecordArgument = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that is open, such as when the tenant is gone.")] = False,
+    data_dir: DataDirOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Give up what is open of one record, or with --all of the connection: it ends without being sent.
+
+    A later edit of such a record is sent as ever.
+    """
+    from partners.registry import partner as partner_named
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.flows import operate
+
+    check_tenant_id(tenant)
+    declared = partner_named(partner)
+    one = _one_record(entity, record_id)
+    if all_ == (one is not None):
+        raise InputError("Name the record, such as `visit ID`, or give --all instead")
+    with open_session(chosen_data_dir(data_dir)) as session:
+        if one is None:
+            given_up = operate.abandon_all(session.services(), declared, tenant, reason)
+        else:
+            operate.abandon(session.services(), declared, tenant, *one, reason)
+            given_up = 1
+        _tell_standing(session, tenant, declared.name, json_, abandoned=given_up)
+    tell(f"{counted(given_up, 'record')} given up. {_CARRIED_OUT}")
+
+
+def adopt(
+    tenant: TenantArgument,
+    partner: PartnerArgument,
+    entity: Annotated[Kind, typer.Argument(metavar="visit|visit_record", help="What it is.", show_default=False)],
+    record_id: Annotated[UUID, typer.Argument(metavar="ID", help="Its id (visit_id).", show_default=False)],
+    partner_id: Annotated[
+        str, typer.Option(help="The partner's own id of the record, as its screen shows it.", show_default=False)
+    ],
+    reason: WhyOption,
+    data_dir: DataDirOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say that the partner has what is open of one record, under this id: it ends as delivered.
+
+    For a record of which nobody else can tell whether it arrived. Later edits go to that record.
+    """
+    from partners.registry import partner as partner_named
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.flows import operate
+
+    check_tenant_id(tenant)
+    declared = partner_named(partner)
+    if not partner_id.strip():
+        raise InputError("--partner-id is empty: write the id that the partner's screen shows")
+    with open_session(chosen_data_dir(data_dir)) as session:
+        operate.adopt(session.services(), declared, tenant, Entity(entity), record_id, partner_id, reason)
+        _tell_standing(session, tenant, declared.name, json_)
+    tell(_CARRIED_OUT)
 
 
 def paused_words(tenant: str, partner: str) -> str:
@@ -99,13 +171,22 @@ def paused_words(tenant: str, partner: str) -> str:
     return f"{tenant} at {partner} is paused. What waits goes after: zest resume {tenant} {partner}"
 
 
-def _tell_standing(session: Session, tenant: str, partner: str, as_json: bool) -> Json:
-    """Print the connection as `zest status` does, and return it."""
+def _one_record(entity: Kind | None, record_id: UUID | None) -> tuple[Entity, UUID] | None:
+    """The record that was named, if one was. InputError if half of one was."""
+    if entity is None:
+        return None
+    if record_id is None:
+        raise InputError(f"Which {entity}? Write its id after it; `zest explain` and checks show it")
+    return Entity(entity), record_id
+
+
+def _tell_standing(session: Session, tenant: str, partner: str, as_json: bool, **more: object) -> Json:
+    """Print the connection as `zest status` does, with `more` in the JSON, and return it."""
     from zest_pipelines.cli.records import connection_status, print_connections
 
     status = connection_status(session, tenant, partner)
     if as_json:
-        print_json(status)
+        print_json(status | more)
     else:
         print_connections([status])
     return status

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from partners.contract import Entity
-from partners.reasons import Language, UnknownReason
-from partners.reasons import explain as sentences
 from resources.logins import Login
+from zest_pipelines.cli.hindrances import closed_times, difference, hold, print_differences, print_hold
 from zest_pipelines.cli.options import (
     DataDirOption,
     JsonOption,
     TenantArgument,
     chosen_data_dir,
+    counted,
     out,
     print_json,
 )
+from zest_pipelines.cli.words import Json, local, utc, words
 from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
     from zest_pipelines.cli.session import Session
+    from zest_pipelines.store.hindrances import Hindrances
     from zest_pipelines.store.reports import ConnectionStatus, LastError, RecordBadge, Step
-
-_JAPAN = ZoneInfo("Asia/Tokyo")
-Json = dict[str, Any]
 
 
 class Kind(StrEnum):
@@ -64,13 +62,16 @@ def explain(
     tenant: TenantArgument,
     entity: Annotated[Kind, typer.Argument(metavar="visit|visit_record", help="What it is.", show_default=False)],
     record_id: Annotated[UUID, typer.Argument(metavar="ID", help="Its id (visit_id).", show_default=False)],
+    values: Annotated[
+        bool, typer.Option("--values", help="Of a conflict, show both sides' values too; noted in the audit log.")
+    ] = False,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
     """What became of one record at each partner, from its first edit on, and what to do next."""
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.core.badge import Badge, worst
-    from zest_pipelines.store import reports, tenants
+    from zest_pipelines.store import hindrances, reports, tenants
     from zest_pipelines.store.errors import UnknownRecordError
 
     check_tenant_id(tenant)
@@ -82,21 +83,33 @@ def explain(
             raise UnknownRecordError(tenant, kind, record_id)
         badges = reports.badges(tx, tenant, kind, record_id)
         unread = [Badge.WAITING] if reports.has_unread_edits(tx, tenant, kind, record_id) else []
+        differences = hindrances.differences(tx, tenant, kind, record_id)
+        found = hindrances.of_tenant(tx, tenant)
+        if values and differences:
+            detail = {"entity": kind.value, "record": str(record_id), "fields": [each.name for each in differences]}
+            tenants.audit(tx, tenant, "show_values", differences[0].partner, detail)
     told = [*map(_step, steps), *_waiting(badges, steps)]
     badge = worst([*(Badge(each.badge) for each in badges), *unread])
+    conflicts = [difference(each, values) for each in differences]
+    concerned = {each.partner for each in badges}
+    holds = [held for each in found if each.partner in concerned and (held := hold(each, datetime.now(UTC)))]
     if json_:
         record = {"tenant": tenant, "entity": kind.value, "record_id": str(record_id)}
-        print_json(record | {"badge": badge.value, "timeline": told})
-    else:
-        _print_timeline(f"{kind} {record_id} of {tenant}: {badge}", told)
+        print_json(record | {"badge": badge.value, "timeline": told, "conflicts": conflicts, "holds": holds})
+        return
+    _print_timeline(f"{kind} {record_id} of {tenant}: {badge}", told)
+    print_differences(conflicts)
+    for each in holds:
+        print_hold(tenant, each)
 
 
 def connection_statuses(session: Session, tenant: str) -> list[Json]:
     """A tenant's connections as `status --json` shows them. Raises StoreError."""
-    from zest_pipelines.store import reports
+    from zest_pipelines.store import hindrances, reports
 
     with session.transaction(Login.OPERATOR, tenant) as tx:
-        return [_connection(each) for each in reports.connections(tx, tenant)]
+        found = {each.partner: each for each in hindrances.of_tenant(tx, tenant)}
+        return [_connection(each, found[each.partner]) for each in reports.connections(tx, tenant)]
 
 
 def connection_status(session: Session, tenant: str, partner: str) -> Json:
@@ -119,12 +132,19 @@ def print_connections(connections: Sequence[Json]) -> None:
         table.add_row(each["tenant"], each["partner"], timing, *masters, *counts, _age(sent["oldest_pending_seconds"]))
     out().print(table)
     for each in connections:
+        if each["hold"]:
+            print_hold(each["tenant"], each["hold"])
+        if held := each["out"]["conflicts"]:
+            told = (
+                f"{each['tenant']}, {each['partner']}: held, because changed at the partner: {counted(held, 'record')}"
+            )
+            out().print(f"{told}. See zest explain, then zest release or zest abandon", soft_wrap=True, markup=False)
         if error := each["last_error"]:
-            told = f"{each['tenant']}, {each['partner']}: last error {_local(error['at'])}: {error['message']}"
+            told = f"{each['tenant']}, {each['partner']}: last error {local(error['at'])}: {error['message']}"
             out().print(f"{told} {error['next_action']}", soft_wrap=True, markup=False)
 
 
-def _connection(found: ConnectionStatus) -> Json:
+def _connection(found: ConnectionStatus, hindrances: Hindrances) -> Json:
     masters = {entity.value: status for entity, status in found.masters.items()}
     return {
         "tenant": found.tenant,
@@ -133,14 +153,17 @@ def _connection(found: ConnectionStatus) -> Json:
         "paused": found.is_paused,
         "pause_reason": found.pause_reason,
         "landed": {
-            entity: {"records": each.records, "snapshot": each.snapshot, "at": _utc(each.at)}
+            entity: {"records": each.records, "snapshot": each.snapshot, "at": utc(each.at)}
             for entity, each in masters.items()
         },
         "applied": {
             entity: {"records": each.applied, "rejected": each.rejected, "held": each.held}
             for entity, each in masters.items()
         },
-        "out": dict(vars(found.out)),
+        "on_conflict": hindrances.on_conflict,
+        "closed": list(closed_times(hindrances)),
+        "hold": hold(hindrances, datetime.now(UTC)),
+        "out": vars(found.out) | {"conflicts": hindrances.conflicts, "repairs": hindrances.repairs},
         "last_error": _error(found.last_error),
     }
 
@@ -148,19 +171,19 @@ def _connection(found: ConnectionStatus) -> Json:
 def _error(error: LastError | None) -> Json | None:
     if error is None:
         return None
-    message, action = _words(error.reason, error.params)
-    return {"at": _utc(error.at), "reason": error.reason, "message": message, "next_action": action}
+    message, action = words(error.reason, error.params)
+    return {"at": utc(error.at), "reason": error.reason, "message": message, "next_action": action}
 
 
 def _step(step: Step) -> Json:
     return {
-        "at": _utc(step.at),
+        "at": utc(step.at),
         "partner": step.partner,
         "what": step.what,
         "version": step.version,
         "outcome": step.outcome,
-        "reason": step.reason,
-        "next_action": _words(step.reason, step.params)[1] if step.reason else None,
+        "reason": step.reason or step.params.get("why"),
+        "next_action": words(step.reason, step.params)[1] if step.reason else None,
     }
 
 
@@ -171,9 +194,9 @@ def _waiting(badges: Sequence[RecordBadge], steps: Sequence[Step]) -> list[Json]
         mine = [step for step in steps if step.partner in (None, each.partner)]
         if each.reason and each.badge not in ("ok", "delivered_with_warning") and mine[-1].reason != each.reason:
             told.append(
-                {**_step(mine[-1]), "at": _utc(now), "partner": each.partner, "what": "waiting", "outcome": None}
+                {**_step(mine[-1]), "at": utc(now), "partner": each.partner, "what": "waiting", "outcome": None}
             )
-            told[-1] |= {"reason": each.reason, "next_action": _words(each.reason, each.params)[1]}
+            told[-1] |= {"reason": each.reason, "next_action": words(each.reason, each.params)[1]}
     return told
 
 
@@ -183,24 +206,8 @@ def _print_timeline(title: str, steps: Sequence[Json]) -> None:
     )
     for step in steps:
         cells = (step["partner"], step["what"], step["version"], step["outcome"], step["reason"], step["next_action"])
-        table.add_row(_local(step["at"]), *("" if cell is None else str(cell) for cell in cells))
+        table.add_row(local(step["at"]), *("" if cell is None else str(cell) for cell in cells))
     out().print(table)
-
-
-def _words(reason: str, params: Mapping[str, str]) -> tuple[str, str]:
-    try:
-        return sentences(reason, params, Language.ENGLISH)
-    except UnknownReason:
-        return sentences("unknown", {"detail": reason}, Language.ENGLISH)
-
-
-def _utc(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat()
-
-
-def _local(text: str) -> str:
-    """In Japan's time, for people."""
-    return datetime.fromisoformat(text).astimezone(_JAPAN).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _age(seconds: float | None) -> str:

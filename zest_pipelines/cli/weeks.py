@@ -1,14 +1,16 @@
-"""`zest push-week`: one tenant's week, now, as the same asset run that the UI launches.
+"""`zest push-week`: ask for one tenant's week; with --wait push it here, as the same asset run that the UI launches.
 
-The run is executed here, so it needs no daemon, and recorded in the instance, so the UI shows it under its week.
+That run needs no daemon, and is recorded in the instance, so the UI shows it under its week.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.table import Table
@@ -22,7 +24,6 @@ from zest_pipelines.cli.options import (
     PartnerArgument,
     TenantArgument,
     chosen_data_dir,
-    counted,
     out,
     print_json,
     tell,
@@ -48,19 +49,21 @@ def push_week(
     ] = None,
     wait: Annotated[
         bool,
-        typer.Option(help="Push it here, and wait until the partner has it; else only ask the running platform to."),
-    ] = True,
+        typer.Option("--wait", help="Push it here, and wait until the partner has it or no more goes by itself."),
+    ] = False,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Push one week of a tenant's visits and their records now, before all else that is due.
 
-    Asking twice changes nothing at the partner.
+    The running platform does so at its next minute; with --wait it is done here. Asking twice changes nothing at the
+    partner.
     """
     from partners.registry import partner as partner_named
-    from zest_pipelines.cli.progress import counting
+    from zest_pipelines.cli.progress import following
     from zest_pipelines.cli.session import open_session
-    from zest_pipelines.store import tenants
+    from zest_pipelines.store import requests, tenants
+    from zest_pipelines.store.keys import Target
 
     check_tenant_id(tenant)
     declared = partner_named(partner)
@@ -68,11 +71,13 @@ def push_week(
     named = {"tenant": tenant, "partner": declared.name, "week": week.first.isoformat()}
     with open_session(chosen_data_dir(data_dir)) as session:
         with session.transaction(Login.OPERATOR, tenant) as tx:
-            connection = tenants.connection(tx, tenant, declared.name)
+            is_paused = tenants.connection(tx, tenant, declared.name).is_paused
+            request = requests.push(tx, Target(tenant, declared.name), week).request_id
         if not wait:
-            _tell_request(_ask(session, declared, tenant, week), named, connection.is_paused, json_)
+            _tell_request(str(request), named, is_paused, json_)
             return
-        with contextlib.nullcontext() if json_ else counting(lambda: _standing(session, declared, tenant, week)):
+        settled = partial(_settled, session, tenant, request)
+        with contextlib.nullcontext() if json_ else following(f"Week of {week.first}", settled):
             run = run_week(session, declared, tenant, week)
     _tell_run(run, named, json_)
 
@@ -116,24 +121,13 @@ def run_week(session: Session, partner: Partner, tenant: str, week: Days) -> End
         return ended(instance, result)
 
 
-def _ask(session: Session, partner: Partner, tenant: str, week: Days) -> str:
+def _settled(session: Session, tenant: str, request: UUID) -> tuple[int, int]:
+    """How many of its records do not go by themselves any more, and how many it has."""
     from zest_pipelines.store import requests
-    from zest_pipelines.store.deliveries import Target
 
     with session.transaction(Login.OPERATOR, tenant) as tx:
-        return str(requests.push(tx, Target(tenant, partner.name), week).request_id)
-
-
-def _standing(session: Session, partner: Partner, tenant: str, week: Days) -> str:
-    """How far it has come."""
-    from zest_pipelines.store import periods
-    from zest_pipelines.store.deliveries import Target
-
-    with session.transaction(Login.OPERATOR, tenant) as tx:
-        found = periods.standings(tx, Target(tenant, partner.name), week, datetime.now(UTC))
-    if not found:
-        return "Looking for what is to be sent"
-    return f"{sum(each.state is None for each in found):,} of {counted(len(found), 'record')} settled"
+        found = requests.status(tx, request)
+    return found.total - found.waiting - found.retrying, found.total
 
 
 def _tell_request(request: str, named: Mapping[str, str], is_paused: bool, as_json: bool) -> None:
@@ -142,7 +136,10 @@ def _tell_request(request: str, named: Mapping[str, str], is_paused: bool, as_js
     if is_paused:
         tell(f"It was asked for. {paused_words(named['tenant'], named['partner'])}")
     else:
-        tell("It was asked for: the platform sends it at the next minute, if it runs (`zest up`). See: zest status")
+        tell(
+            "It was asked for: the platform sends it at the next minute, if it runs (`zest up`); --wait sends it here."
+        )
+    tell(f"Follow it: zest request {named['tenant']} {request}")
 
 
 def _tell_run(run: Ended, named: Mapping[str, str], as_json: bool) -> None:

@@ -15,6 +15,11 @@ def idempotency_key(entity: Entity, record_id: UUID, version: int) -> str:
     return f"{entity}:{record_id}:{version}"
 
 
+def repair_key(entity: Entity, record_id: UUID, version: int, intent_id: UUID) -> str:
+    """Another one for each repair: the version's own would have the partner give its old answer again."""
+    return f"{idempotency_key(entity, record_id, version)}:repair:{intent_id.hex[:8]}"
+
+
 def command(
     entity: Entity,
     verb: Verb,

@@ -56,6 +56,28 @@ class Outcome(StrEnum):
         return _OPEN.get(self)
 
 
+class RepairOutcome(StrEnum):
+    """How it stands with a settled record that a late sender may have touched."""
+
+    SUSPECTED = "suspected"
+    """Somebody's answer came after its version or intent had ended: it is to be read again."""
+    EQUAL = "equal"
+    """It is as it should be."""
+    REPAIRED = "repaired"
+    """It was not, and was sent again under a new key."""
+    SUPERSEDED = "superseded"
+    """A newer version settled it."""
+    RETRY = "retry"
+    UNKNOWN = "unknown"
+    PARKED = "parked"
+    """A person decides."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it ends the suspicion."""
+        return self in (RepairOutcome.EQUAL, RepairOutcome.REPAIRED, RepairOutcome.SUPERSEDED)
+
+
 _OPEN = {
     Outcome.RETRY: PendingState.RETRY,
     Outcome.UNKNOWN: PendingState.UNKNOWN,

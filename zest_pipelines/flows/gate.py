@@ -27,7 +27,9 @@ _AHEAD = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
-class _Slot:
+class Slot:
+    """Leave for one call."""
+
     endpoint: str
     not_before: float
     """Monotonic seconds, inclusive."""
@@ -35,44 +37,88 @@ class _Slot:
     """Exclusive."""
 
 
-class LedgerGate(Gate):
-    """The gate of one connection in one process; used by one thread."""
+@dataclass(frozen=True)
+class Later:
+    """There is no slot yet."""
 
-    def __init__(
-        self, services: Services, connection: Connection, limits: Sequence[Limit], patience: timedelta
-    ) -> None:
-        """`patience`: how long a call may wait for its slot before it is deferred to a later push."""
-        self._services = services
+    until: datetime
+    """When to ask again."""
+    seconds: float
+    """How long that is from now."""
+
+
+class Ledger:
+    """The limits of one connection as the ledger of calls keeps them, for all its gates."""
+
+    def __init__(self, services: Services, connection: Connection, limits: Sequence[Limit]) -> None:
+        self.services = services
         self._connection = connection
         self._limits = [limit for limit in limits if isinstance(limit, Rate)]
+
+    def take(self, endpoint: str, calls: int = 1) -> tuple[Slot, ...] | Later:
+        """At least one slot for a call to `endpoint`, and at most `calls` of them, in rising order."""
+        limits = [limit for limit in self._limits if applies(limit, endpoint)]
+        before = time.monotonic()
+        if not limits:
+            return (Slot(endpoint, before, float("inf")),) * calls
+        names = [bucket_name(self._connection, limit) for limit in limits]
+        with self.services.database.transaction(Login.BUDGET, None) as tx:
+            states, now = budgets.lock(tx, names)
+            buckets = [
+                Bucket(limit, states[name].tat, states[name].closed_until)
+                for limit, name in zip(limits, names, strict=True)
+            ]
+            answer = admit(buckets, now, calls, _AHEAD)
+            if isinstance(answer, Granted):
+                budgets.save(tx, dict(zip(names, answer.tats, strict=True)))
+        if not isinstance(answer, Granted):
+            return Later(answer.until, (answer.until - now).total_seconds())
+        after, lateness = time.monotonic(), LATENESS.total_seconds()
+        waits = [(send_at - now).total_seconds() for send_at in answer.send_at]
+        return tuple(Slot(endpoint, after + wait, before + wait + lateness) for wait in waits)
+
+    def close_until(self, until: datetime) -> None:
+        """Let nobody of this connection call before `until`, as the partner asked.
+
+        The vendor's own limits, which other tenants share, are closed only if the connection has no others.
+        """
+        own = [limit for limit in self._limits if limit.scope is not LimitScope.VENDOR]
+        names = [bucket_name(self._connection, limit) for limit in own or self._limits]
+        with self.services.database.transaction(Login.BUDGET, None) as tx:
+            budgets.close(tx, names, until)
+
+
+class LedgerGate(Gate):
+    """The gate of one connector; used by one thread, but for `shut`."""
+
+    def __init__(self, ledger: Ledger, patience: timedelta) -> None:
+        """`patience`: how long a call may wait for its slot before it is deferred to a later push."""
+        self.ledger = ledger
         self._patience = patience
-        self._slots: deque[_Slot] = deque()
+        self._slots: deque[Slot] = deque()
         self._closes_at = float("inf")
+        self._is_shut = False
         self.calls = 0
         """How many it has admitted."""
 
-    def reserve(self, endpoint: str) -> None:
-        """Take a slot for the next call to `endpoint`, so that what must precede the call can be done meanwhile.
-
-        Raises Deferred if it is further off than our patience.
-        """
-        give_up = time.monotonic() + self._patience.total_seconds()
-        while (answer := self._ask(endpoint)) is not None:
-            until, seconds = answer
-            if time.monotonic() + seconds > give_up:
-                raise Deferred(until)
-            self._services.sleep(max(seconds, 0.001))
+    def hand(self, slot: Slot) -> None:
+        """Give it a slot that was taken for the next call."""
+        self._slots.append(slot)
 
     def admit(self, endpoint: str) -> None:
         """See Gate."""
         while True:
-            slot = self._taken(endpoint)
-            self._services.sleep(max(0.0, slot.not_before - time.monotonic()))
-            if time.monotonic() >= self._closes_at:
-                raise Deferred(self._services.now())
+            slot = self._slot(endpoint)
+            self.ledger.services.sleep(max(0.0, slot.not_before - time.monotonic()))
+            if self._is_shut or time.monotonic() >= self._closes_at:
+                raise Deferred(self.ledger.services.now())
             if time.monotonic() < slot.until:
                 self.calls += 1
                 return
+
+    def shut(self) -> None:
+        """Let nothing through any more: Deferred instead. From any thread."""
+        self._is_shut = True
 
     @contextmanager
     def open_until(self, monotonic: float) -> Iterator[None]:
@@ -83,46 +129,18 @@ class LedgerGate(Gate):
         finally:
             self._closes_at = float("inf")
 
-    def close_until(self, until: datetime) -> None:
-        """Let nobody of this connection call before `until`, as the partner asked.
-
-        The vendor's own limits, which other tenants share, are closed only if the connection has no others.
-        """
-        own = [limit for limit in self._limits if limit.scope is not LimitScope.VENDOR]
-        names = [bucket_name(self._connection, limit) for limit in own or self._limits]
-        with self._services.database.transaction(Login.BUDGET, None) as tx:
-            budgets.close(tx, names, until)
-
-    def _taken(self, endpoint: str) -> _Slot:
-        if not any(slot.endpoint == endpoint for slot in self._slots):
-            self.reserve(endpoint)
-        slot = next(slot for slot in self._slots if slot.endpoint == endpoint)
-        self._slots.remove(slot)
-        return slot
-
-    def _ask(self, endpoint: str) -> tuple[datetime, float] | None:
-        """Take a slot of the ledger; if there is none yet: when to ask again, and in how many seconds that is."""
-        limits = [limit for limit in self._limits if applies(limit, endpoint)]
-        before = time.monotonic()
-        if not limits:
-            self._slots.append(_Slot(endpoint, before, float("inf")))
-            return None
-        names = [bucket_name(self._connection, limit) for limit in limits]
-        with self._services.database.transaction(Login.BUDGET, None) as tx:
-            states, now = budgets.lock(tx, names)
-            buckets = [
-                Bucket(limit, states[name].tat, states[name].closed_until)
-                for limit, name in zip(limits, names, strict=True)
-            ]
-            answer = admit(buckets, now, 1, _AHEAD)
-            if isinstance(answer, Granted):
-                budgets.save(tx, dict(zip(names, answer.tats, strict=True)))
-        if not isinstance(answer, Granted):
-            return answer.until, (answer.until - now).total_seconds()
-        wait = (answer.send_at[0] - now).total_seconds()
-        lateness = LATENESS.total_seconds()
-        self._slots.append(_Slot(endpoint, time.monotonic() + wait, before + wait + lateness))
-        return None
+    def _slot(self, endpoint: str) -> Slot:
+        """One that was handed in, else one of the ledger's. Raises Deferred if it is further off than our patience."""
+        for slot in self._slots:
+            if slot.endpoint == endpoint:
+                self._slots.remove(slot)
+                return slot
+        give_up = time.monotonic() + self._patience.total_seconds()
+        while isinstance(answer := self.ledger.take(endpoint), Later):
+            if time.monotonic() + answer.seconds > give_up:
+                raise Deferred(answer.until)
+            self.ledger.services.sleep(max(answer.seconds, 0.001))
+        return answer[0]
 
 
 def bucket_name(connection: Connection, limit: Limit) -> str:

@@ -1,18 +1,18 @@
-"""Opening a connection to a partner: its row, its secret, its limits, and the connector over them."""
+"""Opening a connection to a partner: its row, its secret, its limits, and connectors over them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from partners.contract import Connector, Partner
 from partners.errors import AuthenticationError, Deferred, RetryableError
 from partners.limits import parse_limit
 from resources.logins import Login
-from zest_pipelines.flows.gate import LedgerGate
-from zest_pipelines.flows.seats import seated
+from zest_pipelines.flows.gate import Ledger, LedgerGate
+from zest_pipelines.flows.seats import Seats, seated
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
@@ -20,7 +20,7 @@ from zest_pipelines.store.tenants import ConnectionRow
 
 @dataclass(frozen=True)
 class Line:
-    """An open connection."""
+    """An open line of a connection: one call at a time."""
 
     row: ConnectionRow
     connector: Connector
@@ -35,8 +35,31 @@ class Line:
             raise
         except RetryableError as error:
             if error.not_before is not None:
-                self.gate.close_until(error.not_before)
+                self.gate.ledger.close_until(error.not_before)
             raise
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of one connection, opened one after another; each has a connector, a gate and a seat of its own."""
+
+    partner: Partner
+    row: ConnectionRow
+    secret: Mapping[str, str] = field(repr=False)
+    ledger: Ledger
+    patience: timedelta
+    """How long a call may wait for its slot."""
+    seats: Seats
+    closing: ExitStack
+
+    def open(self, patience: timedelta) -> Line:
+        """One more. Raises Deferred if it would be a call too many in flight, and none ends within `patience`."""
+        self.seats.take(patience)
+        gate = LedgerGate(self.ledger, self.patience)
+        client = self.ledger.services.http.client()
+        connector = self.partner.open(self.row.connection, self.secret, client, gate)
+        self.closing.callback(connector.close)
+        return Line(self.row, connector, gate)
 
 
 def connection_row(services: Services, partner: Partner, tenant: str, login: Login) -> ConnectionRow:
@@ -46,9 +69,11 @@ def connection_row(services: Services, partner: Partner, tenant: str, login: Log
 
 
 @contextmanager
-def open_line(services: Services, partner: Partner, row: ConnectionRow, patience: timedelta) -> Iterator[Line]:
-    """A connector for `row`. Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened,
-    Deferred if too many calls are in flight."""
+def open_lines(services: Services, partner: Partner, row: ConnectionRow, patience: timedelta) -> Iterator[Lines]:
+    """What opens lines for `row`, all of them closed at the end of the block.
+
+    Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened.
+    """
     connection = row.connection
     if row.ciphertext is None and any(secret.default is None for secret in partner.secrets):
         raise AuthenticationError("secret_missing")
@@ -58,10 +83,13 @@ def open_line(services: Services, partner: Partner, row: ConnectionRow, patience
         else services.vault.decrypt(row.ciphertext, tenant=connection.tenant, partner=connection.partner)
     )
     limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
-    gate = LedgerGate(services, connection, limits, patience)
-    with seated(services, connection, limits, patience):
-        connector = partner.open(connection, secret, services.http.client(), gate)
-        try:
-            yield Line(row, connector, gate)
-        finally:
-            connector.close()
+    ledger = Ledger(services, connection, limits)
+    with seated(services, connection, limits) as seats, ExitStack() as closing:
+        yield Lines(partner, row, secret, ledger, patience, seats, closing)
+
+
+@contextmanager
+def open_line(services: Services, partner: Partner, row: ConnectionRow, patience: timedelta) -> Iterator[Line]:
+    """One line for `row`. Raises as `open_lines`, and Deferred if too many calls are in flight."""
+    with open_lines(services, partner, row, patience) as lines:
+        yield lines.open(patience)

@@ -8,9 +8,9 @@ from partners.contract import Entity, Partner
 from resources.logins import Login
 from zest_pipelines.flows.reports import Problem, StoppedReport
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import reports, requests, tenants
-from zest_pipelines.store.deliveries import Target
+from zest_pipelines.store import decisions, reports, requests, tenants
 from zest_pipelines.store.errors import UnknownRecordError
+from zest_pipelines.store.keys import Target
 
 _MOST_PROBLEMS = 20
 
@@ -36,27 +36,68 @@ def resume(services: Services, partner: Partner, tenant: str) -> None:
         tenants.resume(tx, tenant, partner.name)
 
 
-def ask_again(
+def release(
     services: Services, partner: Partner, tenant: str, entity: Entity | None = None, record_id: UUID | None = None
-) -> None:
+) -> UUID:
     """Have what is stopped (parked, in conflict, waiting for a retry) tried again by the next push; None means all.
 
-    A record in conflict is overwritten at the partner. Raises StoreError, UnknownRecordError among them.
+    A record in conflict is overwritten at the partner. Returns the request's id. Raises StoreError, UnknownRecordError
+    among them.
     """
     kinds = partner.writes if entity is None else (entity,)
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         tenants.connection(tx, tenant, partner.name)
         if record_id and not any(reports.timeline(tx, tenant, kind, record_id) for kind in kinds):
             raise UnknownRecordError(tenant, entity or "record", record_id)
-        requests.retry(tx, Target(tenant, partner.name), entity, record_id)
+        request_id = requests.retry(tx, Target(tenant, partner.name), entity, record_id)
         named = {"entity": entity, "record": record_id and str(record_id)}
-        tenants.audit(tx, tenant, "ask_again", partner.name, {name: value for name, value in named.items() if value})
+        tenants.audit(tx, tenant, "release", partner.name, {name: value for name, value in named.items() if value})
+    return request_id
+
+
+def abandon(services: Services, partner: Partner, tenant: str, entity: Entity, record_id: UUID, reason: str) -> None:
+    """Give up the open version of one record: the next push ends it without sending. A newer edit is sent as ever.
+
+    `reason` is kept; it holds nothing of a patient. Raises StoreError: UnknownRecordError, NotOpenError, and without a
+    reason.
+    """
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.connection(tx, tenant, partner.name)
+        version = decisions.open_version(tx, Target(tenant, partner.name), entity, record_id)
+        decisions.abandon(tx, Target(tenant, partner.name), entity, record_id, version, reason)
+        tenants.audit(tx, tenant, "abandon", partner.name, _noted(entity, record_id, version, reason))
+
+
+def abandon_all(services: Services, partner: Partner, tenant: str, reason: str) -> int:
+    """Give up all that is open at the connection, such as when the tenant is gone; how many records.
+
+    Raises StoreError, without a reason too.
+    """
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.connection(tx, tenant, partner.name)
+        records = decisions.abandon_all(tx, Target(tenant, partner.name), reason)
+        tenants.audit(tx, tenant, "abandon_all", partner.name, {"records": records, "reason": reason.strip()})
+    return records
+
+
+def adopt(
+    services: Services, partner: Partner, tenant: str, entity: Entity, record_id: UUID, partner_id: str, reason: str
+) -> None:
+    """Say that the partner has the open version of one record, under this id of its own: it ends as delivered.
+
+    Later edits go to that record of the partner's. Raises as `abandon`.
+    """
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.connection(tx, tenant, partner.name)
+        version = decisions.open_version(tx, Target(tenant, partner.name), entity, record_id)
+        decisions.adopt(tx, Target(tenant, partner.name), entity, record_id, version, partner_id, reason)
+        tenants.audit(tx, tenant, "adopt", partner.name, _noted(entity, record_id, version, reason))
 
 
 def stopped(
     services: Services, partner: Partner, tenant: str, entity: Entity | None = None, record_id: UUID | None = None
 ) -> StoppedReport:
-    """What is stopped now, of what the same arguments asked for in `ask_again`. Raises StoreError."""
+    """What is stopped now, of what the same arguments asked for in `release`. Raises StoreError."""
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         found = requests.stopped(tx, Target(tenant, partner.name), entity, record_id)
     again = [each for each in found if not each.is_asked_again]
@@ -65,3 +106,8 @@ def stopped(
         for each in again[:_MOST_PROBLEMS]
     ]
     return StoppedReport(len(again), len(found) - len(again), tuple(problems))
+
+
+def _noted(entity: Entity, record_id: UUID, version: int, reason: str) -> dict[str, object]:
+    """What the audit log says of a word on one record."""
+    return {"entity": entity.value, "record": str(record_id), "version": version, "reason": reason.strip()}

@@ -1,7 +1,15 @@
 """push: send what a connection's partner has to receive, in a time box, under a lease.
 
 The lease keeps two pushes of one connection apart, and the time box keeps a run short: whatever is left is due again
-at the next tick, and is found from the tables alone. How one record is sent is `delivery`.
+at the next tick, and is found from the tables alone. A push is one coordinator and some lanes. The coordinator's cycle:
+
+    hear     what the lanes have answered, and judge it
+    choose   what goes next: claimed, grouped, with a slot for each call
+    commit   in one transaction: the ends, the lease held, the intents of what goes next
+    start    the lanes on it
+
+No transaction is open while a call is. The first call of a push goes alone: a partner that is away, or takes our
+credential no more, costs one call a push, however many lanes there could be.
 """
 
 from __future__ import annotations
@@ -9,50 +17,60 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
-from uuid import UUID
+from functools import cache, partial
 
 from partners.contract import Entity, Partner
-from partners.errors import PartnerError
-from partners.reasons import Owner, ReasonScope, all_reasons, reason
+from partners.errors import Deferred, PartnerError
+from partners.reasons import ReasonScope, all_reasons, reason
+from partners.windows import closed_at, parse_windows
 from resources.logins import Login
 from resources.vault import VaultError
-from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.core.breaker import stays_away
+from zest_pipelines.core.coalesce import Op
+from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.delivery import Delivery, LeaseLostError, PausedError
-from zest_pipelines.flows.gate import LedgerGate
-from zest_pipelines.flows.opening import connection_row, open_line
+from zest_pipelines.flows.delivery import (
+    BATCH_REFUSED,
+    GO_ON,
+    End,
+    Rules,
+    Verdict,
+    grouped,
+    judge,
+    may_be_there,
+    plan,
+    suspect,
+)
+from zest_pipelines.flows.errands import Errand, Heard, Look, Repeat, Send, carry_out, record_of
+from zest_pipelines.flows.gate import Later, Slot
+from zest_pipelines.flows.lanes import Lanes
+from zest_pipelines.flows.opening import Line, Lines, connection_row, open_lines
 from zest_pipelines.flows.reports import Problem, PushReport
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import deliveries
+from zest_pipelines.store import claims, holds, leases, releases, results
+from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import Due, Result, Target
+from zest_pipelines.store.holds import OUTSIDE_WINDOW, Hold
+from zest_pipelines.store.keys import Target
+from zest_pipelines.store.releases import Act, Decision
+from zest_pipelines.store.results import Repair, Result
 from zest_pipelines.store.tenants import ConnectionRow
 
 LEASE_SECONDS = 60.0
-"""Longer than a call may last; held anew with every intent."""
-PROBE_EVERY = timedelta(minutes=15)
-"""How often a connection whose fault is the user's is tried, until somebody changes it."""
-_BATCH = 50
+"""Longer than a call may last; held anew with every cycle."""
+_CLAIM = 60
 _PATIENCE = timedelta(seconds=5)
 _MOST_PROBLEMS = 20
 _MOST_SENDS = 2
 """Of one record in one push: the second one follows an answer that was lost and a reading back."""
-_COUNTED = (
-    "delivered",
-    "delivered_with_warning",
-    "superseded",
-    "not_needed",
-    "retry",
-    "unknown",
-    "conflict",
-    "parked",
-)
+Group = tuple[Errand, ...]
+"""What goes in one call: one errand, or a batch."""
+Answers = list[tuple[Errand, Heard]]
 
 
 @dataclass
@@ -61,37 +79,46 @@ class _Tally:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     recovered: int = 0
+    repaired: int = 0
+    late: int = 0
+    batches: int = 0
+    calls: int = 0
     problems: list[Problem] = field(default_factory=list)
-    sends: Counter[tuple[Entity, UUID]] = field(default_factory=Counter)
-    done: set[tuple[Entity, UUID]] = field(default_factory=set)
-    """Records that have had their turn in this push, however they stand."""
+    sends: Counter[Record] = field(default_factory=Counter)
+    done: set[Record] = field(default_factory=set)
+    """Records that are open, and have had their turn in this push."""
     blocked: set[Entity] = field(default_factory=set)
     """Kinds of record that the partner takes none of for now."""
     stopped: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
-    gate: LedgerGate | None = None
-    """None: the line was not opened."""
+    is_held: bool = False
 
     def stop(self, reason: str, params: Mapping[str, str] | None = None) -> None:
         """Note why the push ends before everything due was tried."""
         self.stopped, self.params = reason, params or {}
 
-    def add(self, due: Due, result: Result) -> None:
-        """Count a record's step, and note whether it was its last one in this push."""
-        record, is_unknown = (due.key.entity, due.key.record_id), result.outcome is Outcome.UNKNOWN
-        self.outcomes[result.outcome] += 1
-        if due.doubt is None:
+    def add(self, errand: Errand | None, end: End) -> None:
+        """Count an end that is stored, and note whether the record has had its turn. None: it took no call."""
+        record, is_unknown = end.key.record, end.outcome in (Outcome.UNKNOWN, RepairOutcome.UNKNOWN)
+        if isinstance(errand, Send) and end.reason != BATCH_REFUSED:
             self.sends[record] += 1
-            has_had_its_turn = not is_unknown or self.sends[record] >= _MOST_SENDS
+        if isinstance(end, Result):
+            self.outcomes[end.outcome] += 1
+            self.recovered += isinstance(errand, Repeat | Look) and not is_unknown
         else:
-            self.recovered += not is_unknown
-            has_had_its_turn = is_unknown or self.sends[record] >= _MOST_SENDS
-        if has_had_its_turn:
+            self.repaired += end.outcome is RepairOutcome.REPAIRED
+        if not end.outcome.is_terminal and self._is_over(errand, end, is_unknown):
             self.done.add(record)
-        if result.reason is not None and len(self.problems) < _MOST_PROBLEMS:
-            record_id = str(due.key.record_id)
-            problem = Problem(due.key.entity, record_id, result.outcome, result.reason, result.params)
-            self.problems.append(problem)
+        if end.reason is not None and len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(Problem(end.key.entity, str(end.key.record_id), end.outcome, end.reason, end.params))
+
+    def _is_over(self, errand: Errand | None, end: End, is_unknown: bool) -> bool:
+        """Whether an open record is left alone for the rest of this push."""
+        if errand is None or self.sends[end.key.record] >= _MOST_SENDS:
+            return True
+        if isinstance(errand, Repeat | Look):
+            return is_unknown or isinstance(end, Repair)
+        return not is_unknown and end.reason not in GO_ON
 
 
 def push(
@@ -104,28 +131,37 @@ def push(
     started = time.monotonic()
     row = connection_row(services, partner, tenant, Login.PUSH)
     target, tally = Target(tenant, partner.name), _Tally()
-    if row.is_paused:
-        tally.stop("connection_paused")
-    else:
-        with _lease(services, target) as epoch:
-            if epoch is None:
-                tally.stop("push_under_way")
-            else:
-                _push(services, partner, row, epoch, started + box_seconds, tally, days)
+    with _lease(services, target) as epoch:
+        if epoch is None:
+            tally.stop("connection_paused" if row.is_paused else "push_under_way")
+        else:
+            _Push(services, partner, row, target, epoch, started + box_seconds, days, tally).run()
     with services.database.transaction(Login.PUSH, tenant) as tx:
-        backlog = deliveries.backlog(tx, target)
-    counts = {name: tally.outcomes[name] for name in _COUNTED}
+        backlog = claims.backlog(tx, target)
+    count = tally.outcomes
     return PushReport(
-        **counts,
+        delivered=count[Outcome.DELIVERED],
+        delivered_with_warning=count[Outcome.DELIVERED_WITH_WARNING],
+        superseded=count[Outcome.SUPERSEDED],
+        not_needed=count[Outcome.NOT_NEEDED],
+        abandoned=count[Outcome.ABANDONED],
+        retry=count[Outcome.RETRY],
+        unknown=count[Outcome.UNKNOWN],
+        conflict=count[Outcome.CONFLICT],
+        parked=count[Outcome.PARKED],
         recovered=tally.recovered,
+        repaired=tally.repaired,
+        late=tally.late,
+        batches=tally.batches,
         pending=backlog.pending,
         pending_parked=backlog.parked,
         oldest_pending=backlog.oldest,
         stopped=tally.stopped,
         params=tally.params,
+        is_held=tally.is_held,
         blocked=frozenset(tally.blocked),
         problems=tuple(tally.problems),
-        calls=0 if tally.gate is None else tally.gate.calls,
+        calls=tally.calls,
         seconds=time.monotonic() - started,
     )
 
@@ -139,80 +175,356 @@ def _lease(services: Services, target: Target) -> Iterator[int | None]:
     """
     holder = f"{socket.gethostname()}:{os.getpid()}"
     with services.database.transaction(Login.PUSH, target.tenant) as tx:
-        epoch = deliveries.take_lease(tx, target, holder, LEASE_SECONDS)
+        epoch = leases.take(tx, target, holder, LEASE_SECONDS)
     yield epoch
     if epoch is not None:
         with services.database.transaction(Login.PUSH, target.tenant) as tx:
-            deliveries.release_lease(tx, target, epoch)
+            leases.release(tx, target, epoch)
 
 
-def _push(
-    services: Services,
-    partner: Partner,
-    row: ConnectionRow,
-    epoch: int,
-    end: float,
-    tally: _Tally,
-    days: Days | None,
-) -> None:
-    target = Target(row.connection.tenant, row.connection.partner)
-    with services.database.transaction(Login.PUSH, target.tenant) as tx:
-        _release(tx, target)
-        last = deliveries.last_answer(tx, target)
-    if last is not None and is_held(last.reason) and last.now - last.at < PROBE_EVERY:
-        tally.stop(last.reason)
-        return
-    try:
-        with open_line(services, partner, row, _PATIENCE) as line:
-            tally.gate = line.gate
-            _send_all(Delivery(services, partner, target, epoch, LEASE_SECONDS, line), tally, end, days)
-    except PartnerError as error:  # Deferred too
-        tally.stop(error.reason, error.params)
-    except VaultError:
-        tally.stop("secret_unreadable")
-    except PausedError:
-        tally.stop("connection_paused")
-    except LeaseLostError:
-        tally.stop("push_under_way")
+class _Push:
+    """One push under its lease: the coordinator."""
 
+    def __init__(
+        self,
+        services: Services,
+        partner: Partner,
+        row: ConnectionRow,
+        target: Target,
+        epoch: int,
+        end: float,
+        days: Days | None,
+        tally: _Tally,
+    ) -> None:
+        """`end`: of the time box, monotonic."""
+        self._services, self._partner, self._row = services, partner, row
+        self._target, self._epoch, self._end, self._days = target, epoch, end, days
+        self._tally = tally
+        self._windows = parse_windows(partner.closed if row.closed is None else row.closed)
+        self._overwrites = row.on_conflict == "overwrite"
+        self._most_lanes = partner.parallel
+        self._batch_size = 1
+        self._waiting: deque[Errand] = deque()
+        """Claimed, and not started."""
+        self._busy: set[Record] = set()
+        """Claimed, and not stored how they ended."""
+        self._ends: list[tuple[Errand | None, End]] = []
+        """To be stored with the next cycle, with what they came of; None: no call."""
+        self._may_be_more = True
+        """Whether a claim may find what the last one did not."""
+        self._is_proven = False
+        """Whether the partner has answered about a record in this push."""
+        self._noted: Hold | None = None
+        """What the breaker knows from earlier pushes."""
+        self._hold: Hold | None = None
+        """To be put with the next cycle."""
+        self._is_lifting = False
+        """What is noted is to be forgotten with the next cycle."""
+        self._has_failed = False
+        self._keep_at = 0.0
+        """When the lease is to be held anew at the latest, monotonic."""
+        self._ask_at: float | None = None
+        """When the ledger is to be asked for slots again, monotonic; None: it had them."""
+        self._give_up: dict[str, float] = {}
+        """By endpoint that there was no slot for: until when one is waited for, monotonic."""
 
-def _release(tx: Transaction, target: Target) -> None:
-    """Make due what a person wants tried again, and what may have been cured since it was parked."""
-    for key in deliveries.asked_again(tx, target):
-        deliveries.add_result(tx, target, Result(key, Outcome.RELEASED, reason="asked_again"))
-    for key in deliveries.curable(tx, target, _codes(ReasonScope.CONNECTION), _codes(ReasonScope.ENTITY)):
-        deliveries.add_result(tx, target, Result(key, Outcome.RELEASED, reason="connection_changed"))
+    def run(self) -> None:
+        """Carry out what persons have decided, then send what is due, unless something stands in the way."""
+        if not self._begin():
+            return
+        try:
+            with open_lines(self._services, self._partner, self._row, _PATIENCE) as lines, Lanes[Answers]() as lanes:
+                self._deliver(lines, lanes)
+                self._tally.calls = lanes.calls
+        except Deferred as error:  # there is no seat
+            self._tally.stop(error.reason, error.params)
+        except PartnerError as error:
+            self._fail(error.reason, error.params)
+        except VaultError:
+            self._fail("secret_unreadable", {})
+        if self._hold is not None:
+            self._commit([])
 
+    def _begin(self) -> bool:
+        """Whether anything may be sent."""
+        with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
+            self._carry_out(tx, releases.decided(tx, self._target))
+            self._noted, standing = holds.last(tx, self._target), holds.standing_hold(tx, self._target)
+            if self._row.is_paused:
+                self._tally.stop("connection_paused")
+            elif standing is not None and standing.reason != OUTSIDE_WINDOW:
+                self._tally.stop(standing.reason, standing.params)
+                self._tally.is_held = True
+            elif not self._is_closed():
+                self._release(tx)
+            self._mark(tx)
+        return self._tally.stopped is None
 
-def is_held(code: str) -> bool:
-    """Whether calls are pointless until a person has changed the connection."""
-    known = reason(code)
-    return known.scope is ReasonScope.CONNECTION and known.owner is Owner.USER and not known.retried
+    def _carry_out(self, tx: Transaction, decisions: Sequence[Decision]) -> None:
+        """End what persons have given up, or found at the partner."""
+        ends = [_decided(each) for each in decisions]
+        late = results.add_results(tx, self._target, ends)
+        results.supersede_older(tx, self._target, [end.key for end in ends])
+        self._tally.outcomes.update(end.outcome for end in ends if end not in late)
 
+    def _release(self, tx: Transaction) -> None:
+        """Make due what a person wants tried again, and what may have been cured since it was parked."""
+        again = releases.asked_again(tx, self._target)
+        curable = releases.curable(tx, self._target, _codes(ReasonScope.CONNECTION), _codes(ReasonScope.ENTITY))
+        released = [Result(key, Outcome.RELEASED, "asked_again") for key in again]
+        released += [Result(key, Outcome.RELEASED, "connection_changed") for key in curable if key not in again]
+        results.add_results(tx, self._target, released)
 
-@cache
-def holding_reasons() -> tuple[str, ...]:
-    """Those for which a connection is held."""
-    return tuple(each.code for each in all_reasons() if is_held(each.code))
+    # --- The cycle ----------------------------------------------------------------------------------------------------
 
-
-def _send_all(delivery: Delivery, tally: _Tally, end: float, days: Days | None) -> None:
-    """Take what is due of `days` (None: all) a step on, until monotonic `end` or something stops the connection."""
-    while batch := delivery.due(_BATCH, tally.blocked, tally.done, days):
-        for due in batch:
-            if time.monotonic() >= end:
-                tally.stop("time_box_ended")
+    def _deliver(self, lines: Lines, lanes: Lanes[Answers]) -> None:
+        """Send and store until nothing is left, or until the time box or something else has stopped it."""
+        answers: list[Answers] = []
+        while True:
+            self._hear(answers)
+            if self._has_failed:
+                lanes.shut()
+            going = self._choose(lines, lanes)
+            if going or self._ends or time.monotonic() >= self._keep_at:
+                last_moment = time.monotonic() + LEASE_SECONDS - self._services.http.total_seconds
+                if self._commit([errand for group, _ in going for errand in group]):
+                    for group, slot in going:
+                        lanes.start(partial(_call, group, slot, last_moment))
+                        self._tally.batches += len(group) > 1
+            elif not (lanes.busy or self._ask_at):
                 return
-            if due.key.entity in tally.blocked:
-                continue
-            result = delivery.advance(due)
-            tally.add(due, result)
-            match None if result.reason is None else reason(result.reason).scope:
-                case ReasonScope.CONNECTION:
-                    tally.stop(str(result.reason), result.params)
-                    return
-                case ReasonScope.ENTITY:
-                    tally.blocked.add(due.key.entity)
+            answers = self._wait(lanes)
+
+    def _wait(self, lanes: Lanes[Answers]) -> list[Answers]:
+        """What the lanes have answered; nothing if a slot can be asked for, or the lease is to be kept, before that."""
+        until = self._keep_at if self._ask_at is None else min(self._ask_at, self._keep_at)
+        seconds = max(0.0, until - time.monotonic())
+        if lanes.busy:
+            return lanes.wait(seconds)
+        if self._ask_at is not None:
+            self._services.sleep(seconds)
+        return []
+
+    # --- Hear ---------------------------------------------------------------------------------------------------------
+
+    def _hear(self, answers: Sequence[Answers]) -> None:
+        """Judge what the lanes have heard."""
+        rules = self._rules()
+        for errand, heard in (each for answer in answers for each in answer):
+            verdict = judge(rules, errand, heard)
+            self._ends += [(errand, end) for end in verdict.ends]
+            if verdict.then is not None:
+                self._waiting.appendleft(verdict.then)
+            self._heed(verdict)
+
+    def _heed(self, verdict: Verdict) -> None:
+        """What an answer means for the other records."""
+        if verdict.is_answer:
+            self._is_proven = True
+            self._is_lifting = self._is_lifting or self._noted is not None
+            self._noted = None
+        if verdict.blocks is not None:
+            self._tally.blocked.add(verdict.blocks)
+            self._waiting = deque(each for each in self._waiting if each.command.entity is not verdict.blocks)
+        if verdict.stop is not None and verdict.is_failure:
+            self._fail(verdict.stop, verdict.params)
+        elif verdict.stop is not None and not self._has_failed:
+            self._tally.stop(verdict.stop, verdict.params)
+
+    def _fail(self, why: str, params: Mapping[str, str]) -> None:
+        """Stop for a fault of the whole connection. What fails besides, in calls under way, tells nothing new."""
+        if self._has_failed:
+            return
+        self._has_failed = True
+        self._tally.stop(why, params)
+        now, failures = self._services.now(), 1 if self._noted is None else self._noted.failures + 1
+        since = self._noted.since if self._noted is not None and self._noted.failures else now
+        away = stays_away(reason(why), failures, self._services.random)
+        self._hold = Hold(why, params, failures, since, now + away)
+        self._tally.is_held = bool(away)
+
+    def _is_closed(self) -> bool:
+        """Whether the partner takes no calls now; then the push stops, and is not begun before it does again."""
+        now = self._services.now()
+        until = closed_at(self._windows, now)
+        if until is None:
+            return False
+        self._tally.stop(OUTSIDE_WINDOW)
+        failures = 0 if self._noted is None else self._noted.failures
+        self._hold = Hold(OUTSIDE_WINDOW, {}, failures, now, until)
+        return True
+
+    # --- Choose -------------------------------------------------------------------------------------------------------
+
+    def _choose(self, lines: Lines, lanes: Lanes[Answers]) -> list[tuple[Group, Slot]]:
+        """What goes next, each with a slot and a lane for it."""
+        if self._ask_at is not None and self._tally.stopped is None and time.monotonic() < self._ask_at:
+            return []
+        self._ask_at = None
+        room = (self._most_lanes if self._is_proven else 1) - lanes.busy
+        if self._tally.stopped is not None or room < 1:
+            return []
+        self._fill(room * self._batch_size, is_idle=not (lanes.busy or self._ends))
+        if not self._waiting or self._is_over():
+            return []
+        free = self._open(lines, lanes, room)
+        return self._slotted(lines, grouped(self._waiting, self._batch_size, free))
+
+    def _fill(self, wanted: int, *, is_idle: bool) -> None:
+        """See to it that so many errands wait, if there is something to claim; idle, it looks for that anew."""
+        is_empty = is_idle and not self._waiting
+        if not is_empty and (not self._may_be_more or len(self._waiting) >= wanted):
+            return
+        entities = [entity for entity in self._partner.writes if entity not in self._tally.blocked]
+        rules = self._rules()
+        chosen = (self._target, entities, _CLAIM, tuple(self._busy | self._tally.done), self._services.under_way)
+        with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
+            if is_empty:
+                claims.recheck(tx, self._target)
+            found: list[Due | Suspect] = list(claims.due(tx, *chosen, self._days))
+            self._may_be_more = len(found) == _CLAIM
+            if not self._may_be_more and self._days is None:
+                found += claims.suspects(tx, *chosen)
+            doubtful = [subject.key.record for subject in found if may_be_there(rules, subject)]
+            unsure = claims.unsure(tx, self._target, doubtful)
+        for subject in found:
+            step = plan(rules, subject, subject.key.record in unsure)
+            self._busy.add(subject.key.record)
+            if isinstance(step, tuple):
+                self._ends += [(None, end) for end in step]
+            else:
+                self._waiting.append(step)
+
+    def _is_over(self) -> bool:
+        """Whether nothing more is begun, though there is something."""
+        if time.monotonic() >= self._end:
+            self._tally.stop("time_box_ended")
+            return True
+        return self._is_closed()
+
+    def _open(self, lines: Lines, lanes: Lanes[Answers], room: int) -> int:
+        """How many lanes are free, of the `room` that there may be: opened as they are needed and seats are free."""
+        if not lanes.count:
+            line = lines.open(_PATIENCE)
+            self._batch_size = line.connector.batch_size
+            lanes.add(line)
+        while lanes.free < min(room, len(self._waiting)) and lanes.count < self._most_lanes:
+            try:
+                lanes.add(lines.open(timedelta(0)))
+            except Deferred:
+                self._most_lanes = lanes.count
+        return min(lanes.free, room)
+
+    def _slotted(self, lines: Lines, groups: Sequence[Group]) -> list[tuple[Group, Slot]]:
+        """The groups that the ledger has slots for; the others wait on."""
+        endpoints = [self._partner.writes[group[0].command.entity] for group in groups]
+        slots = {name: deque(self._slots(lines, name, calls)) for name, calls in Counter(endpoints).items()}
+        going: list[tuple[Group, Slot]] = []
+        left: list[Errand] = []
+        for group, endpoint in zip(groups, endpoints, strict=True):
+            if slots[endpoint]:
+                going.append((group, slots[endpoint].popleft()))
+            else:
+                left += group
+        self._waiting.extendleft(reversed(left))
+        return going
+
+    def _slots(self, lines: Lines, endpoint: str, calls: int) -> tuple[Slot, ...]:
+        """Up to so many slots. None for now: it says when to ask again, and stops if that is beyond our patience."""
+        answer = lines.ledger.take(endpoint, calls)
+        if not isinstance(answer, Later):
+            self._give_up.pop(endpoint, None)
+            return answer
+        ask_at = time.monotonic() + max(answer.seconds, 0.001)
+        if ask_at > self._give_up.setdefault(endpoint, time.monotonic() + _PATIENCE.total_seconds()):
+            self._tally.stop("budget_deferred")
+        elif self._ask_at is None or ask_at < self._ask_at:
+            self._ask_at = ask_at
+        return ()
+
+    # --- Commit -------------------------------------------------------------------------------------------------------
+
+    def _commit(self, going: Sequence[Errand]) -> bool:
+        """Store how errands ended, and what is about to go. Whether it may."""
+        ends, self._ends = self._ends, []
+        with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
+            kept = leases.keep(tx, self._target, self._epoch, LEASE_SECONDS)
+            late = self._store(tx, [end for _, end in ends])
+            self._mark(tx)
+            may_go = kept is not None and not kept.is_paused
+            if may_go:
+                intents = [errand.intent for errand in going if isinstance(errand, Send)]
+                results.add_intents(tx, self._target, self._epoch, intents)
+        self._keep_at = time.monotonic() + LEASE_SECONDS / 3
+        self._count(ends, late)
+        if kept is not None:
+            self._overwrites = kept.on_conflict == "overwrite"
+        if going and not may_go:
+            self._tally.stop("push_under_way" if kept is None else "connection_paused")
+        return may_go
+
+    def _store(self, tx: Transaction, ends: Sequence[End]) -> Sequence[Result]:
+        """Append the ends; those of them that came too late."""
+        given = [end for end in ends if isinstance(end, Result)]
+        late = results.add_results(tx, self._target, given)
+        settled = [end.key for end in given if end.outcome.is_terminal and not _is_among(end, late)]
+        results.supersede_older(tx, self._target, settled)
+        suspicions = [suspicion for end in late if (suspicion := suspect(self._rules(), end)) is not None]
+        results.add_repairs(tx, self._target, [*(end for end in ends if isinstance(end, Repair)), *suspicions])
+        return late
+
+    def _mark(self, tx: Transaction) -> None:
+        """Note what holds the connection back, or that nothing does any more."""
+        if self._hold is not None:
+            holds.put(tx, self._target, self._hold)
+        elif self._is_lifting:
+            holds.lift(tx, self._target)
+        self._hold, self._is_lifting = None, False
+
+    def _count(self, ends: Sequence[tuple[Errand | None, End]], late: Sequence[Result]) -> None:
+        """Take the stored ends into the tally, and their records off the busy ones."""
+        for errand, end in ends:
+            if _is_among(end, late):
+                self._tally.late += 1
+                self._tally.done.add(end.key.record)
+            else:
+                self._tally.add(errand, end)
+            self._may_be_more = self._may_be_more or not end.outcome.is_terminal
+            self._busy.discard(end.key.record)
+        self._busy.update(map(record_of, self._waiting))  # a repair goes on under the same record
+
+    def _rules(self) -> Rules:
+        return Rules(
+            self._partner.capability,
+            self._overwrites,
+            self._services.now(),
+            self._services.under_way,
+            self._services.random,
+        )
+
+
+def _call(group: Group, slot: Slot, last_moment: float, line: Line) -> Answers:
+    """A lane's job."""
+    line.gate.hand(slot)
+    return carry_out(line, group, last_moment)
+
+
+def _decided(decision: Decision) -> Result:
+    """How a version ends by a person's word."""
+    if decision.act is Act.ABANDON:
+        return Result(decision.key, Outcome.ABANDONED, "abandoned_by_person", intent_id=decision.doubt)
+    return Result(
+        decision.key,
+        Outcome.DELIVERED,
+        "adopted_by_person",
+        intent_id=decision.doubt,
+        partner_id=decision.partner_id,
+        is_cancelled=decision.op == Op.CANCEL,
+    )
+
+
+def _is_among(end: End, some: Sequence[End]) -> bool:
+    return any(end is each for each in some)
 
 
 @cache

@@ -23,8 +23,8 @@ from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PeriodCounts, PeriodReport, Problem, PushReport
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import periods, requests, tenants
-from zest_pipelines.store.deliveries import Target
+from zest_pipelines.store import hindrances, periods, requests, tenants
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.periods import Standing
 
 _BOX_SECONDS = 45.0
@@ -57,7 +57,8 @@ class _Outlook:
     seconds: float | None
     """Until the next record may go, 0 or less if now; None: none goes by itself."""
     hindrance: str | None = None
-    """What stands in its way before any push: a code of the catalogue."""
+    """What stands in its way: a code of the catalogue."""
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,11 @@ class _Period:
             if periods.has_unread_edits(tx, self.target, self.until):
                 return _Outlook(0.0, _NOT_READ)
             moving = periods.moving(tx, self.target, self.days, self.until)
-        return _Outlook(min((each.seconds for each in moving if each.entity not in blocked), default=None))
+            held = hindrances.held(tx, self.target)
+        seconds = min((each.seconds for each in moving if each.entity not in blocked), default=None)
+        if held is None or seconds is None:
+            return _Outlook(seconds)
+        return _Outlook(max(seconds, held.seconds), held.reason, held.params)
 
     def wait(self, seconds: float, blocked: Collection[str]) -> None:
         """Wait so long, or until there is nothing left to wait for."""
@@ -131,7 +136,11 @@ def _settle(period: _Period, end: float) -> _Stop:
         if pushed.delivered or pushed.stopped in _AT_WORK:
             moved_at = time.monotonic()
         outlook = period.outlook(pushed.blocked)
-        stops = [each for each in (_Stop(outlook.hindrance), _Stop(pushed.stopped, pushed.params)) if each.reason]
+        stops = [
+            each
+            for each in (_Stop(outlook.hindrance, outlook.params), _Stop(pushed.stopped, pushed.params))
+            if each.reason
+        ]
         if any(each.is_final for each in stops):
             return next(each for each in stops if each.is_final)
         if outlook.seconds is None:

@@ -157,12 +157,20 @@ class PushReport:
     delivered_with_warning: int = 0
     superseded: int = 0
     not_needed: int = 0
+    abandoned: int = 0
+    """Given up by a person."""
     retry: int = 0
     unknown: int = 0
     conflict: int = 0
     parked: int = 0
     recovered: int = 0
     """In doubt before; read back and settled or cleared for another try."""
+    repaired: int = 0
+    """Settled records that a late sender had touched, and that were sent again."""
+    late: int = 0
+    """Answers that came when another push had settled their records already."""
+    batches: int = 0
+    """Calls that carried several records."""
     pending: int = 0
     """Open changes left, of whatever state."""
     pending_parked: int = 0
@@ -172,6 +180,8 @@ class PushReport:
     stopped: str | None = None
     """Why it ended before all that was due had been tried: a code of the catalogue; None: all tried."""
     params: Mapping[str, str] = field(default_factory=dict)
+    is_held: bool = False
+    """Whether `stopped` has opened the breaker, so that no push calls for a while."""
     blocked: frozenset[str] = frozenset()
     """Kinds of record that the partner takes none of until a person acts; one problem of each says why."""
     problems: tuple[Problem, ...] = ()
@@ -179,6 +189,17 @@ class PushReport:
     calls: int = 0
     """Calls made to the partner."""
     seconds: float = 0.0
+
+    @property
+    def got_through(self) -> int:
+        """Records that came to their end."""
+        ended = self.delivered + self.delivered_with_warning + self.superseded + self.not_needed
+        return ended + self.recovered + self.repaired + self.abandoned
+
+    @property
+    def held_up(self) -> int:
+        """Records that were tried and go on, or wait for a person."""
+        return self.retry + self.unknown + self.conflict + self.parked + self.late
 
 
 @dataclass(frozen=True)

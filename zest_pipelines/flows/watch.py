@@ -15,13 +15,13 @@ from partners.contract import MASTERS, Entity, Partner
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.land import freshness
-from zest_pipelines.flows.push import is_held
 from zest_pipelines.flows.push_period import counts, problems
 from zest_pipelines.flows.reports import Freshness, PeriodReport, Problem, PushReport
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import deliveries, due, periods
+from zest_pipelines.store import hindrances, periods
 from zest_pipelines.store import watch as outgoing
-from zest_pipelines.store.deliveries import Target
+from zest_pipelines.store.holds import OUTSIDE_WINDOW
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.landing import Reading
 from zest_pipelines.store.watch import Stuck
 
@@ -36,18 +36,11 @@ class Watched:
     freshness: tuple[Freshness, ...]
     """Of each master entity that the partner is read for."""
     backlog: PushReport
-    """As a push that tries nothing would report it; `stopped`: a pause, or what holds the connection until a person
-    acts."""
+    """As a push that tries nothing would report it; `stopped`: a pause, closed hours, or what opened the breaker."""
     parked: tuple[Problem, ...]
     """Records that wait for a person, at most 20."""
     is_moving: bool
     """Whether something goes by itself, so that a push will say how it went."""
-
-
-def tenants(services: Services, partner: Partner) -> tuple[str, ...]:
-    """Whom to look at, in order. Raises StoreError."""
-    with services.database.transaction(Login.SCHEDULE, None) as tx:
-        return due.tenants(tx, partner.name)
 
 
 def look(services: Services, partner: Partner, tenant: str) -> Watched:
@@ -61,14 +54,16 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
         )
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         left = outgoing.waiting(tx, target)
+        held = hindrances.held(tx, target) if left.pending or left.is_moving else None
         stuck = outgoing.stuck(tx, target, _MOST_PROBLEMS) if left.oldest else ()
         parked = outgoing.parked(tx, target, _MOST_PROBLEMS) if left.parked else ()
-    stopped = "connection_paused" if left.is_paused else _held(services, target) if left.pending else None
     backlog = PushReport(
         pending=left.pending,
         pending_parked=left.parked,
         oldest_pending=left.oldest,
-        stopped=stopped,
+        stopped="connection_paused" if left.is_paused else held.reason if held else None,
+        params=held.params if held and not left.is_paused else {},
+        is_held=held is not None and held.reason != OUTSIDE_WINDOW,
         problems=_problems(stuck),
     )
     return Watched(tenant, ages, backlog, _problems(parked), left.is_moving)
@@ -96,13 +91,6 @@ def look_at_days(services: Services, partner: Partner, watched: Watched, days: D
         stopped=stopped,
         problems=problems(standings),
     )
-
-
-def _held(services: Services, target: Target) -> str | None:
-    """Why pushes of the connection try nothing until a person acts; None: they do try."""
-    with services.database.transaction(Login.PUSH, target.tenant) as tx:
-        last = deliveries.last_answer(tx, target)
-    return last.reason if last is not None and is_held(last.reason) else None
 
 
 def _problems(found: Sequence[Stuck]) -> tuple[Problem, ...]:

@@ -39,7 +39,7 @@ from zest_pipelines.orchestration.specs import (
     pushed_visits,
     visit_changes,
 )
-from zest_pipelines.orchestration.steps import Chain, Step, work_through
+from zest_pipelines.orchestration.steps import TENANTS_AT_ONCE, Chain, Step, work_through
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     def bring_in(
         context: AssetExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
     ) -> Iterator[MaterializeResult[None]]:
-        with opened_services(postgres, http, vault) as services:
+        with opened_services(postgres, http, vault, TENANTS_AT_ONCE) as services:
             yield from work_through(
                 context,
                 lambda tenant: inbound_chains(services, stations, partner, tenant),
@@ -97,7 +97,7 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     def send_out(
         context: AssetExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
     ) -> Iterator[MaterializeResult[None]]:
-        with opened_services(postgres, http, vault) as services:
+        with opened_services(postgres, http, vault, TENANTS_AT_ONCE) as services:
             yield from work_through(
                 context,
                 lambda tenant: outbound_chains(services, stations, partner, tenant),

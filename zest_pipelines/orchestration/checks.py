@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
 
 from dagster import (
@@ -47,6 +48,8 @@ class CheckName(StrEnum):
     NOT_STOPPED = "not_stopped"
     OLDEST_PENDING_AGE = "oldest_pending_age"
     NOTHING_PARKED = "nothing_parked"
+    NOTHING_HELD_BACK = "nothing_held_back"
+    PROJECTION_AGREES = "projection_agrees"
     WEEK_SETTLED = "week_settled"
     EQUALS_READ_BACK = "equals_read_back"
 
@@ -69,11 +72,17 @@ _ABOUT = {
     "listed records at the partner; the next reading takes them.",
     CheckName.EQUALS_LANDED: "Every landed record is applied, but for those that wait for a person or were "
     "rejected. Red: records were left behind; materialize changes and applied again, and tell us if it stays so.",
-    CheckName.NOT_STOPPED: "The last push tried all that was due, or waits for its turn. Yellow: we try again by "
-    "ourselves. Red: nothing of this tenant gets through until what the description says is done.",
+    CheckName.NOT_STOPPED: "Pushes try what is due, or wait for their turn. Yellow: three times in a row nothing of "
+    "this tenant got through to the partner, so we stay away and look now and then whether it is over. Red: nothing "
+    "gets through until what the description says is done. Told once when it begins and once when it is over.",
     CheckName.OLDEST_PENDING_AGE: "No edit has waited more than 15 minutes (else yellow) or an hour (else red) for "
     "the partner, parked ones left out. Red: look at what stopped it.",
     CheckName.NOTHING_PARKED: "No record stands refused for good. Red: the listed records need a person.",
+    CheckName.NOTHING_HELD_BACK: "No transaction that stays open, in whatever database of the server, keeps edits from "
+    "being read for more than a minute; one answer for all tenants. Red: nothing new goes out to those whom the "
+    "description counts until it has ended.",
+    CheckName.PROJECTION_AGREES: "What waits for the partner, and what is settled there, is what history says; looked "
+    "at every night. Red: tell us with the run's id; nothing has to be stopped.",
     CheckName.WEEK_SETTLED: "The partner has everything of the week. Yellow: the rest waits and goes by itself. Red: "
     "a person has to act; the description says where. It blocks: nothing is read back of a week that is red.",
     CheckName.EQUALS_READ_BACK: "What was pushed of the week is what the partner shows when it is read back. Red: the "
@@ -85,9 +94,9 @@ _MOST_NAMED = 5
 
 
 def specs(
-    asset: AssetKey, names: Sequence[CheckName], partitions: PartitionsDefinition[str], *, blocking: bool = False
+    asset: AssetKey, names: Sequence[CheckName], partitions: PartitionsDefinition[str] | None, *, blocking: bool = False
 ) -> list[AssetCheckSpec]:
-    """The declarations of an asset's checks, partitioned as the asset is.
+    """The declarations of an asset's checks, partitioned as the asset is; None: of all its partitions at once.
 
     `blocking`: an error fails the run and stops what follows, where the answer is yielded and not only logged.
     """
@@ -129,6 +138,14 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+def spoken(span: timedelta) -> str:
+    """`40 min`, `5 h`, `3 days`: two of a unit before the next is used."""
+    minutes = round(span.total_seconds() / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days"
+
+
 def named(found: Sequence[Problem], count: int | None = None) -> str:
     """The first few opaque ids of `count` records (None: of those that are listed)."""
     names = [each.record for each in found[:_MOST_NAMED]]
@@ -138,13 +155,13 @@ def named(found: Sequence[Problem], count: int | None = None) -> str:
 
 def evaluation(
     asset: AssetKey,
-    tenant: str,
+    tenant: str | None,
     name: CheckName,
     failed_as: AssetCheckSeverity | None,
     description: str,
     metadata: Metadata,
 ) -> AssetCheckEvaluation:
-    """The answer of one check for one partition key. `failed_as` None: it holds."""
+    """The answer of one check for one partition key (None: it has none). `failed_as` None: it holds."""
     return AssetCheckEvaluation(
         asset_key=asset,
         check_name=name.value,

@@ -15,7 +15,6 @@ from dagster import AssetKey
 
 from partners.contract import Partner
 from resources.logins import Login
-from zest_pipelines.flows.push import PROBE_EVERY, holding_reasons
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration.specs import applied, changes, landed, masters, pushed_visits, visit_changes
 from zest_pipelines.store import due
@@ -56,6 +55,8 @@ class Demand:
     max_runs: int
     assets: Sequence[AssetKey]
     """What to make for them."""
+    prepare: Callable[[Transaction], object] = lambda _: None
+    """What a tick does before it asks; a run that asks again relies on what the tick did."""
 
 
 def assets_of(partner: Partner, direction: Direction) -> list[AssetKey]:
@@ -72,9 +73,11 @@ def pushes_due(partner: Partner) -> Demand:
         partner,
         Direction.OUT,
         "a record or an edit to push now",
-        lambda tx: _unheld(tx, partner, due.outbound(tx, partner.name)),
+        lambda tx: due.outbound(tx, partner.name),
         MAX_RUNS_OUT,
         assets_of(partner, Direction.OUT),
+        # What a record waited for may have come by a way that touches no queue: a client taken in, a week asked for.
+        prepare=lambda tx: due.recheck_waiting(tx, partner.name),
     )
 
 
@@ -98,7 +101,7 @@ def new_edits(partner: Partner) -> Demand:
         partner,
         Direction.OUT,
         "a new edit, or what a push left when it died",
-        lambda tx: _unheld(tx, partner, due.urgent(tx, partner.name)),
+        lambda tx: due.urgent(tx, partner.name),
         MAX_RUNS_AT_ONCE,
         assets_of(partner, Direction.OUT),
     )
@@ -131,12 +134,3 @@ def still_due(services: Services, partner: Partner, tags: Mapping[str, str], ten
     with services.database.transaction(Login.SCHEDULE, None) as tx:
         wanted = frozenset(demand.who(tx))
     return [tenant for tenant in tenants if tenant in wanted]
-
-
-def _unheld(tx: Transaction, partner: Partner, tenants: Sequence[str]) -> Sequence[str]:
-    """The tenants without those whose next push would try nothing, because their connection is held.
-
-    What is new there, edits that nobody has read included, is taken up with the next probe: PROBE_EVERY at most.
-    """
-    held = due.held(tx, partner.name, tenants, holding_reasons(), PROBE_EVERY)
-    return [tenant for tenant in tenants if tenant not in held]

@@ -37,6 +37,8 @@ class Finding:
     fault: Fault | None = None
     waits_for: Fault | None = None
     """What its turn waits for, where that is no fault: for checks that want an answer all the same."""
+    if_planned: tuple[AssetCheckEvaluation, ...] = ()
+    """Answers for a run that planned them, and for no other: nothing was learned that what is recorded does not say."""
     lets_on: bool = True
     """Whether the stations after it can do anything."""
 
@@ -91,27 +93,24 @@ def accumulating(asset: AssetKey, report: AccumulateReport) -> Finding:
 
 
 def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> Finding:
-    """News if anything was tried or ended."""
-    tried = _tried(report)
+    """News if anything was tried or ended; where a fault stopped it, only if something got through before."""
+    is_fault = report.stopped is not None and not is_waiting(report.stopped)
+    stopped = outbound_checks.not_stopped(asset, tenant, report)
+    is_shown = outbound_checks.shows_whether_stopped(report)
     answers = (
-        outbound_checks.not_stopped(asset, tenant, report),
+        *((stopped,) if is_shown else ()),
         outbound_checks.oldest_pending_age(asset, tenant, report, now),
         outbound_checks.nothing_parked(asset, tenant, report),
     )
-    is_fault = report.stopped is not None and not is_waiting(report.stopped)
     return Finding(
         asset,
-        Worth.NOTHING if is_fault and not tried else _news_if(tried),
+        Worth.NOTHING if is_fault and not (report.got_through or report.held_up) else _news_if(report.got_through + report.held_up > 0),
         metadata.of_pushing(report, now),
         answers,
         fault_for(report.stopped, report.params) if report.stopped and is_fault else None,
+        if_planned=() if is_shown else (stopped,),
     )
 
 
 def _news_if(happened: bool) -> Worth:
     return Worth.NEWS if happened else Worth.ON_REQUEST
-
-
-def _tried(report: PushReport) -> bool:
-    ended = report.delivered + report.delivered_with_warning + report.superseded + report.not_needed
-    return ended + report.retry + report.unknown + report.conflict + report.parked + report.recovered > 0

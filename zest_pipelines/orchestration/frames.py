@@ -20,7 +20,7 @@ from resources.logins import Login
 from zest_pipelines.core.weeks import Days, week_from
 from zest_pipelines.store import frames, tenants
 from zest_pipelines.store.database import Database, Transaction
-from zest_pipelines.store.deliveries import Target
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.masters import Scope
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, MetadataValue
 
 from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport
-from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity
+from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
 from zest_pipelines.orchestration.failures import explained
 from zest_pipelines.orchestration.metadata import Metadata, actions, advice, numbers, problems, reason
 
@@ -79,10 +79,10 @@ def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> A
         "age_seconds": MetadataValue.float(age.total_seconds()),
         "every_seconds": MetadataValue.float(every.total_seconds()),
     }
-    last = f"The last reading to be relied on began {_spoken(age)} ago"
+    last = f"The last reading to be relied on began {spoken(age)} ago"
     if not freshness.was_read:
-        last = f"There was no reading to be relied on since it was connected or changed, {_spoken(age)} ago"
-    words = f"{last}; one is due every {_spoken(every)}."
+        last = f"There was no reading to be relied on since it was connected or changed, {spoken(age)} ago"
+    words = f"{last}; one is due every {spoken(every)}."
     if freshness.is_paused:
         words = f"The connection is paused, so nothing is read until somebody resumes it. {last}."
         return evaluation(asset, tenant, name, None, words, metadata)
@@ -145,11 +145,3 @@ def equals_landed(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetChe
         "asset of this tenant again, both in one run; if it stays so, tell us with the run's id."
     )
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
-
-
-def _spoken(span: timedelta) -> str:
-    """`40 min`, `5 h`, `3 days`: two of a unit before the next is used."""
-    minutes = round(span.total_seconds() / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days"

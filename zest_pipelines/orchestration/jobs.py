@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from dagster import (
+    AssetCheckKey,
     AssetSelection,
     DagsterInstance,
     DagsterRun,
@@ -23,8 +24,10 @@ from dagster import (
 
 from partners.contract import Partner
 from zest_pipelines.core.packing import KeyRange, pack
+from zest_pipelines.orchestration.checks import CheckName
 from zest_pipelines.orchestration.demands import DEMAND, Demand, Direction, assets_of
 from zest_pipelines.orchestration.partitions import PARTITION, UNFINISHED
+from zest_pipelines.orchestration.specs import pushed_visits, visit_changes
 from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 
 if TYPE_CHECKING:  # the type of what define_asset_job returns has no public name
@@ -52,11 +55,17 @@ def partner_jobs(partner: Partner) -> tuple[UnresolvedAssetJobDefinition, ...]:
 def _job(partner: Partner, direction: Direction, description: str) -> UnresolvedAssetJobDefinition:
     return define_asset_job(
         job_name(partner, direction),
-        selection=AssetSelection.assets(*assets_of(partner, direction)),
+        selection=AssetSelection.assets(*assets_of(partner, direction)) - _asked_for_elsewhere(partner),
         description=description,
         tags={"zest/partner": partner.name, "zest/direction": direction.value},
         executor_def=in_process_executor,  # a process a step costs twice the CPU of the run
     )
+
+
+def _asked_for_elsewhere(partner: Partner) -> AssetSelection:
+    """Checks that have a job of their own: they say nothing of what a run has just done."""
+    held_back = AssetCheckKey(visit_changes(partner), CheckName.NOTHING_HELD_BACK.value)
+    return AssetSelection.checks(held_back, AssetCheckKey(pushed_visits(partner), CheckName.PROJECTION_AGREES.value))
 
 
 def busy_tenants(

@@ -1,4 +1,5 @@
-"""What a person does to one tenant from Dagster's launchpad: sync now, push some days, retry, pause, resume.
+"""What a person does to one tenant from Dagster's launchpad: sync now, push some days, pause, resume, and what becomes
+of a record that is stopped.
 
 The launchpad is a YAML editor. So each job comes with its whole config filled in, and only the tenant is to be
 changed; a config that cannot be meant ends in a sentence that says what to write instead. The work itself is what
@@ -46,7 +47,10 @@ OPERATION = "zest/operation"
 """Run tag: which of the operations it is."""
 _TENANT = "TENANT"
 """What stands in the launchpad until a person puts a tenant there; in capitals, so it is nobody's id."""
+_RECORD, _PARTNER_ID = "RECORD", "PARTNER_ID"
+"""The same for what only one record is, and for the partner's own id of it."""
 _TODAY, _ALL = "today", "all"
+_CARRIED_OUT = "Nothing to do: it is carried out at the next minute, and needs no call."
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,10 @@ class Acts:
     push_period: Callable[[Services, Partner, str, Days], PeriodReport]
     pause: Callable[[Services, Partner, str, str], None]
     resume: Callable[[Services, Partner, str], None]
-    ask_again: Callable[[Services, Partner, str, Entity | None, UUID | None], None]
+    release: Callable[[Services, Partner, str, Entity | None, UUID | None], UUID]
     stopped: Callable[[Services, Partner, str, Entity | None, UUID | None], StoppedReport]
+    abandon: Callable[[Services, Partner, str, Entity, UUID, str], None]
+    adopt: Callable[[Services, Partner, str, Entity, UUID, str, str], None]
 
 
 class TenantConfig(Config):
@@ -78,7 +84,7 @@ class PeriodConfig(TenantConfig):
     days: int = Field(default=7, ge=1, le=MOST_DAYS, description=f"How many days from then on, 1 to {MOST_DAYS}.")
 
 
-class RetryConfig(TenantConfig):
+class ReleaseConfig(TenantConfig):
     """What to try again."""
 
     entity: str = Field(default=_ALL, description="`all`, or one kind of record: `visit` or `visit_record`.")
@@ -94,6 +100,24 @@ class PauseConfig(TenantConfig):
         default="Paused from Dagster",
         max_length=500,
         description="Shown to everyone who meets the pause, and kept: no person's name.",
+    )
+
+
+class AbandonConfig(TenantConfig):
+    """Which record, and why."""
+
+    entity: str = Field(default=Entity.VISIT.value, description="The kind of record: `visit` or `visit_record`.")
+    record: str = Field(default=_RECORD, description="The record's id, as checks and `zest explain` show it.")
+    reason: str = Field(
+        default="Decided in Dagster", max_length=500, description="Kept with the record's story: no person's name."
+    )
+
+
+class AdoptConfig(AbandonConfig):
+    """Under which id the partner has it."""
+
+    partner_id: str = Field(
+        default=_PARTNER_ID, max_length=200, description="The partner's own id of the record, as its screen shows it."
     )
 
 
@@ -115,11 +139,13 @@ class _Operation(Generic[_Asked]):
 
 
 def operation_jobs(partner: Partner, stations: Stations, acts: Acts) -> list[JobDefinition]:
-    """The partner's five operations."""
+    """The partner's seven operations."""
     return [
         _job(partner, _sync_now(partner, stations, acts)),
         _job(partner, _push_period(partner, acts)),
-        _job(partner, _retry(partner, stations, acts)),
+        _job(partner, _release(partner, stations, acts)),
+        _job(partner, _abandon(partner, acts)),
+        _job(partner, _adopt(partner, acts)),
         _job(partner, _pause(partner, acts)),
         _job(partner, _resume(partner, acts)),
     ]
@@ -198,10 +224,10 @@ def _push_period(partner: Partner, acts: Acts) -> _Operation[PeriodConfig]:
     )
 
 
-def _retry(partner: Partner, stations: Stations, acts: Acts) -> _Operation[RetryConfig]:
-    def act(context: OpExecutionContext, services: Services, asked: RetryConfig) -> Metadata:
+def _release(partner: Partner, stations: Stations, acts: Acts) -> _Operation[ReleaseConfig]:
+    def act(context: OpExecutionContext, services: Services, asked: ReleaseConfig) -> Metadata:
         named = (_entity(partner, asked), _record_id(asked))
-        acts.ask_again(services, partner, asked.tenant, *named)
+        acts.release(services, partner, asked.tenant, *named)
         told = _told(work_for(context, asked.tenant, outbound_chains(services, stations, partner, asked.tenant)))
         left = acts.stopped(services, partner, asked.tenant, *named)
         told |= {"stopped_again": MetadataValue.int(left.again), "outcome": MetadataValue.text(_outcome(left))}
@@ -212,12 +238,45 @@ def _retry(partner: Partner, stations: Stations, acts: Acts) -> _Operation[Retry
         return told
 
     return _Operation(
-        "retry",
-        "ask_again",
+        "release",
+        "try_again",
         "Releases what is stopped of one tenant (refused, in conflict, or waiting for its next try), and pushes once. "
         f"A record that was changed at {partner.title} itself is overwritten there. Red if a record that was named by "
         "its id is stopped once more; of all, the output says how many are.",
-        RetryConfig,
+        ReleaseConfig,
+        act,
+    )
+
+
+def _abandon(partner: Partner, acts: Acts) -> _Operation[AbandonConfig]:
+    def act(_context: OpExecutionContext, services: Services, asked: AbandonConfig) -> Metadata:
+        acts.abandon(services, partner, asked.tenant, *_one_record(partner, asked), asked.reason)
+        return _next_action(_CARRIED_OUT)
+
+    return _Operation(
+        "abandon",
+        "give_up",
+        "Gives up what is open of one record: it ends without being sent, and counts as settled. A later edit of the "
+        f"record is sent as ever. What {partner.title} may have of it already stays there.",
+        AbandonConfig,
+        act,
+    )
+
+
+def _adopt(partner: Partner, acts: Acts) -> _Operation[AdoptConfig]:
+    def act(_context: OpExecutionContext, services: Services, asked: AdoptConfig) -> Metadata:
+        record = _one_record(partner, asked)
+        if asked.partner_id.strip() in (_PARTNER_ID, ""):
+            raise _unmeant(f"Put the id that {partner.title} shows in place of {_PARTNER_ID}")
+        acts.adopt(services, partner, asked.tenant, *record, asked.partner_id, asked.reason)
+        return _next_action(_CARRIED_OUT)
+
+    return _Operation(
+        "adopt",
+        "take_as_delivered",
+        f"Says that {partner.title} has what is open of one record, under an id of its own: it ends as delivered, and "
+        "later edits go to that record. For one of which nobody else can tell whether it arrived.",
+        AdoptConfig,
         act,
     )
 
@@ -270,14 +329,24 @@ def _days(asked: PeriodConfig) -> Days:
         raise _unmeant(f"first_day is neither `{_TODAY}` nor a date such as 2026-11-23") from None
 
 
-def _entity(partner: Partner, asked: RetryConfig) -> Entity | None:
+def _one_record(partner: Partner, asked: AbandonConfig) -> tuple[Entity, UUID]:
+    kinds = {entity.value: entity for entity in partner.writes}
+    if asked.entity not in kinds:
+        raise _unmeant(f"entity is one of {', '.join(kinds)}")
+    try:
+        return kinds[asked.entity], UUID(asked.record)
+    except ValueError:
+        raise _unmeant(f"Put a record's id, as checks and `zest explain` show it, in place of {_RECORD}") from None
+
+
+def _entity(partner: Partner, asked: ReleaseConfig) -> Entity | None:
     kinds = {entity.value: entity for entity in partner.writes}
     if asked.entity != _ALL and asked.entity not in kinds:
         raise _unmeant(f"entity is one of {', '.join((_ALL, *kinds))}")
     return kinds.get(asked.entity)
 
 
-def _record_id(asked: RetryConfig) -> UUID | None:
+def _record_id(asked: ReleaseConfig) -> UUID | None:
     try:
         return None if asked.record == _ALL else UUID(asked.record)
     except ValueError:
@@ -294,7 +363,7 @@ def _told(findings: Iterable[Finding]) -> Metadata:
 
 
 def _outcome(left: StoppedReport) -> str:
-    """How a retry ended, and what to do."""
+    """How a release ended, and what to do."""
     parts = []
     if left.again:
         what = "1 record is" if left.again == 1 else f"{left.again} records are"

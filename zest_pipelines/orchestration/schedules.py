@@ -1,5 +1,5 @@
-"""When by the clock: every minute, one schedule a partner and direction (a schedule in Dagster has one job), and
-the watch."""
+"""When by the clock: every minute, one schedule a partner and direction (a schedule in Dagster has one job), the
+watch, and the audit of the night."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dagster import (
 
 from partners.contract import Partner
 from resources.configurable import PostgresResource
+from zest_pipelines.orchestration.audit import audit_schedule
 from zest_pipelines.orchestration.demands import Demand, pushes_due, readings_due
 from zest_pipelines.orchestration.jobs import job_name
 from zest_pipelines.orchestration.ticks import request_runs
@@ -22,7 +23,12 @@ from zest_pipelines.orchestration.watch import watch_schedule
 
 def partner_schedules(partner: Partner) -> tuple[ScheduleDefinition, ...]:
     """The partner's schedules, running by default."""
-    return (_every_minute(pushes_due(partner)), _every_minute(readings_due(partner)), watch_schedule(partner))
+    return (
+        _every_minute(pushes_due(partner)),
+        _every_minute(readings_due(partner)),
+        watch_schedule(partner),
+        audit_schedule(partner),
+    )
 
 
 def _every_minute(demand: Demand) -> ScheduleDefinition:

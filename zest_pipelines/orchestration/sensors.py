@@ -1,5 +1,5 @@
-"""When something happened: new edits are pushed and new master changes applied without waiting for the
-minute."""
+"""When something happened: new edits are pushed and new master changes applied without waiting for the minute, and
+what keeps edits from being read is told."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dagster import (
 from partners.contract import Partner
 from resources.configurable import PostgresResource
 from zest_pipelines.orchestration.demands import Demand, new_edits, new_master_changes
+from zest_pipelines.orchestration.held_back import held_back_sensor
 from zest_pipelines.orchestration.jobs import job_name
 from zest_pipelines.orchestration.ticks import request_runs
 
@@ -23,7 +24,7 @@ _INTERVAL_SECONDS = 15
 
 def partner_sensors(partner: Partner) -> tuple[SensorDefinition, ...]:
     """The partner's sensors, running by default."""
-    return (_sensor(new_edits(partner)), _sensor(new_master_changes(partner)))
+    return (_sensor(new_edits(partner)), _sensor(new_master_changes(partner)), held_back_sensor(partner))
 
 
 def _sensor(demand: Demand) -> SensorDefinition:

@@ -6,6 +6,10 @@ Only a run that a person asked for one key yields its outputs and fails with tha
 assets further down go on in the same run, and somebody is there to read the error. A background run stays
 green while it did its own work.
 
+A background run of many works for a few of them at a time, each in a thread: a partner that lets one tenant wait holds
+up none of the others. What came of it is logged by the run's own thread, a tenant's events together and in the order
+of its stations.
+
 A person's run plans all checks of its assets, and answers all of them: a planned check without an answer shows as
 skipped. A background run plans none, and logs an answer only where something happened or where it is not what was
 recorded last, so that a tenant for whom nothing happens adds nothing to the event log.
@@ -30,6 +34,7 @@ from dagster import (
 )
 
 from zest_pipelines.orchestration.answers import Answers
+from zest_pipelines.orchestration.at_once import at_once
 from zest_pipelines.orchestration.checks import CheckName, broken
 from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
 from zest_pipelines.orchestration.findings import Finding, Worth
@@ -41,6 +46,8 @@ BACKGROUND = "background"
 """The lane of runs that no person waits for."""
 BACKGROUND_TAGS = {LANE: BACKGROUND, "dagster/priority": "-1"}
 """Of a run that no person waits for: in the queue it lets a person's run go first, whose priority is 0."""
+TENANTS_AT_ONCE = 4
+"""So many of a background run of many, each with a database connection of its own, whatever login it is at."""
 TAKES_KEYS_FOR = 50.0
 """Seconds for which a background run of many keys takes new ones. While it is unfinished no tenant of its range gets
 another run, so what is left after about a tick's time is better asked for again by the next tick."""
@@ -77,9 +84,9 @@ def work_through(
         context.log.info(f"None of {len(keys)} is due any more: another run was there first.")
     telling = _Telling(context, Answers(context.instance, chosen), is_asked)
     faults: list[tuple[str, Fault]] = []
-    for key in _in_time(context, chosen) if is_background and len(keys) > 1 else chosen:
+    for key, findings in _worked(context, chosen, chains, is_packed=is_background and len(keys) > 1):
         found: list[Finding] = []
-        for finding in _findings(key, chains(key), _selected(context)):
+        for finding in findings:
             yield from telling.tell(key, finding)
             found.append(finding)
         telling.tell_the_rest(key, found)
@@ -142,6 +149,17 @@ def _chosen(keys: Sequence[str], wanted: Callable[[Sequence[str]], Sequence[str]
         raise failure([("all tenants", fault_of(error))]) from None
 
 
+def _worked(
+    context: AssetExecutionContext, keys: Sequence[str], chains: Callable[[str], Iterable[Chain]], *, is_packed: bool
+) -> Iterator[tuple[str, Iterable[Finding]]]:
+    """The keys with what their stations find: one after the other, each station when its finding is asked for; or,
+    packed, a few at a time, to their end."""
+    selected = _selected(context)
+    if not is_packed:
+        return ((key, _findings(key, chains(key), selected)) for key in keys)
+    return at_once(_in_time(context, keys), lambda key: list(_findings(key, chains(key), selected)), TENANTS_AT_ONCE)
+
+
 def _in_time(context: AssetExecutionContext, keys: Sequence[str]) -> Iterator[str]:
     """The keys, but no new one after TAKES_KEYS_FOR: the tables still name the rest as due, and the next tick asks."""
     end = time.monotonic() + TAKES_KEYS_FOR
@@ -190,6 +208,8 @@ class _Telling:
         for check in finding.checks:
             if finding.worth is Worth.NEWS or self._is_planned(check) or self.answers.is_news(check):
                 self.context.log_event(check)
+        for check in filter(self._is_planned, finding.if_planned):
+            self.context.log_event(check)
         if finding.fault is not None:
             self.context.log.warning(f"{key}: {finding.fault.description}")
         if self.is_asked and finding.worth is not Worth.NOTHING and finding.asset in self.context.selected_asset_keys:
@@ -199,7 +219,7 @@ class _Telling:
 
     def tell_the_rest(self, key: str, found: Sequence[Finding]) -> None:
         """Answer the planned checks of stations that a fault, or another run, kept from their turn."""
-        told = {check.asset_check_key for finding in found for check in finding.checks}
+        told = {check.asset_check_key for finding in found for check in (*finding.checks, *finding.if_planned)}
         reasons = [*(finding.fault for finding in found), *(finding.waits_for for finding in found)]
         why = next((reason for reason in reasons if reason is not None), None)
         if why is not None:

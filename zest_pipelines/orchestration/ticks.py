@@ -10,14 +10,12 @@ from __future__ import annotations
 from dagster import DagsterInstance, RunRequest, SkipReason
 
 from resources.configurable import PostgresResource
-from resources.logins import Login, LoginsError
-from resources.private_files import PrivateFileError
 from zest_pipelines.orchestration.demands import Demand
 from zest_pipelines.orchestration.jobs import busy_tenants, run_requests
+from zest_pipelines.orchestration.opened import NOT_ANSWERED, asked
 from zest_pipelines.orchestration.partitions import add_tenants
 from zest_pipelines.store import due
-from zest_pipelines.store.database import Database
-from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.database import Transaction
 
 
 def request_runs(
@@ -26,8 +24,8 @@ def request_runs(
     """The runs to start now, or in plain words why there are none. Adds the partition keys that are missing first."""
     partner, direction = demand.partner, demand.direction
     try:
-        connected, wanted = _ask(demand, postgres)
-    except (StoreError, LoginsError, PrivateFileError) as error:
+        connected, wanted = asked(postgres, lambda tx: _ask(demand, tx))
+    except NOT_ANSWERED as error:
         return SkipReason(f"{str(error).removesuffix('.')}. Nothing was requested; the next tick asks again.")
     keys = add_tenants(instance, partner, connected)
     if not connected:
@@ -40,11 +38,8 @@ def request_runs(
     return run_requests(demand, keys, free, run_key)
 
 
-def _ask(demand: Demand, postgres: PostgresResource) -> tuple[frozenset[str], frozenset[str]]:
-    database = Database(postgres.logins())
-    try:
-        with database.transaction(Login.SCHEDULE, None) as tx:
-            connected = frozenset(due.tenants(tx, demand.partner.name))
-            return connected, connected & frozenset(demand.who(tx))
-    finally:
-        database.close()
+def _ask(demand: Demand, tx: Transaction) -> tuple[frozenset[str], frozenset[str]]:
+    """All connected tenants, and those of them who are wanted."""
+    demand.prepare(tx)
+    connected = frozenset(due.tenants(tx, demand.partner.name))
+    return connected, connected & frozenset(demand.who(tx))

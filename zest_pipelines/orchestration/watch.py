@@ -29,17 +29,16 @@ from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.core.weeks import Days, week_from
 from zest_pipelines.flows.services import Services
-from zest_pipelines.flows.watch import Watched, look, look_at_days, tenants
+from zest_pipelines.flows.watch import Watched, look, look_at_days
 from zest_pipelines.orchestration import inbound_checks, outbound_checks
 from zest_pipelines.orchestration.answers import Answers
 from zest_pipelines.orchestration.checks import CheckName
 from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
-from zest_pipelines.orchestration.opened import opened_services
+from zest_pipelines.orchestration.opened import connected_tenants, opened_services
 from zest_pipelines.orchestration.partitions import WEEK, remove_others, today_in_japan, week_partitions
 from zest_pipelines.orchestration.specs import landed, pushed_visits, pushed_weeks
 from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 from zest_pipelines.orchestration.week_findings import week_settled
-from zest_pipelines.store.errors import StoreError
 
 
 def watch_job(partner: Partner) -> JobDefinition:
@@ -57,7 +56,7 @@ def watch_job(partner: Partner) -> JobDefinition:
         told: list[AssetCheckEvaluation] = []
         faults: list[tuple[str, Fault]] = []
         with opened_services(postgres, http, vault) as services:
-            connected = _tenants(services, partner)
+            connected = connected_tenants(services, partner)
             remove_others(context.instance, partner, connected)
             answers = Answers(context.instance, None)
             weeks = _failed_weeks(answers, partner)
@@ -103,20 +102,14 @@ def watch_schedule(partner: Partner) -> ScheduleDefinition:
     )
 
 
-def _tenants(services: Services, partner: Partner) -> Sequence[str]:
-    try:
-        return tenants(services, partner)
-    except StoreError as error:
-        raise failure([("all tenants", fault_of(error))]) from None
-
-
 def _answers(services: Services, partner: Partner, watched: Watched) -> Iterator[AssetCheckEvaluation]:
     asset, tenant, backlog = pushed_visits(partner), watched.tenant, watched.backlog
     for each in watched.freshness:
         yield inbound_checks.fresh(landed(partner, Entity(each.entity)), tenant, each)
     yield outbound_checks.oldest_pending_age(asset, tenant, backlog, services.now())
     yield outbound_checks.nothing_parked(asset, tenant, replace(backlog, problems=watched.parked))
-    if backlog.stopped or not watched.is_moving:  # of what moves, a push is about to say how it goes
+    if outbound_checks.shows_whether_stopped(backlog) and (backlog.stopped or not watched.is_moving):
+        # Of what moves and is not held, a push is about to say how it goes.
         yield outbound_checks.not_stopped(asset, tenant, backlog)
 
 

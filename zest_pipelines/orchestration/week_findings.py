@@ -37,7 +37,7 @@ _LOOK = "Look at each of them at the partner."
 _CORRECT = (
     "What differs: correct it there, and launch this again. Or let ours win: change the record in ZEST SCHEDULE and "
     "save it, launch its week again (the change is held, because the partner's copy is another one), and launch the "
-    "job {partner}_retry, which overwrites that copy."
+    "job {partner}_release, which overwrites that copy."
 )
 _RESTORE = (
     "What is missing: no edit makes it anew. Have it restored there, and launch this again. Or cancel the visit in "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -59,10 +59,16 @@ _SIT = query(
 )
 
 
-def take_seat(session: Transaction, bucket: str, seats: int) -> bool:
-    """Whether one of the bucket's seats was free; it is then the session's until that ends."""
-    # One by one: a single statement over all seats may lock more than the one that it returns.
-    return any(_SIT.run(session, seat=f"{bucket}#{seat}").scalar_one() for seat in range(1, seats + 1))
+def take_seat(session: Transaction, bucket: str, seats: int, mine: Collection[int] = ()) -> int | None:
+    """One of the bucket's seats that was free, as its number; it is then the session's until that ends. None: none was.
+
+    `mine`: those that the session has already; its own lock keeps it from none.
+    """
+    for seat in range(1, seats + 1):
+        # One by one: a single statement over all seats may lock more than the one that it returns.
+        if seat not in mine and _SIT.run(session, seat=f"{bucket}#{seat}").scalar_one():
+            return seat
+    return None
 
 
 def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, BucketState], datetime]:

@@ -7,17 +7,26 @@ user. The tenant is set for the transaction alone, so a connection that goes bac
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, text
-from sqlalchemy.exc import DBAPIError
+import psycopg
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from resources.logins import Login, Logins
 from zest_pipelines.store.errors import store_error
 
 Transaction = Connection
 """An open transaction, as every call of the store takes it."""
+
+_PREPARED_AT_ONCE = {"prepare_threshold": 0}
+"""For a login whose statements are planned once a connection (see installation), and not only from the sixth time."""
+
+_TRUSTED_SECONDS = 0.2
+"""For how long after its use a connection is taken for alive: a push comes back to it many times a second."""
 
 _SET_TENANT = text("SELECT set_config('app.tenant', :tenant, true)")
 
@@ -81,7 +90,25 @@ class Database:
                     self._logins.url(login),
                     pool_size=self._connections,
                     max_overflow=0,
-                    pool_pre_ping=True,  # after a restart of the server, the old connection must not cost a run
                     hide_parameters=True,
+                    connect_args=_PREPARED_AT_ONCE if login is Login.PUSH else {},
                 )
+                _replace_dead_connections(self._engines[login])
             return self._engines[login]
+
+
+def _replace_dead_connections(engine: Engine) -> None:
+    """After a restart of the server, an old connection must not cost a run: ask before it is used again."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(connection: Any, record: Any, _: Any) -> None:
+        now = time.monotonic()
+        if now - record.info.get("used_at", now) > _TRUSTED_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except psycopg.OperationalError:
+                raise DisconnectionError from None  # the pool makes another one

@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.store.claims import IS_ITS_TIME, IS_SUSPECT
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import ASKED_AGAIN, HAS_WHAT_IT_NEEDS, LAST_ANSWER_FROM, READY, READY_FROM
-from zest_pipelines.store.query import query
+from zest_pipelines.store.holds import IS_HELD
+from zest_pipelines.store.query import Query, query
+from zest_pipelines.store.releases import ASKED_AGAIN
+from zest_pipelines.store.unread import IS_OF_ANOTHER_CLUSTER, IS_READABLE
 
 _TENANTS = query(
     "connected_tenants",
     Login.SCHEDULE,
     "SELECT c.tenant_id FROM sync.connection c WHERE c.partner = :partner ORDER BY c.tenant_id",
 )
-_ALL_TENANTS = query("all_tenants", Login.SCHEDULE, "SELECT t.tenant_id FROM schedule.tenant t ORDER BY t.tenant_id")
 # A reading that failed, or was killed, is tried again after five minutes. Index: snapshot_newest.
 _INBOUND = query(
     "due_inbound",
@@ -39,63 +40,68 @@ _INBOUND = query(
     ORDER BY c.tenant_id
     """,
 )
-# Index: pending_queue.
-_PENDING = query(
+
+
+def _among_open(name: str, who: str) -> Query:
+    """The tenants in `who` whose connection to the partner may send: it is not paused and nothing holds it."""
+    return query(
+        name,
+        Login.SCHEDULE,
+        f"""
+        SELECT DISTINCT n.tenant_id FROM ({who}) AS wanted
+        JOIN sync.connection n ON n.tenant_id = wanted.tenant_id AND n.partner = :partner
+        WHERE n.paused_at IS NULL AND NOT {IS_HELD}
+        ORDER BY n.tenant_id
+        """,
+    )
+
+
+# Index: pending_queue alone; the table itself is not looked at.
+_PENDING = _among_open(
     "due_pending",
-    Login.SCHEDULE,
-    f"""
-    SELECT DISTINCT p.tenant_id FROM sync.pending p
-    {READY_FROM}
-    WHERE p.partner = :partner AND {READY} AND {HAS_WHAT_IT_NEEDS}
-    ORDER BY p.tenant_id
-    """,
+    f"SELECT DISTINCT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {IS_ITS_TIME}",
+)
+# Index: standing_suspect.
+_SUSPECTS = _among_open(
+    "due_suspects",
+    f"SELECT s.tenant_id FROM sync.standing s WHERE s.partner = :partner AND {IS_SUSPECT}",
 )
 # A lease that ran out without being given back: the push died. Whoever pushes next takes it, and gives it back.
-_ABANDONED = query(
+_ABANDONED = _among_open(
     "abandoned_pushes",
-    Login.SCHEDULE,
     f"""
-    SELECT DISTINCT p.tenant_id FROM sync.lease l
-    JOIN sync.pending p ON p.tenant_id = l.tenant_id AND p.partner = l.partner
-    {READY_FROM}
-    WHERE l.partner = :partner AND l.holder <> '' AND l.until <= clock_timestamp() AND {READY} AND {HAS_WHAT_IT_NEEDS}
-    ORDER BY p.tenant_id
+    SELECT l.tenant_id FROM sync.lease l
+    WHERE l.partner = :partner AND l.holder <> '' AND l.until <= clock_timestamp() AND EXISTS (
+        SELECT FROM sync.pending p WHERE p.tenant_id = l.tenant_id AND p.partner = l.partner AND {IS_ITS_TIME})
     """,
 )
 # Index: pending_stopped, then one probe a row in result and in retry_request.
-_ASKED_AGAIN = query(
-    "asked_again",
-    Login.SCHEDULE,
-    f"""
-    SELECT DISTINCT p.tenant_id FROM sync.pending p
-    JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partner = p.partner
-    WHERE p.partner = :partner AND n.paused_at IS NULL AND {ASKED_AGAIN}
-    ORDER BY p.tenant_id
-    """,
+_ASKED_AGAIN = _among_open(
+    "asked_again", f"SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {ASKED_AGAIN}"
 )
-# Index: update_event_cursor, one probe a connection.
-_UNREAD = query(
-    "unread_events",
+# It takes no call to carry one out, so a pause or a hold is nothing to it. Index: the primary key of pending, one probe
+# a decision.
+_DECIDED = query(
+    "decided",
     Login.SCHEDULE,
     """
+    SELECT DISTINCT p.tenant_id FROM sync.decision d
+    JOIN sync.pending p ON p.tenant_id = d.tenant_id AND p.partner = d.partner AND p.entity = d.entity
+        AND p.record_id = d.record_id AND p.version = d.version
+    WHERE d.partner = :partner
+    """,
+)
+# Index: update_event_cursor, one probe a connection and month.
+_UNREAD = _among_open(
+    "unread_events",
+    f"""
     SELECT c.tenant_id FROM sync.connection c
     LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
-    WHERE c.partner = :partner AND c.paused_at IS NULL AND EXISTS (
-        SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id
-          AND (e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))
-          AND e.xid < pg_snapshot_xmin(pg_current_snapshot()))
-    ORDER BY c.tenant_id
+    WHERE c.partner = :partner AND ({IS_OF_ANOTHER_CLUSTER} OR EXISTS (
+        SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id AND {IS_READABLE}))
     """,
 )
-# Index: result_of_connection, one probe a tenant asked for and month.
-_HELD = query(
-    "held_connections",
-    Login.SCHEDULE,
-    f"""
-    SELECT n.tenant_id FROM {LAST_ANSWER_FROM} AND n.tenant_id = ANY (CAST(:tenants AS text[]))
-      AND last.reason = ANY (CAST(:reasons AS text[])) AND last.at > clock_timestamp() - CAST(:probe_every AS interval)
-    """,
-)
+_RECHECK_WAITING = query("recheck_waiting", Login.SCHEDULE, "SELECT sync.recheck_waiting(:partner)")
 # A held change waits for a person: it alone makes nobody due.
 _MASTER_CHANGES = query(
     "tenants_with_new_master_changes",
@@ -110,11 +116,6 @@ _MASTER_CHANGES = query(
 )
 
 
-def all_tenants(tx: Transaction) -> tuple[str, ...]:
-    """Every tenant, connected or not, in order."""
-    return _ALL_TENANTS.column(tx)
-
-
 def tenants(tx: Transaction, partner: str) -> tuple[str, ...]:
     """Every tenant connected to the partner, in order."""
     return _TENANTS.column(tx, partner=partner)
@@ -125,33 +126,26 @@ def inbound(tx: Transaction, partner: str, entities: Sequence[Entity]) -> tuple[
     return _INBOUND.column(tx, partner=partner, entities=[entity.value for entity in entities])
 
 
+def recheck_waiting(tx: Transaction, partner: str) -> int:
+    """Look again what the records that wait for something still wait for; for how many that has changed.
+
+    To be asked before `outbound`: what a record waited for may have come since.
+    """
+    changed: int = _RECHECK_WAITING.run(tx, partner=partner).scalar_one()
+    return changed
+
+
 def outbound(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has a record that could be pushed now or that a person wants tried again, or an unread edit."""
-    return _merged(_PENDING.column(tx, partner=partner), asked_again(tx, partner), unread_events(tx, partner))
+    """Who has something to push now: a record, one that is to be read again, a person's word, or an unread edit.
 
-
-def asked_again(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has a stopped record that a person wants tried again, and that was not tried since."""
-    return _ASKED_AGAIN.column(tx, partner=partner)
-
-
-def unread_events(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has an edit that nobody has looked at."""
-    return _UNREAD.column(tx, partner=partner)
+    Whose connection is paused or held is among them only for a decision, which takes no call.
+    """
+    return _merged(_PENDING.column(tx, partner=partner), _SUSPECTS.column(tx, partner=partner), _persons(tx, partner))
 
 
 def urgent(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has an unread edit, a record that a person wants tried again, or some that a push left when it died."""
-    return _merged(_ABANDONED.column(tx, partner=partner), asked_again(tx, partner), unread_events(tx, partner))
-
-
-def held(
-    tx: Transaction, partner: str, tenants: Sequence[str], reasons: Sequence[str], probe_every: timedelta
-) -> frozenset[str]:
-    """Of the tenants, those whose last answer was one of the reasons, less than `probe_every` ago, and still stands."""
-    return frozenset(
-        _HELD.column(tx, partner=partner, tenants=list(tenants), reasons=list(reasons), probe_every=probe_every)
-    )
+    """Who has an unread edit, a person's word not carried out yet, or what a push left when it died; as `outbound`."""
+    return _merged(_ABANDONED.column(tx, partner=partner), _persons(tx, partner))
 
 
 def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:
@@ -161,3 +155,8 @@ def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:
 
 def _merged(*groups: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({tenant for group in groups for tenant in group}))
+
+
+def _persons(tx: Transaction, partner: str) -> tuple[str, ...]:
+    """Who has something that a person has just done: an edit that nobody has looked at, a request, a decision."""
+    return _merged(*(each.column(tx, partner=partner) for each in (_ASKED_AGAIN, _DECIDED, _UNREAD)))

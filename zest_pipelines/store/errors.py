@@ -6,7 +6,8 @@
     ├── ConstraintError            a value that it refuses: the code at fault is ours
     ├── UnknownTenantError         no such tenant: `zest tenant add`
     ├── UnknownConnectionError     no such connection: `zest connect`
-    └── UnknownRecordError         no such record: another id
+    ├── UnknownRecordError         no such record: another id
+    └── NotOpenError               nothing of the record waits: nothing to decide
 
 PostgreSQL's DETAIL and a statement's parameters can hold a patient's name. A StoreError is therefore built from the
 sqlstate, the primary message where that is safe, and the constraint's name, and carries no cause.
@@ -72,6 +73,16 @@ class UnknownRecordError(StoreError):
 
     def __init__(self, tenant: str, kind: str, record_id: UUID) -> None:
         super().__init__(f"tenant {tenant} has no {kind} {record_id}: check the id, it is the product's visit_id")
+
+
+class NotOpenError(StoreError):
+    """Nothing of the record waits for the partner; `kind` in words a person reads."""
+
+    def __init__(self, tenant: str, partner: str, kind: str, record_id: UUID) -> None:
+        super().__init__(
+            f"nothing of {kind} {record_id} is open at {partner}, so there is nothing to decide: see how it stands with "
+            f"`zest explain {tenant} {kind} {record_id}`"
+        )
 
 
 def store_error(error: DBAPIError | psycopg.Error) -> StoreError:

@@ -14,13 +14,11 @@ from dataclasses import dataclass, fields
 from datetime import date
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from sqlalchemy import text
-
 from partners.contract import MASTERS, Client, Entity, Staff
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import Target
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.masters import Scope
 from zest_pipelines.store.query import Query, query
 
@@ -47,7 +45,7 @@ class _Table:
         """All rows."""
         import pandas as pd
 
-        statement = text(self.query.sql).execution_options(stream_results=True)
+        statement = self.query.statement.execution_options(stream_results=True)
         chunks = [self._frame(rows) for rows in tx.execute(statement, parameters).partitions(_CHUNK_ROWS)]
         return pd.concat(chunks, ignore_index=True) if chunks else self._frame([])
 
@@ -189,22 +187,20 @@ _PUSHED = _table(
         "reason": ("r.reason", _TEXT),
         "made_at": ("r.made_at", _MOMENT),
         "attempts": ("coalesce(sent.attempts, 0)", _NUMBER),
-        "partner_id": ("known.partner_id", _TEXT),
-        "partner_version": ("known.partner_version", _TEXT),
+        "partner_id": ("s.partner_id", _TEXT),
+        "partner_version": ("s.partner_version", _TEXT),
     },
     """
     FROM (SELECT DISTINCT ON (entity, record_id) * FROM sync.change
           WHERE tenant_id = :tenant AND partner = :partner
           ORDER BY entity, record_id, version DESC) AS c
     LEFT JOIN sync.pending p USING (tenant_id, partner, entity, record_id, version)
+    LEFT JOIN (SELECT entity, record_id, partner_id, partner_version FROM sync.standing
+               WHERE tenant_id = :tenant AND partner = :partner) AS s USING (entity, record_id)
     LEFT JOIN (
         SELECT DISTINCT ON (entity, record_id, version) entity, record_id, version, outcome, reason, made_at
         FROM sync.result WHERE tenant_id = :tenant AND partner = :partner
         ORDER BY entity, record_id, version, result_no DESC) AS r USING (entity, record_id, version)
-    LEFT JOIN (
-        SELECT DISTINCT ON (entity, record_id) entity, record_id, partner_id, partner_version
-        FROM sync.result WHERE tenant_id = :tenant AND partner = :partner AND partner_id IS NOT NULL
-        ORDER BY entity, record_id, version DESC, result_no DESC) AS known USING (entity, record_id)
     LEFT JOIN (
         SELECT entity, record_id, version, count(*) AS attempts
         FROM sync.intent WHERE tenant_id = :tenant AND partner = :partner

@@ -28,6 +28,13 @@ _SESSION = {
     "statement_timeout": "120s",
     "lock_timeout": "30s",
 }
+_SESSION_OF = {
+    # It looks rows up by their keys: by an index, whatever the tables held when the statement was planned, and without
+    # planning it anew each time over the partitions of all months, which costs more than to execute it.
+    Login.PUSH: {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"},
+    # It asks the same every few seconds: what it reads is in memory.
+    Login.SCHEDULE: {"random_page_cost": "1.1", "jit": "off"},
+}
 
 
 def install(admin_url: str, logins: Logins) -> None:
@@ -126,7 +133,7 @@ def _make_logins(admin: psycopg.Connection, logins: Logins) -> None:
         attributes += "INHERIT" if login is Login.DAGSTER else "NOINHERIT"
         admin.execute(sql.SQL("ALTER ROLE {} " + attributes + " PASSWORD {}").format(name, sql.Literal(hashed)))
         if login not in (Login.MIGRATOR, Login.DAGSTER):
-            for option, value in _SESSION.items():
+            for option, value in (_SESSION | _SESSION_OF.get(login, {})).items():
                 admin.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(option), value))
     owner, migrator = sql.Identifier(OWNER), sql.Identifier(Login.MIGRATOR)
     admin.execute(sql.SQL("GRANT {} TO {}").format(owner, migrator))

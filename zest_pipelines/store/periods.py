@@ -14,9 +14,11 @@ from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
+from zest_pipelines.store.claims import COULD_GO
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import HAS_WHAT_IT_NEEDS, READY_FROM, REQUESTED, Target
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
+from zest_pipelines.store.unread import IS_UNREAD
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,9 @@ _MOVING = query(
            CAST(extract(epoch FROM min(coalesce(p.not_before, clock_timestamp())) - clock_timestamp()) AS float8)
                AS seconds
     FROM sync.pending p
-    {READY_FROM}
+    JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partner = p.partner
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND n.paused_at IS NULL
-      AND p.on_date BETWEEN :first AND :last AND p.edited_at <= :until
-      AND p.state IN ('due', 'retry', 'unknown') AND (p.state = 'unknown' OR {REQUESTED}) AND {HAS_WHAT_IT_NEEDS}
+      AND p.on_date BETWEEN :first AND :last AND p.edited_at <= :until AND p.state <> 'conflict' AND {COULD_GO}
     GROUP BY p.entity
     """,
 )
@@ -63,36 +64,36 @@ _MOVING = query(
 _IS_UNREAD = query(
     "has_unread_edits",
     Login.OPERATOR,
-    """
+    f"""
     SELECT EXISTS (
         SELECT FROM sync.update_event e
         LEFT JOIN sync.event_cursor k ON k.tenant_id = e.tenant_id AND k.partner = :partner
-        WHERE e.tenant_id = :tenant AND e.at <= :until
-          AND (e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0)))
+        WHERE e.tenant_id = :tenant AND e.at <= :until AND {IS_UNREAD})
     """,
 )
-# Index: change_of_day, then one look-up a record in the others. The badge is asked record by record: as a whole it
-# reads all history of the tenant.
+# Index: change_of_day, then one look-up a record in the others. A record's newest change is what is pending of it or
+# what is settled of it. The badge is asked record by record: as a whole it reads all that the tenant ever had.
 _STANDINGS = query(
     "standings",
     Login.OPERATOR,
     """
     SELECT c.entity, c.record_id, p.state, badge.reason, coalesce(badge.params, '{}') AS params,
-           EXISTS (SELECT FROM sync.result r WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner
-                   AND r.entity = c.entity AND r.record_id = c.record_id
-                   AND r.outcome IN ('delivered', 'delivered_with_warning') AND r.made_at >= :since) AS is_delivered
+           EXISTS (SELECT FROM sync.result r WHERE r.tenant_id = s.tenant_id AND r.partner = s.partner
+                   AND r.entity = s.entity AND r.record_id = s.record_id AND r.version = s.delivered_version
+                   AND r.month = s.delivered_month AND r.outcome IN ('delivered', 'delivered_with_warning')
+                   AND r.made_at >= :since) AS is_delivered
     FROM sync.change c
     LEFT JOIN sync.pending p ON p.tenant_id = c.tenant_id AND p.partner = c.partner AND p.entity = c.entity
         AND p.record_id = c.record_id
+    LEFT JOIN sync.standing s ON s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = c.entity
+        AND s.record_id = c.record_id
     LEFT JOIN LATERAL (
         SELECT b.reason, b.params FROM sync.badge b
         WHERE b.tenant_id = p.tenant_id AND b.partner = p.partner AND b.entity = p.entity
           AND b.record_id = p.record_id
         LIMIT 1) AS badge ON true
     WHERE c.tenant_id = :tenant AND c.partner = :partner AND c.on_date BETWEEN :first AND :last
-      AND NOT EXISTS (
-          SELECT FROM sync.change newer WHERE newer.tenant_id = c.tenant_id AND newer.partner = c.partner
-          AND newer.entity = c.entity AND newer.record_id = c.record_id AND newer.version > c.version)
+      AND c.version = greatest(p.version, s.version)
     ORDER BY c.on_date, c.entity, c.record_id
     """,
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, RowMapping, text
+from sqlalchemy import Connection, CursorResult, RowMapping, TextClause, text
 
 from resources.logins import Login
 
@@ -22,14 +23,19 @@ class Query:
     login: Login
     sql: str
 
+    @cached_property
+    def statement(self) -> TextClause:
+        """As SQLAlchemy takes it, read once."""
+        return text(self.sql)
+
     def run(self, tx: Connection, /, **parameters: Any) -> CursorResult[Any]:
         """Execute it."""
-        return tx.execute(text(self.sql), parameters)
+        return tx.execute(self.statement, parameters)
 
     def run_many(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute it for each row, in as few round trips as the driver can; nothing for no rows."""
         if rows:
-            tx.execute(text(self.sql), list(rows))
+            tx.execute(self.statement, list(rows))
 
     def one(self, tx: Connection, /, **parameters: Any) -> RowMapping | None:
         """The only row, or None."""

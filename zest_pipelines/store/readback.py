@@ -16,7 +16,7 @@ from partners.contract import Entity, Verb
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import Target
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
 
 
@@ -47,38 +47,41 @@ class PushedDays:
     """How many the partner is to have otherwise than it has them now."""
 
 
-# Index: change_of_day, then one look-up a row in the others. What was settled without an intent was not sent by us, and
-# is nothing to compare.
+# Index: change_of_day, then one look-up a row in the others. The newest change of a record is what is pending of it or
+# what is settled of it. What was settled without an intent was not sent by us, and is nothing to compare.
 _PUSHED = query(
     "pushed_records",
     Login.PUSH,
     """
-    SELECT c.entity, c.record_id, c.version, c.image, ended.outcome, ended.is_cancelled, ended.partner_id,
-           ended.partner_version, sent.key, sent.links
+    SELECT c.entity, c.record_id, c.version, c.image, s.version IS DISTINCT FROM c.version AS is_open,
+           s.is_cancelled, s.partner_id, s.partner_version, sent.key, sent.links
     FROM sync.change c
+    LEFT JOIN sync.pending p ON p.tenant_id = c.tenant_id AND p.partner = c.partner AND p.entity = c.entity
+        AND p.record_id = c.record_id
+    LEFT JOIN sync.standing s ON s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = c.entity
+        AND s.record_id = c.record_id
     LEFT JOIN sync.result ended ON ended.tenant_id = c.tenant_id AND ended.partner = c.partner
         AND ended.entity = c.entity AND ended.record_id = c.record_id AND ended.version = c.version
-        AND ended.month = c.month
-        AND ended.outcome IN ('delivered', 'delivered_with_warning', 'superseded', 'not_needed', 'abandoned')
+        AND ended.month = c.month AND ended.outcome IN ('delivered', 'delivered_with_warning')
     LEFT JOIN sync.intent sent ON sent.month = ended.month AND sent.intent_id = ended.intent_id
     WHERE c.tenant_id = :tenant AND c.partner = :partner
       AND c.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date)
-      AND NOT EXISTS (
-          SELECT FROM sync.change newer WHERE newer.tenant_id = c.tenant_id AND newer.partner = c.partner
-          AND newer.entity = c.entity AND newer.record_id = c.record_id AND newer.version > c.version)
-      AND (ended.outcome IS NULL
-           OR (ended.outcome IN ('delivered', 'delivered_with_warning') AND sent.intent_id IS NOT NULL))
+      AND c.version = greatest(p.version, s.version)
+      AND (s.version IS DISTINCT FROM c.version OR sent.intent_id IS NOT NULL)
     ORDER BY c.entity, c.on_date, c.record_id
     """,
 )
-# Index: the primary key of change.
+# Index: the primary keys of both.
 _IS_NEWEST = query(
     "is_newest_change",
     Login.PUSH,
     """
     SELECT NOT EXISTS (
-        SELECT FROM sync.change c WHERE c.tenant_id = :tenant AND c.partner = :partner AND c.entity = :entity
-        AND c.record_id = :record_id AND c.version > :version)
+        SELECT FROM sync.pending p WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.entity = :entity
+        AND p.record_id = :record_id AND p.version > :version)
+    AND NOT EXISTS (
+        SELECT FROM sync.standing s WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity
+        AND s.record_id = :record_id AND s.version > :version)
     """,
 )
 
@@ -86,7 +89,7 @@ _IS_NEWEST = query(
 def pushed(tx: Transaction, target: Target, days: Days) -> PushedDays:
     """What the partner should have of `days`."""
     rows = _PUSHED.all(tx, first=days.first, last=days.last, **target.parameters())
-    delivered = tuple(_pushed(row) for row in rows if row["outcome"] is not None)
+    delivered = tuple(_pushed(row) for row in rows if not row["is_open"])
     return PushedDays(delivered, open=len(rows) - len(delivered))
 
 

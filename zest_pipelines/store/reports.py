@@ -11,6 +11,7 @@ from partners.contract import MASTERS, Entity
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
+from zest_pipelines.store.unread import IS_UNREAD
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class OutStatus:
 
     changes: int
     delivered: int
-    """Records whose newest settled version the partner has."""
+    """Records that the partner has had from us."""
     pending: int
     parked: int
     unknown: int
@@ -101,9 +102,8 @@ _CONNECTIONS = query(
     SELECT h.partner, h.timing, h.is_paused, h.pause_reason, h.pending, h.parked, h.unknown,
            CAST(extract(epoch FROM clock_timestamp() - h.oldest) AS float8) AS oldest_pending_seconds,
            (SELECT count(*) FROM sync.change c WHERE c.tenant_id = h.tenant_id AND c.partner = h.partner) AS changes,
-           (SELECT count(DISTINCT (r.entity, r.record_id)) FROM sync.result r
-            WHERE r.tenant_id = h.tenant_id AND r.partner = h.partner
-              AND r.outcome IN ('delivered', 'delivered_with_warning')) AS delivered
+           (SELECT count(*) FROM sync.standing s WHERE s.tenant_id = h.tenant_id AND s.partner = h.partner
+            AND s.delivered_version > 0) AS delivered
     FROM sync.connection_health h WHERE h.tenant_id = :tenant ORDER BY h.partner
     """,
 )
@@ -138,12 +138,11 @@ _LAST_ERROR = query(
     Login.OPERATOR,
     """
     SELECT at, reason, params FROM (
-        (SELECT r.made_at AS at, r.reason, r.params FROM sync.result r
-         WHERE r.tenant_id = :tenant AND r.partner = :partner
+        (SELECT r.made_at AS at, r.reason, r.params FROM sync.pending p
+         JOIN sync.result r ON r.month = p.month AND r.tenant_id = p.tenant_id AND r.partner = p.partner
+             AND r.entity = p.entity AND r.record_id = p.record_id AND r.version = p.version
+         WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state <> 'due'
            AND r.outcome IN ('retry', 'unknown', 'conflict', 'parked')
-           AND EXISTS (SELECT FROM sync.pending p WHERE p.tenant_id = r.tenant_id AND p.partner = r.partner
-                       AND p.entity = r.entity AND p.record_id = r.record_id AND p.version = r.version
-                       AND p.state <> 'due')
          ORDER BY r.result_no DESC LIMIT 1)
         UNION ALL
         (SELECT s.finished_at, s.reason, s.params FROM sync.snapshot s
@@ -185,12 +184,12 @@ _BADGES = query(
 _IS_UNREAD = query(
     "record_has_unread_edits",
     Login.OPERATOR,
-    """
+    f"""
     SELECT EXISTS (
         SELECT FROM sync.connection c
         LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
         JOIN sync.update_event e ON e.tenant_id = c.tenant_id AND e.entity = :entity AND e.record_id = :record_id
-            AND (e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))
+            AND {IS_UNREAD}
         WHERE c.tenant_id = :tenant)
     """,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from partners.contract import Entity
@@ -15,8 +15,9 @@ from resources.logins import Login
 from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import ASKED_AGAIN, Target
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
+from zest_pipelines.store.releases import ASKED_AGAIN
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,30 @@ class Stopped:
     """Whether another try of it was asked for and not made yet."""
 
 
+@dataclass(frozen=True)
+class RequestStatus:
+    """How far a request has come. Each record counts once: `total` is the sum of the six that follow it."""
+
+    request_id: UUID
+    kind: str
+    """push or retry."""
+    tenant_id: str
+    partner: str
+    from_date: date | None
+    """None, and the last day too: it is about stopped records, of whatever day."""
+    to_date: date | None
+    requested_at: datetime
+    total: int
+    delivered: int
+    waiting: int
+    retrying: int
+    action_needed: int
+    check_needed: int
+    not_needed: int
+    is_done: bool
+    """Nothing of it goes by itself any more, as things stand."""
+
+
 _REQUEST_PUSH = query(
     "request_push",
     Login.OPERATOR,
@@ -58,6 +83,11 @@ _REQUEST_RETRY = query(
     "request_retry",
     Login.OPERATOR,
     "SELECT sync.request_retry(:tenant, :partner, CAST(:entity AS text), CAST(:record_id AS uuid))",
+)
+_REQUEST_STATUS = query(
+    "request_status",
+    Login.OPERATOR,
+    "SELECT * FROM sync.request_status(CAST(:request_id AS uuid))",
 )
 # Index: pending_stopped.
 _STOPPED = query(
@@ -82,9 +112,18 @@ def push(tx: Transaction, target: Target, days: Days) -> PushRequest:
     return PushRequest(**row)
 
 
-def retry(tx: Transaction, target: Target, entity: Entity | None = None, record_id: UUID | None = None) -> None:
+def retry(tx: Transaction, target: Target, entity: Entity | None = None, record_id: UUID | None = None) -> UUID:
     """Ask that what is stopped be tried again: of one kind or all, one record or all. StoreError as `push`."""
-    _REQUEST_RETRY.run(tx, entity=entity and entity.value, record_id=record_id, **target.parameters())
+    kind = entity and entity.value
+    made: UUID = _REQUEST_RETRY.run(tx, entity=kind, record_id=record_id, **target.parameters()).scalar_one()
+    return made
+
+
+def status(tx: Transaction, request_id: UUID) -> RequestStatus:
+    """How far a request of the transaction's tenant has come. StoreError if it has none such."""
+    row = _REQUEST_STATUS.one(tx, request_id=request_id)
+    assert row is not None  # the function raises instead
+    return RequestStatus(**row)
 
 
 def stopped(

@@ -26,6 +26,10 @@ class ConnectionRow:
     limits: tuple[str, ...] | None
     """None: the partner's defaults."""
     land_every: timedelta
+    on_conflict: str
+    """What becomes of a record that the partner has changed since we last wrote it: hold or overwrite."""
+    closed: tuple[str, ...] | None
+    """When the partner takes no calls; None: as the partner declares."""
     is_paused: bool
     pause_reason: str | None
     changed_at: datetime
@@ -59,11 +63,14 @@ _PUT_CONNECTION = query(
     "put_connection",
     Login.OPERATOR,
     """
-    INSERT INTO sync.connection (tenant_id, partner, base_url, timing, settings, limits, land_every)
-    VALUES (:tenant, :partner, :base_url, :timing, CAST(:settings AS jsonb), CAST(:limits AS text[]), :land_every)
+    INSERT INTO sync.connection (tenant_id, partner, base_url, timing, settings, limits, land_every, on_conflict,
+                                 closed)
+    VALUES (:tenant, :partner, :base_url, :timing, CAST(:settings AS jsonb), CAST(:limits AS text[]), :land_every,
+            :on_conflict, CAST(:closed AS text[]))
     ON CONFLICT (tenant_id, partner) DO UPDATE SET
         base_url = excluded.base_url, timing = excluded.timing, settings = excluded.settings,
-        limits = excluded.limits, land_every = excluded.land_every, changed_at = clock_timestamp()
+        limits = excluded.limits, land_every = excluded.land_every, on_conflict = excluded.on_conflict,
+        closed = excluded.closed, changed_at = clock_timestamp()
     """,
 )
 _PUT_CREDENTIAL = query(
@@ -98,7 +105,7 @@ _WRITE_AUDIT = query(
     "SELECT sync.write_audit(:tenant, :act, :subject, CAST(:detail AS jsonb))",
 )
 _CONNECTION_COLUMNS = """
-    c.tenant_id, c.partner, c.base_url, c.timing, c.settings, c.limits, c.land_every,
+    c.tenant_id, c.partner, c.base_url, c.timing, c.settings, c.limits, c.land_every, c.on_conflict, c.closed,
     c.paused_at IS NOT NULL AS is_paused, c.pause_reason, c.changed_at
 """
 _CONNECTION = query(
@@ -155,6 +162,8 @@ def connect(
     limits: Sequence[str] | None,
     land_every: timedelta,
     ciphertext: bytes | None,
+    on_conflict: str = "hold",
+    closed: Sequence[str] | None = None,
 ) -> None:
     """Connect a tenant to a partner, or change how; a credential of None keeps the one there is.
 
@@ -170,10 +179,17 @@ def connect(
         settings=json.dumps(dict(connection.settings)),
         limits=None if limits is None else list(limits),
         land_every=land_every,
+        on_conflict=on_conflict,
+        closed=None if closed is None else list(closed),
     )
     if ciphertext is not None:
         _PUT_CREDENTIAL.run(tx, **key, ciphertext=ciphertext)
-    detail = {"timing": timing, "settings": sorted(connection.settings), "credential": ciphertext is not None}
+    detail = {
+        "timing": timing,
+        "settings": sorted(connection.settings),
+        "credential": ciphertext is not None,
+        "on_conflict": on_conflict,
+    }
     audit(tx, connection.tenant, "connect", connection.partner, detail)
 
 
@@ -236,12 +252,14 @@ def audit(tx: Transaction, tenant: str, act: str, subject: str, detail: Mapping[
 
 
 def _row(row: RowMapping) -> ConnectionRow:
-    limits = row["limits"]
+    limits, closed = row["limits"], row["closed"]
     return ConnectionRow(
         Connection(row["tenant_id"], row["partner"], row["base_url"], row["settings"]),
         timing=row["timing"],
         limits=None if limits is None else tuple(limits),
         land_every=row["land_every"],
+        on_conflict=row["on_conflict"],
+        closed=None if closed is None else tuple(closed),
         is_paused=row["is_paused"],
         pause_reason=row["pause_reason"],
         changed_at=row["changed_at"],

@@ -9,9 +9,11 @@ from uuid import UUID
 
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
+from zest_pipelines.store.claims import COULD_GO
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.deliveries import COULD_GO, READY_FROM, Target
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
+from zest_pipelines.store.unread import IS_UNREAD
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,6 @@ class Stuck:
     params: Mapping[str, str]
 
 
-# An edit is unread too while a transaction that is still open keeps the accumulation from reading on.
 _WAITING = query(
     "waiting_records",
     Login.OPERATOR,
@@ -51,13 +52,11 @@ _WAITING = query(
                min(p.since) FILTER (WHERE {COULD_GO}) AS oldest,
                count(*) FILTER (WHERE p.state <> 'conflict' AND {COULD_GO}) AS moving
         FROM sync.pending p
-        {READY_FROM}
         WHERE p.tenant_id = c.tenant_id AND p.partner = c.partner) AS queued
     CROSS JOIN LATERAL (
         SELECT min(e.at) AS oldest FROM sync.update_event e
         LEFT JOIN sync.event_cursor k ON k.tenant_id = e.tenant_id AND k.partner = c.partner
-        WHERE e.tenant_id = c.tenant_id
-          AND (e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))) AS unread
+        WHERE e.tenant_id = c.tenant_id AND {IS_UNREAD}) AS unread
     WHERE c.tenant_id = :tenant AND c.partner = :partner
     """,
 )
@@ -66,7 +65,6 @@ _STUCK = query(
     Login.OPERATOR,
     f"""
     SELECT p.entity, p.record_id, p.state, p.reason, p.params FROM sync.pending p
-    {READY_FROM}
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.reason IS NOT NULL AND {COULD_GO}
     ORDER BY p.since, p.record_id LIMIT :most
     """,

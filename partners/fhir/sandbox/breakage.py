@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
@@ -47,6 +48,9 @@ def spoiled(rule: FaultRule, reply: Reply) -> Reply:
             return replace(reply, content_type="text/plain; charset=utf-8")
         case FaultKind.EMPTY_BODY:
             return replace(reply, body=b"")
+        case FaultKind.SHORT_BATCH:
+            bundle: Json = json.loads(reply.body)
+            return replace(reply, body=json.dumps(bundle | {"entry": bundle["entry"][:-1]}).encode())
     return reply
 
 

@@ -54,8 +54,13 @@ class FaultKind(StrEnum):
     """A page of a search lacks its `next` link though more rows exist."""
     ENTRY_STATUS = "entry_status"
     """Not applied: one entry of a batch gets `status`; the others go on."""
+    BATCH_STATUS = "batch_status"
+    """Not applied: a whole batch with such an entry gets `status`."""
+    SHORT_BATCH = "short_batch"
+    """Applied: the answer to a batch lacks its last entry."""
 
 
+ENTRY_KINDS = frozenset({FaultKind.ENTRY_STATUS, FaultKind.BATCH_STATUS})
 PAGE_KINDS = frozenset({FaultKind.DROP_ENTRY, FaultKind.REPEAT_ENTRY, FaultKind.WRONG_TOTAL, FaultKind.MISSING_NEXT})
 
 
@@ -161,11 +166,11 @@ class FaultBook:
 
     def request_fault(self, facts: Facts) -> FaultRule | None:
         """The rule that befalls an HTTP request, of the kinds that are not about pages or batch entries."""
-        return self._pick(facts, lambda kind: kind not in PAGE_KINDS and kind != FaultKind.ENTRY_STATUS)
+        return self._pick(facts, lambda kind: kind not in PAGE_KINDS | ENTRY_KINDS)
 
-    def entry_fault(self, facts: Facts) -> FaultRule | None:
-        """The rule that befalls one entry of a batch."""
-        return self._pick(facts, lambda kind: kind == FaultKind.ENTRY_STATUS)
+    def entry_fault(self, facts: Facts, kind: FaultKind) -> FaultRule | None:
+        """The rule of this kind that befalls one entry of a batch."""
+        return self._pick(facts, lambda each: each == kind)
 
     def page_fault(self, facts: Facts, *, has_entries: bool, has_next: bool) -> FaultRule | None:
         """The rule that spoils a page. A rule counts only pages that it can spoil."""

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from partners.fhir.sandbox import reads, writes
 from partners.fhir.sandbox.capability import capability_statement
 from partners.fhir.sandbox.config import RESOURCE_TYPES, SandboxConfig
-from partners.fhir.sandbox.faults import Facts, FaultBook, FaultRule
+from partners.fhir.sandbox.faults import Facts, FaultBook, FaultKind, FaultRule
 from partners.fhir.sandbox.instants import format_instant
 from partners.fhir.sandbox.message import Answer, Effect, FhirRequest, business_identifier
 from partners.fhir.sandbox.outcome import Json, Refusal, operation_outcome, refuse
@@ -57,11 +57,14 @@ class Interactions:
             entries = self._entries(request)
         except Refusal as refusal:
             return refused(refusal), []
+        for entry in entries:
+            if (done := self._faulty(entry, FaultKind.BATCH_STATUS)) is not None:
+                return done.answer, [done]
         bundle = request.resource or {}
         if bundle.get("type") == "transaction":
             return self._transaction(config, entries)
-        done = [self._entry(config, entry) for entry in entries]
-        return _batch_answer("batch-response", done), done
+        each_done = [self._entry(config, entry) for entry in entries]
+        return _batch_answer("batch-response", each_done), each_done
 
     def _transaction(self, config: SandboxConfig, entries: list[FhirRequest]) -> tuple[Answer, list[EntryDone]]:
         order = sorted(range(len(entries)), key=lambda place: _order(entries[place]))
@@ -79,13 +82,19 @@ class Interactions:
         return _batch_answer("transaction-response", in_order), [done[place] for place in order]
 
     def _entry(self, config: SandboxConfig, request: FhirRequest) -> EntryDone:
+        if (done := self._faulty(request, FaultKind.ENTRY_STATUS)) is not None:
+            return done
+        identifier = business_identifier(request, self._store)  # before a delete
+        return EntryDone(request, self.answer(config, request), identifier)
+
+    def _faulty(self, request: FhirRequest, kind: FaultKind) -> EntryDone | None:
+        """The entry as refused by a fault of this kind; None: none befalls it."""
         identifier = business_identifier(request, self._store)
         facts = Facts(request.method, request.resource_type, request.resource_id, identifier)
-        fault = self._faults.entry_fault(facts)
-        if fault is not None:
-            answer = refused(refuse(fault.status, fault.code, "fault of the sandbox"))
-        else:
-            answer = self.answer(config, request)
+        fault = self._faults.entry_fault(facts, kind)
+        if fault is None:
+            return None
+        answer = refused(refuse(fault.status, fault.code, "fault of the sandbox"))
         return EntryDone(request, answer, identifier, fault)
 
     def _entries(self, request: FhirRequest) -> list[FhirRequest]:

@@ -61,6 +61,25 @@ def test_a_fault_can_befall_one_entry_alone(caller: Caller) -> None:
     assert (faulty["identifier"], faulty["status"], faulty["effect"]) == ("k2", 503, "none")
 
 
+def test_a_fault_can_befall_the_batch_that_holds_an_entry(caller: Caller) -> None:
+    caller.sandbox.set_faults(FaultRule(FaultKind.BATCH_STATUS, identifier="k2", status=422, code="business-rule"))
+    makes = [entry("POST", "Appointment", appointment("c1", key)) for key in ("k1", "k2", "k3")]
+    whole = caller.bundle("batch", *makes)
+    assert (whole.status_code, issue_codes(whole)) == (422, ["business-rule"])
+    assert caller.sandbox.state("Appointment") == []
+    (faulty,) = [row for row in caller.sandbox.journal() if row["fault"]]
+    assert (faulty["identifier"], faulty["status"], faulty["effect"]) == ("k2", 422, "none")
+    assert statuses(caller.bundle("batch", makes[0], makes[2])) == ["201", "201"]
+    assert caller.create(appointment("c1", "k2")).status_code == 201, "alone it is no batch"
+
+
+def test_an_answer_can_lack_its_last_entry(caller: Caller) -> None:
+    caller.sandbox.set_faults(FaultRule(FaultKind.SHORT_BATCH, times=1))
+    makes = [entry("POST", "Appointment", appointment("c1", key)) for key in ("k1", "k2")]
+    assert statuses(caller.bundle("batch", *makes)) == ["201"]
+    assert len(caller.sandbox.state("Appointment")) == 2
+
+
 def test_a_transaction_applies_all(caller: Caller) -> None:
     answer = caller.bundle(
         "transaction",

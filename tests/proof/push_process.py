@@ -1,0 +1,261 @@
+"""Pushes in processes of their own, each of which may be told to end or to stop itself at a named point of its way.
+
+The program loads the platform once and forks for every push, so a push starts within milliseconds. It is given the file
+descriptor of a socket: each message on it is a push to make (JSON, `Told`) and carries the end of another socket, on
+which one hears what becomes of it (JSON: `stopped`, `report`, `ended`) and says which signal it is to get; hanging up
+kills it.
+
+The points are reached at the seams between the flows and the store and the wire: the product's code knows of none of
+them. A `mutant` breaks a rule on purpose, so that one can see that the breach would be noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+from unittest.mock import patch
+
+from mutants import broken
+from partner import PROOFS, VAULT_KEY
+
+from partners import wire
+from partners.contract import Command, Connector, Reply
+from resources.http import Http
+from resources.logins import Login, Logins
+from resources.vault import Vault
+from zest_pipelines.flows import push as engine
+from zest_pipelines.flows.accumulate import accumulate
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store import leases, results
+from zest_pipelines.store.database import Database, Transaction
+
+CUT_OFF = 143
+"""How a push ends that was asked to (SIGTERM)."""
+_MOST_BYTES = 100_000
+_POLL_SECONDS = 0.003
+
+
+class Point(StrEnum):
+    """A place on a push's way, in the order in which they come."""
+
+    BEFORE_CLAIM = "before_claim"
+    CLAIM_COMMITTED = "claim_committed"
+    """The lease is taken."""
+    INTENT_COMMITTED = "intent_committed"
+    BYTES_SENT = "bytes_sent"
+    """The request has left, and nothing of the answer is read."""
+    RESPONSE_READ = "response_read"
+    RESULT_COMMITTED = "result_committed"
+    LEASE_NOT_RELEASED = "lease_not_released"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a process is to do."""
+
+    host: str
+    port: int
+    database: str
+    passwords: dict[str, str] = field(repr=False)
+    tenant: str
+    partner: str
+    """A name in PROOFS."""
+    lease_seconds: float = 60.0
+    call_seconds: float = 5.0
+    """The deadline of one call: less than the lease."""
+    box_seconds: float = 45.0
+    rounds: int = 0
+    """How often it accumulates and pushes; 0: it pushes once and accumulates nothing."""
+    point: str | None = None
+    """Where it gets the signal; None: nowhere."""
+    signal: int = signal.SIGKILL
+    mutant: str | None = None
+
+
+@dataclass
+class Fuse:
+    """Gives the process its signal when it first comes to its point."""
+
+    point: str | None
+    signal: int
+    quiet: threading.RLock = field(default_factory=threading.RLock)
+    """Held by a transaction, so that another thread's signal does not leave it open while the process is stopped."""
+
+    def reach(self, point: Point) -> None:
+        """Say that the process is there now. Returns if the signal lets it live."""
+        with self.quiet:
+            if self.point == point:
+                self.point = None
+                os.kill(os.getpid(), self.signal)
+
+
+@dataclass
+class Watched:
+    """A connector that tells when the answer to a write has been read."""
+
+    inner: Connector
+    fuse: Fuse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def send(self, command: Command) -> Reply:
+        reply = self.inner.send(command)
+        self.fuse.reach(Point.RESPONSE_READ)
+        return reply
+
+    def send_batch(self, commands: Sequence[Command]) -> Sequence[Reply]:
+        replies = self.inner.send_batch(commands)
+        self.fuse.reach(Point.RESPONSE_READ)
+        return replies
+
+
+@contextmanager
+def seams(fuse: Fuse) -> Iterator[None]:
+    """Within the block, every point tells the fuse that it is reached."""
+    open_transactions = threading.local()
+    transaction, heard = Database.transaction, wire._Trail.__call__
+    take, release = leases.take, leases.release
+    add_intents, add_results = results.add_intents, results.add_results
+
+    @contextmanager
+    def watched_transaction(self: Database, login: Login, tenant: str | None) -> Iterator[Transaction]:
+        outer, done = getattr(open_transactions, "done", None), set[Point]()
+        open_transactions.done = done
+        try:
+            with fuse.quiet, transaction(self, login, tenant) as tx:
+                yield tx
+        finally:
+            open_transactions.done = outer
+        for point in sorted(done, key=list(Point).index, reverse=True):  # results before the next intents
+            fuse.reach(point)
+
+    def watched_take(*given: Any, **named: Any) -> int | None:
+        fuse.reach(Point.BEFORE_CLAIM)
+        epoch = take(*given, **named)
+        if epoch is not None:
+            open_transactions.done.add(Point.CLAIM_COMMITTED)
+        return epoch
+
+    def watched_release(*given: Any, **named: Any) -> None:
+        fuse.reach(Point.LEASE_NOT_RELEASED)
+        release(*given, **named)
+
+    def watched_intents(tx: Transaction, target: Any, epoch: int, intents: Sequence[Any]) -> None:
+        add_intents(tx, target, epoch, intents)
+        if intents:
+            open_transactions.done.add(Point.INTENT_COMMITTED)
+
+    def watched_results(tx: Transaction, target: Any, ends: Sequence[Any]) -> Any:
+        late = add_results(tx, target, ends)
+        if any(end.intent_id is not None for end in ends):
+            open_transactions.done.add(Point.RESULT_COMMITTED)
+        return late
+
+    def watched_trail(self: Any, event: str, info: dict[str, Any]) -> None:
+        heard(self, event, info)
+        if event == "http11.send_request_headers.started":
+            self.is_write = info["request"].method != b"GET"
+        if event == "http11.send_request_body.complete" and self.is_write:
+            fuse.reach(Point.BYTES_SENT)
+
+    with ExitStack() as stack:
+        for owner, name, watched in (
+            (Database, "transaction", watched_transaction),
+            (leases, "take", watched_take),
+            (leases, "release", watched_release),
+            (results, "add_intents", watched_intents),
+            (results, "add_results", watched_results),
+            (wire._Trail, "__call__", watched_trail),
+        ):
+            stack.enter_context(patch.object(owner, name, watched))
+        yield
+
+
+def run(told: Told) -> dict[str, Any]:
+    """Push as told; the report of the last push."""
+    passwords = {Login(name): password for name, password in told.passwords.items()}
+    database = Database(Logins(told.host, told.port, passwords, database=told.database))
+    http = Http(total_seconds=told.call_seconds, connect_seconds=told.call_seconds)
+    services = Services(database, Vault([VAULT_KEY]), http, random=lambda: 0.0, under_way=timedelta(0))
+    fuse, proof = Fuse(told.point, told.signal), PROOFS[told.partner]
+    partner = replace(proof, open=lambda *given: Watched(proof.open(*given), fuse))
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(engine, "LEASE_SECONDS", told.lease_seconds))
+        stack.enter_context(broken(told.mutant))
+        stack.enter_context(seams(fuse))
+        for _ in range(told.rounds or 1):
+            if told.rounds:
+                accumulate(services, partner, told.tenant)
+            report = engine.push(services, partner, told.tenant, told.box_seconds)
+    database.close()
+    return {each.name: getattr(report, each.name) for each in fields(report) if each.type in ("int", "str | None")}
+
+
+def _asked_to_end(*_: Any) -> None:
+    raise KeyboardInterrupt  # what a run's worker makes of SIGTERM
+
+
+def push_and_tell(told: Told, ear: socket.socket) -> int:
+    """The pushing process: its exit code."""
+    signal.signal(signal.SIGTERM, _asked_to_end)
+    try:
+        report = run(told)
+    except KeyboardInterrupt:
+        return CUT_OFF
+    with suppress(OSError):
+        ear.send(json.dumps({"report": report}, default=str).encode())
+    return 0
+
+
+def attend(pid: int, ear: socket.socket) -> None:
+    """Tell what becomes of the process, and hand on the signals that it is to get, until it has ended."""
+    while True:
+        changed, status = os.waitpid(pid, os.WUNTRACED | os.WNOHANG)
+        if changed and os.WIFSTOPPED(status):
+            _tell(ear, stopped=True)
+        elif changed:
+            _tell(ear, ended=os.waitstatus_to_exitcode(status))
+            return
+        if select.select([ear], [], [], _POLL_SECONDS)[0]:
+            wanted = ear.recv(_MOST_BYTES)
+            os.kill(pid, int(wanted) if wanted else signal.SIGKILL)
+
+
+def _tell(ear: socket.socket, **what: Any) -> None:
+    with suppress(OSError):  # nobody listens any more
+        ear.send(json.dumps(what).encode())
+
+
+def serve(orders: socket.socket) -> int:
+    """Fork for every order until nobody gives any. Returns in each pushing process too: the exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        message, ends, _, _ = socket.recv_fds(orders, _MOST_BYTES, 1)
+        if not message:
+            return 0
+        with socket.socket(fileno=ends[0]) as ear:
+            if os.fork():
+                continue
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            orders.close()
+            pid = os.fork()
+            if pid == 0:
+                return push_and_tell(Told(**json.loads(message)), ear)
+            attend(pid, ear)
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -1,0 +1,69 @@
+"""What keeps a connection or a record from going on, as commands show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from partners.windows import closed_at, parse_window
+from zest_pipelines.cli.options import out
+from zest_pipelines.cli.words import Json, local, utc, words
+
+if TYPE_CHECKING:
+    from zest_pipelines.store.hindrances import Difference, Hindrances
+
+OUTSIDE_WINDOW = "outside_window"
+
+
+def hold(found: Hindrances, now: datetime) -> Json | None:
+    """Why nothing is sent now, and until when: closed hours, whether a push has met them or not, or what is noted."""
+    end = closed_at([parse_window(text) for text in closed_times(found)], now)
+    if end is not None:
+        return _told(found.partner, OUTSIDE_WINDOW, {}, None, end)
+    held = found.held
+    if held is None or held.reason == OUTSIDE_WINDOW:
+        return None
+    return _told(found.partner, held.reason, held.params, held.since, held.until)
+
+
+def closed_times(found: Hindrances) -> Sequence[str]:
+    """The closed times that hold for the connection."""
+    from partners.registry import PARTNERS
+
+    if found.closed is not None:
+        return found.closed
+    return PARTNERS[found.partner].closed if found.partner in PARTNERS else ()
+
+
+def difference(found: Difference, with_values: bool) -> Json:
+    """One field of a conflict; both sides' values only if they were asked for."""
+    named = {"partner": found.partner, "version": found.version, "field": found.name}
+    return named | ({"ours": found.ours, "theirs": found.theirs} if with_values else {})
+
+
+def print_hold(tenant: str, hold: Json) -> None:
+    """A line of what `hold` found."""
+    until = local(hold["until"])
+    told = f"{tenant}, {hold['partner']}: nothing is sent until {until}: {hold['message']} {hold['next_action']}"
+    out().print(told, soft_wrap=True, markup=False)
+
+
+def print_differences(differences: Sequence[Json]) -> None:
+    """A table of what `difference` made; nothing for none."""
+    if not differences:
+        return
+    columns = ("partner", "version", "field", *(side for side in ("ours", "theirs") if side in differences[0]))
+    table = Table(*columns, title="changed at the partner", title_justify="left")
+    for each in differences:
+        table.add_row(*(escape(str(each[name] or "")) for name in columns))
+    out().print(table)
+
+
+def _told(partner: str, reason: str, params: Mapping[str, str], since: datetime | None, until: datetime) -> Json:
+    message, action = words(reason, params)
+    told = {"partner": partner, "reason": reason, "since": utc(since), "until": utc(until)}
+    return told | {"message": message, "next_action": action}

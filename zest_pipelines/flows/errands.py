@@ -1,0 +1,170 @@
+"""Errands: the calls that a push makes for one record, as values, and their making.
+
+A lane carries them out and gives back what it heard, whatever the partner or the network does. What that means is
+`delivery`'s to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from partners.contract import (
+    Absent,
+    Command,
+    Conflict,
+    Found,
+    ReadBack,
+    Refused,
+    Reply,
+    Retry,
+    Unknown,
+    Verb,
+)
+from partners.errors import Deferred, PartnerError, RetryableError
+from zest_pipelines.flows.opening import Line
+from zest_pipelines.flows.places import place_of
+from zest_pipelines.store.claims import Doubt, Due, Record, Suspect
+from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.results import Intent
+
+
+@dataclass(frozen=True)
+class Send:
+    """A new attempt to write: its intent is to be committed first."""
+
+    subject: Due | Suspect
+    """Suspect: it is a repair."""
+    command: Command
+    intent: Intent
+    base: Command | None = None
+    """What is compared with the partner's copy before the write goes; of a creation, itself. None: it goes unseen."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A doubtful write once more, under its own key."""
+
+    subject: Due | Suspect
+    command: Command
+    doubt: Doubt
+
+
+@dataclass(frozen=True)
+class Look:
+    """A reading back: of what is in doubt, or of a settled record that a late sender may have touched."""
+
+    subject: Due | Suspect
+    command: Command
+    doubt: Doubt | None
+    """None: of a suspect that nothing was sent for since."""
+
+
+Errand = Send | Repeat | Look
+
+
+@dataclass(frozen=True)
+class Clash:
+    """A conflict, with a look at the partner's copy."""
+
+    conflict: Conflict
+    copy: ReadBack | None
+    """None: it could not be looked at."""
+
+
+Heard = Reply | Clash | ReadBack | PartnerError
+"""What came of an errand. A PartnerError: the reading back failed, or nothing was called because the limits say later
+(Deferred)."""
+
+
+def record_of(errand: Errand) -> Record:
+    """The record it is for."""
+    return errand.subject.key.record
+
+
+def carry_out(line: Line, errands: Sequence[Errand], last_moment: float) -> list[tuple[Errand, Heard]]:
+    """Make the call or calls of one errand, or of several as a batch. No call begins from monotonic `last_moment` on.
+
+    Raises StoreError alone: a fault of ours, or of the connector's, in one record must not hold up its neighbours.
+    """
+    with line.gate.open_until(last_moment):
+        if len(errands) > 1:
+            return list(zip(errands, _batch(line, [errand.command for errand in errands]), strict=True))
+        (errand,) = errands
+        match errand:
+            case Send(base=Command() as base):
+                return [(errand, _look_and_send(line, errand.command, base))]
+            case Send() | Repeat():
+                return [(errand, _send(line, errand.command))]
+            case Look():
+                return [(errand, _read_back(line, errand.command))]
+            case _:
+                assert_never(errand)
+
+
+def _send(line: Line, sent: Command) -> Heard:
+    try:
+        reply = line.connector.send(sent)
+    except Deferred as error:  # before its write, says the contract
+        return error
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        return Unknown("internal_error", {"detail": place_of(error)})
+    return _heeded(line, sent, reply)
+
+
+def _batch(line: Line, sent: Sequence[Command]) -> list[Heard]:
+    try:
+        replies = list(line.connector.send_batch(sent))
+        heard = zip(sent, replies, strict=True)
+        return [_heeded(line, each, reply) for each, reply in heard]
+    except Deferred as error:
+        return [error] * len(sent)
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        return [Unknown("internal_error", {"detail": place_of(error)})] * len(sent)
+
+
+def _look_and_send(line: Line, sent: Command, base: Command) -> Heard:
+    there = _read_back(line, base)
+    match there:
+        case Deferred():
+            return there
+        case RetryableError():
+            return Retry(there.reason, there.params, there.not_before)
+        case PartnerError():
+            return Refused(there.reason, there.params)
+        case Found() if sent.verb is Verb.CREATE:
+            return Clash(Conflict("changed_at_partner"), there)
+        case Absent() if sent.verb is Verb.UPDATE:
+            return Clash(Conflict("record_gone_at_partner"), there)
+        case Found(matches=False):
+            return _heeded(line, sent, Conflict("changed_at_partner"))
+    return _send(line, sent)
+
+
+def _heeded(line: Line, sent: Command, reply: Reply) -> Reply | Clash:
+    """The reply, and what it asks for besides: to stay away for a while, or a look at the copy that it clashes with."""
+    match reply:
+        case Retry(not_before=datetime() as until):
+            line.gate.ledger.close_until(until)
+        case Conflict():
+            copy = _read_back(line, sent)
+            return Clash(reply, None if isinstance(copy, PartnerError) else copy)
+    return reply
+
+
+def _read_back(line: Line, asked: Command) -> ReadBack | PartnerError:
+    try:
+        with line.heeding_partner():
+            return line.connector.find(asked)
+    except PartnerError as error:
+        return error
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        return RetryableError("internal_error", {"detail": place_of(error)})

@@ -1,0 +1,97 @@
+"""A person's word on one open version of a record: give it up, or take it as delivered. Written through two functions.
+
+It is carried out by the next push, which finds it in `releases.decided`.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from partners.contract import Entity
+from resources.logins import Login
+from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.errors import NotOpenError, UnknownRecordError
+from zest_pipelines.store.keys import Target
+from zest_pipelines.store.query import query
+
+# Index: the primary keys of both.
+_OPEN_VERSION = query(
+    "open_version",
+    Login.OPERATOR,
+    """
+    SELECT p.version FROM sync.pending p
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.entity = :entity AND p.record_id = :record_id
+    """,
+)
+_IS_KNOWN = query(
+    "is_record_known",
+    Login.OPERATOR,
+    """
+    SELECT EXISTS (SELECT FROM sync.update_event e
+                   WHERE e.tenant_id = :tenant AND e.entity = :entity AND e.record_id = :record_id)
+    """,
+)
+_DECIDE = query(
+    "decide",
+    Login.OPERATOR,
+    """
+    SELECT sync.decide(:tenant, :partner, CAST(:entity AS text), CAST(:record_id AS uuid), CAST(:version AS bigint),
+                       CAST(:act AS text), CAST(:partner_id AS text), CAST(:reason AS text))
+    """,
+)
+_ABANDON_ALL = query(
+    "abandon_all",
+    Login.OPERATOR,
+    "SELECT sync.abandon_all(:tenant, :partner, CAST(:reason AS text))",
+)
+
+
+def open_version(tx: Transaction, target: Target, entity: Entity, record_id: UUID) -> int:
+    """The version of the record that is open at the connection. UnknownRecordError; NotOpenError if none is."""
+    named = {"entity": entity.value, "record_id": record_id}
+    version: int | None = _OPEN_VERSION.run(tx, **named, **target.parameters()).scalar_one_or_none()
+    if version is not None:
+        return version
+    if not _IS_KNOWN.run(tx, tenant=target.tenant, **named).scalar_one():
+        raise UnknownRecordError(target.tenant, entity, record_id)
+    raise NotOpenError(target.tenant, target.partner, entity, record_id)
+
+
+def abandon(tx: Transaction, target: Target, entity: Entity, record_id: UUID, version: int, reason: str) -> None:
+    """Have this version end without being sent. StoreError if it is not open any more, or the reason says nothing."""
+    _decide(tx, target, entity, record_id, version, "abandon", None, reason)
+
+
+def adopt(
+    tx: Transaction, target: Target, entity: Entity, record_id: UUID, version: int, partner_id: str, reason: str
+) -> None:
+    """Have this version end as delivered, kept by the partner under `partner_id`. StoreError as `abandon`."""
+    _decide(tx, target, entity, record_id, version, "adopt", partner_id.strip(), reason)
+
+
+def abandon_all(tx: Transaction, target: Target, reason: str) -> int:
+    """`abandon` all that is open at the connection; how many records. StoreError if the reason says nothing."""
+    records: int = _ABANDON_ALL.run(tx, reason=reason.strip(), **target.parameters()).scalar_one()
+    return records
+
+
+def _decide(
+    tx: Transaction,
+    target: Target,
+    entity: Entity,
+    record_id: UUID,
+    version: int,
+    act: str,
+    partner_id: str | None,
+    reason: str,
+) -> None:
+    _DECIDE.run(
+        tx,
+        entity=entity.value,
+        record_id=record_id,
+        version=version,
+        act=act,
+        partner_id=partner_id,
+        reason=reason.strip(),
+        **target.parameters(),
+    )

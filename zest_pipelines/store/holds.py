@@ -1,0 +1,115 @@
+"""Why a connection's sending stands still, and until when: one row a connection, for closed hours and for the breaker.
+
+Written by `zest_push`, read by the scheduler too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from resources.logins import Login
+from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.keys import Target
+from zest_pipelines.store.query import query
+
+OUTSIDE_WINDOW = "outside_window"
+"""The reason of a hold for closed hours; every other one is the breaker's."""
+
+_STANDS = f"""h.until > clock_timestamp()
+      AND NOT EXISTS (SELECT FROM sync.connection changed WHERE changed.tenant_id = h.tenant_id
+                      AND changed.partner = h.partner AND changed.changed_at > h.noted_at)
+      AND NOT EXISTS (SELECT FROM sync.credential k WHERE k.tenant_id = h.tenant_id AND k.partner = h.partner
+                      AND k.changed_at > h.noted_at)
+      AND (h.reason = '{OUTSIDE_WINDOW}' OR NOT (
+          EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = h.tenant_id AND q.partner = h.partner
+                  AND q.requested_at > h.noted_at)
+          OR EXISTS (SELECT FROM sync.retry_request q WHERE q.tenant_id = h.tenant_id AND q.partner = h.partner
+                     AND q.requested_at > h.noted_at)
+          OR EXISTS (SELECT FROM sync.snapshot good WHERE good.tenant_id = h.tenant_id AND good.partner = h.partner
+                     AND good.state = 'certified' AND good.finished_at > h.noted_at)))"""
+IS_HELD = f"""EXISTS (
+    SELECT FROM sync.hold h WHERE h.tenant_id = n.tenant_id AND h.partner = n.partner AND {_STANDS})"""
+"""Of the connection `n`: its sending stands still, and nothing speaks against that.
+
+What does: the connection or its credential was changed since; for the breaker also that a person has asked for days or
+for another try, or that the partner was read without a fault.
+"""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why nothing is sent."""
+
+    reason: str
+    """A code of the catalogue."""
+    params: Mapping[str, str]
+    failures: int
+    """In a row, from before the closed hours too; 0: the connection was as it should be."""
+    since: datetime
+    """When it began to stand still, over all renewals."""
+    until: datetime
+    """When the next call may be tried."""
+    noted_at: datetime | None = None
+    """By the database's clock; None: not stored yet."""
+
+
+_COLUMNS = "h.reason, h.params, h.failures, h.since, h.until, h.noted_at"
+_STANDING = query(
+    "standing_hold",
+    Login.PUSH,
+    f"SELECT {_COLUMNS} FROM sync.hold h WHERE h.tenant_id = :tenant AND h.partner = :partner AND {_STANDS}",
+)
+_LAST = query(
+    "last_hold",
+    Login.PUSH,
+    f"SELECT {_COLUMNS} FROM sync.hold h WHERE h.tenant_id = :tenant AND h.partner = :partner",
+)
+_PUT = query(
+    "put_hold",
+    Login.PUSH,
+    """
+    INSERT INTO sync.hold (tenant_id, partner, reason, params, failures, since, until)
+    VALUES (:tenant, :partner, :reason, CAST(:params AS jsonb), :failures, :since, :until)
+    ON CONFLICT (tenant_id, partner) DO UPDATE SET
+        reason = excluded.reason, params = excluded.params, failures = excluded.failures, since = excluded.since,
+        until = excluded.until, noted_at = clock_timestamp()
+    """,
+)
+_LIFT = query(
+    "lift_hold",
+    Login.PUSH,
+    "DELETE FROM sync.hold WHERE tenant_id = :tenant AND partner = :partner",
+)
+
+
+def standing_hold(tx: Transaction, target: Target) -> Hold | None:
+    """The hold that is in force now and that nothing speaks against; None: calls may be tried."""
+    row = _STANDING.one(tx, **target.parameters())
+    return None if row is None else Hold(**row)
+
+
+def last(tx: Transaction, target: Target) -> Hold | None:
+    """The hold that is noted, whether it is over or not; None: the connection is as it should be."""
+    row = _LAST.one(tx, **target.parameters())
+    return None if row is None else Hold(**row)
+
+
+def put(tx: Transaction, target: Target, hold: Hold) -> None:
+    """Note the hold in place of the one there was; it is noted as of now."""
+    _PUT.run(
+        tx,
+        reason=hold.reason,
+        params=json.dumps(dict(hold.params)),
+        failures=hold.failures,
+        since=hold.since,
+        until=hold.until,
+        **target.parameters(),
+    )
+
+
+def lift(tx: Transaction, target: Target) -> None:
+    """Forget the hold, if there is one."""
+    _LIFT.run(tx, **target.parameters())

@@ -1,0 +1,118 @@
+"""What lets stopped records go on, or ends them: a request, a cure, a person's word. Read by `zest_push`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from resources.logins import Login
+from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.keys import Key, Target, key_of, keys_of
+from zest_pipelines.store.query import query
+
+ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
+          SELECT FROM sync.retry_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
+          AND coalesce(q.entity, p.entity) = p.entity AND coalesce(q.record_id, p.record_id) = p.record_id
+          AND q.requested_at > (
+              SELECT max(r.made_at) FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id
+              AND r.partner = p.partner AND r.entity = p.entity AND r.record_id = p.record_id
+              AND r.version = p.version))"""
+"""Of the pending row `p`: a person wants it tried again, and it was not tried since."""
+
+
+class Act(StrEnum):
+    """What a person decided of an open version."""
+
+    ABANDON = "abandon"
+    ADOPT = "adopt"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A person's word on one open version, not carried out yet."""
+
+    key: Key
+    op: str
+    """Of the version: upsert or cancel."""
+    act: Act
+    partner_id: str | None
+    """Of ADOPT: the id under which the partner has it."""
+    reason: str
+    """In the person's words."""
+    doubt: UUID | None
+    """The intent of this version whose end is not known; None: there is none."""
+
+
+# Index: pending_stopped, then the newest result of each in its month.
+_ASKED_AGAIN = query(
+    "records_asked_for_again",
+    Login.PUSH,
+    f"""
+    SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND {ASKED_AGAIN}
+    """,
+)
+# What may be cured: the connection or its credential changed since, or a fault of the whole connection has passed.
+# Index: pending_stopped; result_of_record in the month of each; result_of_connection for what came after.
+_CURABLE = query(
+    "curable_records",
+    Login.PUSH,
+    """
+    SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
+    JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partner = p.partner
+    LEFT JOIN sync.credential k ON k.tenant_id = p.tenant_id AND k.partner = p.partner
+    CROSS JOIN LATERAL (
+        SELECT r.result_no, r.made_at FROM sync.result r
+        WHERE r.month = p.month AND r.tenant_id = p.tenant_id AND r.partner = p.partner AND r.entity = p.entity
+          AND r.record_id = p.record_id AND r.version = p.version
+        ORDER BY r.result_no DESC LIMIT 1) AS parked
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = 'parked'
+      AND p.reason <> 'delivery_unsure' -- only a person can tell whether it is there
+      AND (greatest(n.changed_at, k.changed_at) > parked.made_at
+           OR EXISTS (
+               SELECT FROM sync.result r WHERE r.tenant_id = p.tenant_id AND r.partner = p.partner
+               AND r.result_no > parked.result_no AND r.outcome = 'delivered'
+               AND (p.reason = ANY (CAST(:connection_reasons AS text[]))
+                    OR (p.reason = ANY (CAST(:entity_reasons AS text[])) AND r.entity = p.entity))))
+    """,
+)
+# The newest word on each version counts; one on a version that is not open any more is spent.
+_DECIDED = query(
+    "decided_records",
+    Login.PUSH,
+    """
+    SELECT DISTINCT ON (p.entity, p.record_id)
+           p.month, p.entity, p.record_id, p.version, p.op, d.act, d.partner_id, d.reason,
+           CASE WHEN s.doubt_version = p.version THEN s.doubt_intent END AS doubt
+    FROM sync.decision d
+    JOIN sync.pending p ON p.tenant_id = d.tenant_id AND p.partner = d.partner AND p.entity = d.entity
+        AND p.record_id = d.record_id AND p.version = d.version
+    LEFT JOIN sync.standing s ON s.tenant_id = p.tenant_id AND s.partner = p.partner AND s.entity = p.entity
+        AND s.record_id = p.record_id
+    WHERE d.tenant_id = :tenant AND d.partner = :partner
+    ORDER BY p.entity, p.record_id, d.decided_at DESC
+    """,
+)
+
+
+def curable(
+    tx: Transaction, target: Target, connection_reasons: Sequence[str], entity_reasons: Sequence[str]
+) -> tuple[Key, ...]:
+    """Parked records worth another try. The reasons: faults of a whole connection, and of all records of a kind."""
+    reasons = {"connection_reasons": list(connection_reasons), "entity_reasons": list(entity_reasons)}
+    return keys_of(_CURABLE.all(tx, **reasons, **target.parameters()))
+
+
+def asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:
+    """Stopped records that a person wants tried again, and that were not tried since."""
+    return keys_of(_ASKED_AGAIN.all(tx, **target.parameters()))
+
+
+def decided(tx: Transaction, target: Target) -> tuple[Decision, ...]:
+    """What persons have decided of versions that are still open."""
+    return tuple(
+        Decision(key_of(row), row["op"], Act(row["act"]), row["partner_id"], row["reason"], row["doubt"])
+        for row in _DECIDED.all(tx, **target.parameters())
+    )

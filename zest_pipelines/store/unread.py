@@ -1,0 +1,15 @@
+"""Which update events nobody has looked at yet for a connection, as conditions on the event `e` and the cursor `k`.
+
+Transactions are numbered by a cluster: after a dump and a restore the numbers of older events are another's, and may
+lie in the future here. Those are left out, and the cursor says of which cluster it is.
+"""
+
+from __future__ import annotations
+
+_IS_PAST_CURSOR = "(e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))"
+IS_UNREAD = f"{_IS_PAST_CURSOR} AND e.xid < pg_snapshot_xmax(pg_current_snapshot())"
+"""Also while a transaction that is still open keeps the accumulation from reading on."""
+IS_READABLE = f"{_IS_PAST_CURSOR} AND e.xid < pg_snapshot_xmin(pg_current_snapshot())"
+"""Unread, and an accumulation would read it now."""
+IS_OF_ANOTHER_CLUSTER = "k.system_id <> (SELECT system_identifier FROM pg_control_system())"
+"""Of the cursor: all events are to be read once more."""
