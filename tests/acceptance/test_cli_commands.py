@@ -383,6 +383,13 @@ def test_an_unknown_tenant_is_told_with_the_next_step(zest: Zest, command: tuple
     assert word in told.err
 
 
+def test_a_month_that_is_not_over_stays_where_it_is(zest: Zest) -> None:
+    this_month = datetime.now(UTC).strftime("%Y-%m")
+    told = zest("archive", this_month, "--json")
+    assert (told.code, told.json["tables"]) == (1, [])
+    assert f"{this_month} stays where it is: it is not over yet" in told.err
+
+
 def test_an_unknown_record_is_told(zest: Zest, tenant: str) -> None:
     told = zest("explain", tenant, "visit", str(UUID(int=7)))
     assert (told.code, len(told.err.splitlines())) == (2, 1)

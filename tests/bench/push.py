@@ -1,8 +1,8 @@
 """Calls a second through the whole way out, beside those of bare HTTP clients.
 
-An installation of its own in a temporary folder: embedded PostgreSQL, and a partner in a process of its own that answers
-each write 30 ms after its effect. No limit is set, and 50 calls may be in flight from one process. In turns, one after
-the other, over the same number of new visits:
+An installation of its own in a temporary folder: embedded PostgreSQL, and a partner in a process of its own that
+answers each write 30 ms after its effect. No limit is set, and 50 calls may be in flight from one process. In turns,
+one after the other, over the same number of new visits:
 
     engine  a push: claims, lease, intents, calls, results
     bare    50 threads with an httpx.Client each, over one SSLContext, that post the same bodies and keep nothing

@@ -143,6 +143,8 @@ def test_a_visit_record_goes_after_its_visit(out: WayOut) -> None:
     cancelled = out.change(replace(visit, version=2), op="cancel")
     out.deliver(cancelled, Verb.CANCEL, partner_id="v")
     assert out.due() == ()
+    gone = out.change(replace(record, version=2), op="cancel")
+    assert [(each.key, each.visit) for each in out.due()] == [(gone, None)]
 
 
 def test_records_come_by_attempts_and_then_by_age_without_those_in_hand(out: WayOut) -> None:

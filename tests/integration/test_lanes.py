@@ -18,7 +18,7 @@ from flow_bench import accumulate_all, expire_lease, push_now, wait_for
 from partner import PROOFS, Office, connect, truth
 from partner_process import RunningPartner, running_partner
 
-from partners.contract import Partner
+from partners.contract import Delivered, Partner, Refused
 from resources.logins import Login
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PushReport
@@ -498,27 +498,37 @@ def test_a_partner_with_a_version_check_takes_changes_in_batches(
 # --- A lane's own -----------------------------------------------------------------------------------------------------
 
 
-def test_a_fault_of_the_connector_in_a_lane_is_that_records_alone(
-    new_office: NewOffice, partner: RunningPartner
-) -> None:
-    office = new_office()
-    visits = office.add_visits(10)
+def broken(office: Office, record: UUID, reply: Callable[[], Any]) -> Office:
+    """The office, at a partner whose connector answers for one record with what `reply` returns or raises."""
     real = office.partner
 
     def opened(*given: Any) -> Any:
         connector = real.open(*given)
         send = connector.send
-
-        def fail(command: Any) -> Any:
-            if command.record_id == visits[4]:
-                raise ZeroDivisionError
-            return send(command)
-
-        object.__setattr__(connector, "send", fail)
+        fault = lambda command: reply() if command.record_id == record else send(command)  # noqa: E731
+        object.__setattr__(connector, "send", fault)
         return connector
 
     faulty: Partner = replace(real, open=opened)
-    report = push_now(replace(office, partner=faulty))
+    return replace(office, partner=faulty)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (lambda: 1 / 0, "internal_error"),
+        (lambda: Refused("no_such_reason"), "internal_error"),
+        (lambda: Delivered("a\0b", "1"), "answer_unreadable"),
+        (lambda: Delivered("a", "\ud800"), "answer_unreadable"),
+        (lambda: Refused("record_refused", {"detail": "\0\udfff"}), "record_refused"),
+    ],
+)
+def test_what_is_wrong_with_one_answer_is_that_records_alone(
+    new_office: NewOffice, partner: RunningPartner, reply: Callable[[], Any], reason: str
+) -> None:
+    office = new_office()
+    visits = office.add_visits(10)
+    report = push_now(broken(office, visits[4], reply))
     assert (report.delivered, report.pending, report.stopped) == (9, 1, None)
     assert {UUID(problem.record) for problem in report.problems} == {visits[4]}
-    assert report.problems[0].reason == "internal_error"
+    assert report.problems[0].reason == reason

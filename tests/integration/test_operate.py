@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from conftest import Tenant
-from flow_bench import calls, copy_of, effects, mark, push_now
+from flow_bench import calls, copy_of, effects, forget_backoff, mark, push_now
 
 from partners.contract import Entity
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
@@ -418,3 +418,25 @@ def test_words_and_what_became_of_a_suspicion_stand_in_the_records_story(
         ("decided", "abandon", "it is held elsewhere"),
         ("settled", "abandoned", None),
     ]
+
+
+def test_what_was_given_up_in_doubt_is_looked_for_before_a_later_edit_is_sent(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    sandbox.configure(conditional_create=False)
+    visit = tenant.add_visit(note="1")
+    sandbox.set_faults(
+        FaultRule(FaultKind.APPLY_THEN_STATUS, method="POST", times=1), FaultRule(FaultKind.STATUS, status=503)
+    )
+    push_now(tenant)
+    assert tenant.outcomes(visit)[-1] == (1, "unknown")
+    do(tenant, abandon, Entity.VISIT, visit, "why")
+    push_now(tenant)
+    assert tenant.outcomes(visit)[-1] == (1, "abandoned")
+    sandbox.clear_faults()
+    tenant.edit_visit(visit, note="2")
+    push_now(tenant)
+    assert tenant.outcomes(visit)[-1] == (2, "retry")  # it is there already, and otherwise
+    forget_backoff(tenant)
+    push_now(tenant)
+    assert copy_of(sandbox, visit)["comment"] == "2"

@@ -60,7 +60,7 @@ def test_a_query_can_be_prepared_under_its_login(shared: Logins, name: str) -> N
 
 
 def test_every_login_that_works_by_itself_has_queries() -> None:
-    not_ours = {Login.MIGRATOR, Login.PRODUCT, Login.DAGSTER}
+    not_ours = {Login.PRODUCT, Login.DAGSTER}
     assert {query.login for query in QUERIES.values()} == set(Login) - not_ours
 
 

@@ -124,8 +124,11 @@ def test_an_edit_that_was_not_read_yet_keeps_the_request_open_and_one_made_since
     assert not status(out, press(out)).is_done
 
 
-def test_a_record_that_was_edited_since_counts_by_its_newest_version_and_holds_nothing_up(database: Database) -> None:
-    out = way_out(database, timing="week")
+@pytest.mark.parametrize("timing", ["minute", "week"])
+def test_a_record_that_was_edited_since_counts_by_its_newest_version_and_holds_nothing_up(
+    database: Database, timing: str
+) -> None:
+    out = way_out(database, timing=timing)
     key = edit(out)
     request = press(out)
     edit(out, key.record_id, 2)
@@ -191,7 +194,7 @@ def test_the_product_reads_it_and_nobody_reads_another_tenants(out: WayOut, data
     request = press(out)
     (row,) = out.sql("SELECT * FROM sync.request_status(:request)", Login.PRODUCT, request=request)
     assert (row.request_id, row.tenant_id, row.partner, row.waiting) == (request, out.tenant, out.target.partner, 1)
-    other = way_out(database, "momiji")
+    other = way_out(database, tenant="momiji")
     for asked in (request, uuid4()):
         with pytest.raises(StoreError, match="no such request: give the id that request_push or request_retry"):
             status(other, asked)

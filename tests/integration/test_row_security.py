@@ -17,6 +17,8 @@ from resources.logins import Login, Logins
 from zest_pipelines.local.embedded import EmbeddedServer
 
 OURS, THEIRS = "sakura", "momiji"
+_OF_ALL_TENANTS = {Login.SCHEDULE, Login.MIGRATOR}
+"""Who looks across tenants: who is due, and which month is settled."""
 _OF_NO_TENANT = {"sync.budget", "sync.reason"}
 _BINDS = "(tenant_id = current_setting('app.tenant'::text, true))"
 _CATALOGUE = """
@@ -95,13 +97,13 @@ def _shut(table: str) -> str:
 
 def unprotected(admin: psycopg.Connection) -> list[str]:
     """Tables and views that the catalogue leaves open."""
-    scheduler_reads = {name for name, grants in live(admin)["tables"].items() if Login.SCHEDULE in grants}
+    across = {"archivist_sees_all": Login.MIGRATOR, "scheduler_sees_all": Login.SCHEDULE}
+    granted = live(admin)["tables"]
     wrong = [f"{name} belongs to {owner}" for name, owner in admin.execute(_VIEWS).fetchall()]
     for name, is_partition, is_forced, has_tenant, policies in admin.execute(_CATALOGUE).fetchall():
         wanted = [] if is_partition else [f"own_tenant * {{-}} {_BINDS}"]
-        if name in scheduler_reads:
-            wanted.append("scheduler_sees_all r {zest_schedule} true")
-        if has_tenant == (name in _OF_NO_TENANT) or (has_tenant and not (is_forced and policies == wanted)):
+        wanted += [f"{policy} r {{{login}}} true" for policy, login in across.items() if login in granted.get(name, {})]
+        if has_tenant == (name in _OF_NO_TENANT) or (has_tenant and not (is_forced and policies == sorted(wanted))):
             wrong.append(f"{name}: forced {is_forced}, policies {policies}")
     return wrong
 
@@ -133,23 +135,23 @@ def test_the_look_at_the_catalogue_sees_a_hole(template: Logins, server: Embedde
 def test_each_login_sees_its_tenants_rows_in_every_table_and_no_others(
     admin: psycopg.Connection, logins: Logins
 ) -> None:
-    for login in set(Login) - {Login.SCHEDULE, Login.DAGSTER}:
+    for login in set(Login) - {*_OF_ALL_TENANTS, Login.DAGSTER}:
         found = seen(logins, login, OURS)
         assert found == dict.fromkeys(found, frozenset({OURS})), login
     assert len(seen(logins, Login.OPERATOR, OURS)) == len(documented()["tables"] | documented()["views"]) - 2
 
 
 def test_without_a_tenant_of_its_own_a_login_sees_nothing(admin: psycopg.Connection, logins: Logins) -> None:
-    for login, tenant in product(set(Login) - {Login.SCHEDULE, Login.DAGSTER}, (None, "", "nobodys")):
+    for login, tenant in product(set(Login) - {*_OF_ALL_TENANTS, Login.DAGSTER}, (None, "", "nobodys")):
         found = seen(logins, login, tenant)
         assert found == dict.fromkeys(found, frozenset()), login
 
 
-def test_the_scheduler_sees_all_tenants_whatever_is_set(admin: psycopg.Connection, logins: Logins) -> None:
-    for tenant in (None, OURS):
-        found = seen(logins, Login.SCHEDULE, tenant)
-        assert found == dict.fromkeys(found, frozenset({OURS, THEIRS}))
-    # What it may see of them, column by column, is test_grants.py's.
+def test_who_looks_across_tenants_sees_all_of_them_whatever_is_set(admin: psycopg.Connection, logins: Logins) -> None:
+    for login, tenant in product(_OF_ALL_TENANTS, (None, OURS)):
+        found = seen(logins, login, tenant)
+        assert found == dict.fromkeys(found, frozenset({OURS, THEIRS})), login
+    # What they may see of them, column by column, is test_grants.py's.
 
 
 def test_trying_sees_a_policy_and_a_views_owner_that_are_wrong(admin: psycopg.Connection, logins: Logins) -> None:

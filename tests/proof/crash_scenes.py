@@ -27,8 +27,10 @@ from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
 from zest_pipelines.store.database import Database
 
-SHORT: Mapping[str, float] = {"lease_seconds": 0.8, "call_seconds": 0.3}
-"""For a process that is to outlive its lease."""
+LEASE_SECONDS = 20.0
+"""Of a process that is to be stopped. What time does to the lease is done to it in the database; what it does to the
+process itself is waited for: a call may begin until so much is left of the lease as a call may last."""
+MAY_BEGIN_FOR = 1.0
 ACTS = ("create", "update", "cancel")
 SIGNALS = (SIGKILL, SIGTERM, SIGSTOP)
 _MOST_PUSHES = 8
@@ -132,10 +134,6 @@ class Stage:
         """What time does to the lease of a push that died."""
         self.office.sql("UPDATE sync.lease SET until = clock_timestamp()", Login.PUSH)
 
-    def wait_for_lease(self) -> None:
-        """Wait until nobody holds the connection any more."""
-        wait_until(lambda: self._number("SELECT count(*) FROM sync.lease WHERE until > clock_timestamp()") == 0)
-
     def _number(self, statement: str) -> int:
         named = {"partner": self.office.partner.name} if ":partner" in statement else {}
         return int(self.office.sql(statement, Login.OPERATOR, **named)[0][0])
@@ -151,11 +149,13 @@ def crash(stage: Stage, point: Point, signal: int, act: str) -> list[UUID]:
         stage.settle()
         stage.office.edit(*visits, **({"note": "2"} if act == "update" else {"status": "cancelled"}))
     stage.accumulate()
-    times = SHORT if signal == SIGSTOP else {}
+    times = {"lease_seconds": LEASE_SECONDS, "call_seconds": LEASE_SECONDS - MAY_BEGIN_FOR} if signal == SIGSTOP else {}
     with stage.pushing(point=point, signal=signal, **times) as pusher:
         if signal == SIGSTOP:
             pusher.wait_for_stop()
-            stage.wait_for_lease()
+            stage.expire_lease()
+            if point in (Point.INTENT_COMMITTED, Point.RESULT_COMMITTED):  # a call may be about to begin
+                time.sleep(MAY_BEGIN_FOR)
             stage.settle()
             pusher.go_on()
             assert pusher.wait_for_end() == 0
@@ -203,10 +203,11 @@ def stopped_and_applied_late(stage: Stage) -> list[str]:
     stage.office.edit(visit, note="2")
     stage.accumulate()
     stage.partner.hold()
-    with stage.pushing(point=Point.BYTES_SENT, signal=SIGSTOP, **SHORT) as late:
+    with stage.pushing(point=Point.BYTES_SENT, signal=SIGSTOP, call_seconds=1.0) as late:
         late.wait_for_stop()
         stage.partner.wait_held()
-        stage.wait_for_lease()
+        stage.expire_lease()
+        time.sleep(1.0)
         stage.office.edit(visit, note="3")
         stage.settle()
         stage.release()

@@ -10,9 +10,8 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -95,18 +94,15 @@ class Writer:
 
     def write(self, stop: threading.Event, most: int | None = None) -> None:
         """Edit until `stop` or until the ledger holds `most` versions. A server that is down is waited for."""
-        connection: psycopg.Connection | None = None
-        while not stop.is_set() and (most is None or len(self.ledger.committed) < most):
-            try:
-                if connection is None or connection.closed:
-                    connection = psycopg.connect(self.url)
-                self._transact(connection)
-            except psycopg.OperationalError:
-                _close(connection)
-                connection = None
-                stop.wait(0.05)
-            stop.wait(self.rest * 2 * self._draw.random())
-        _close(connection)
+        while not self._is_done(stop, most):
+            with suppress(psycopg.OperationalError), closing(psycopg.connect(self.url)) as connection:
+                while not self._is_done(stop, most):
+                    self._transact(connection)
+                    stop.wait(self.rest * 2 * self._draw.random())
+            stop.wait(0.05)
+
+    def _is_done(self, stop: threading.Event, most: int | None) -> bool:
+        return stop.is_set() or (most is not None and len(self.ledger.committed) >= most)
 
     def confirm_all(self) -> None:
         """Confirm each visit that has a record, so that no record waits for a visit that never comes."""
@@ -269,9 +265,3 @@ def _is_there(admin: psycopg.Connection, edit: Edit) -> bool:
         "SELECT FROM sync.update_event WHERE entity = %s AND record_id = %s AND version = %s AND image ->> 'note' = %s"
     )
     return admin.execute(query, [edit.entity, edit.record_id, edit.version, edit.marker]).fetchone() is not None
-
-
-def _close(connection: Any) -> None:
-    if connection is not None:
-        with suppress(psycopg.Error):
-            connection.close()

@@ -29,7 +29,7 @@ from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store.database import Database
-from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.errors import DatabaseUnreachableError
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def serve(told: Told, stop: threading.Event) -> None:
             try:
                 work += accumulate(services, PROOFS[name], tenant).events
                 work += push(services, PROOFS[name], tenant, box_seconds=2.0).calls
-            except StoreError as error:
-                print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            except DatabaseUnreachableError:
                 stop.wait(0.2)
         if not work:
             stop.wait(0.05)

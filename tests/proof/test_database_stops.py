@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -98,11 +98,12 @@ def test_crashes_of_postgresql_under_load_lose_nothing_that_was_acknowledged(
     server = embedded.start(data_dir)
     logins = Logins.generate(str(server.socket_dir), server.port, environ={})
     install(server.admin_url, logins)
-    database, draw, ledger = Database(logins), random.Random(5), Ledger()
+    draw, ledger = random.Random(5), Ledger()
+    database = Database(logins)
     office = connect(database, "sakura", PROOFS["proof_version"], partner.url)
     hands = writers(logins, office, ledger, seed=5, rest=0.05)
     told = Told.of(logins, VAULT_KEY, [(office.name, office.partner.name)], call=1.0, under_way=0.5)
-    with kept(data_dir), pushing(told, 2):
+    with closing(database), kept(data_dir), pushing(told, 2):
         with writing(hands):
             resumed = []
             for _ in range(STOPS):
@@ -116,7 +117,6 @@ def test_crashes_of_postgresql_under_load_lose_nothing_that_was_acknowledged(
             wrong = drain(admin, office, ledger)
             assert admin.execute("SHOW fsync").fetchone() == ("on",)
         wrong += broken(office, partner)
-    database.close()
     waits = ", ".join(f"{seconds:.1f}" for seconds in resumed)
     print(f"crashes: {STOPS}, {len(ledger.committed)} events, {doubtful} commits in doubt, resumed after {waits} s")
     assert wrong == []

@@ -198,7 +198,7 @@ class Deliveries(RuleBasedStateMachine):
     office: Office
 
     @initialize(
-        name=st.sampled_from(["version", "search", "client_id", "key"]),
+        name=st.sampled_from(["version", "search", "client_id", "key", "none"]),
         timing=st.sampled_from(["minute", "minute", "minute", "week"]),
         policy=st.sampled_from(["hold", "overwrite"]),
     )
@@ -219,7 +219,6 @@ class Deliveries(RuleBasedStateMachine):
         self.is_weekly, self.asked_of = timing == "week", dict[tuple[str, UUID], int]()
         self.ledger = Ledger()
         self.abandoned = set[tuple[str, UUID]]()
-        self.adopted = set[tuple[str, UUID]]()
         url = world.logins.libpq_url(Login.PRODUCT)
         self.hand, self.slow_hand = (Hand(url, self.office, self.ledger) for _ in range(2))
 
@@ -329,9 +328,16 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule()
     def ask_again(self) -> None:
-        self.office.sql(
-            "SELECT sync.request_retry(:tenant, :partner)", tenant=self.office.name, partner=self.office.partner.name
-        )
+        """Of what stands still, but of nothing that a person can see to be there already."""
+        for row in self._open("parked", "conflict", "retry"):
+            if not self._is_there(row):
+                self._operate(
+                    "SELECT sync.request_retry(:tenant, :partner, :entity, :record_id)",
+                    tenant=self.office.name,
+                    partner=self.office.partner.name,
+                    entity=row.entity,
+                    record_id=row.record_id,
+                )
 
     @rule(visit=visits, entity=entities)
     def abandon(self, visit: UUID, entity: str) -> None:
@@ -339,14 +345,14 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule()
     def say_what_became_of_it(self) -> None:
-        """A person looks at the partner's copy of what is unsure there, and takes it if it is as we sent it."""
+        """A person looks for what is unsure there. An older copy is put right by hand, as its own people do."""
         for row in self._open("parked"):
-            if row.reason != "delivery_unsure":
-                continue
-            held = self._copies(row)
-            if [copy["version"] for copy in held] == [row.version]:
-                self._decide("adopt", lambda each: each == row, held[0]["partner_id"])  # noqa: B023
-                self.adopted.add((row.entity, row.record_id))
+            if self._is_there(row):
+                (copy,) = self._copies(row)
+                if copy["version"] != row.version:
+                    wanted = self._content(row)
+                    self.world.partner.edit(*self.office.space, row.record_id, kind=copy["kind"], **wanted)
+                self._decide("adopt", lambda each: each == row, copy["partner_id"])  # noqa: B023
 
     # --- What always holds ---
 
@@ -505,17 +511,37 @@ class Deliveries(RuleBasedStateMachine):
             lines.append((row["at"], f"    {entity} {number} v{row['version']} at the partner: {what}"))
         return "\n".join(line for _, line in sorted(lines))
 
+    def _is_there(self, row: Any) -> bool:
+        """Whether it is unsure to the platform, and to be seen at the partner."""
+        return row.reason == "delivery_unsure" and bool(self._copies(row))
+
+    def _content(self, row: Any) -> dict[str, Any]:
+        """What the partner's copy should say of an open version."""
+        (change,) = self.office.sql(
+            "SELECT op, image ->> 'note' AS note, image ->> 'status' AS status FROM sync.change "
+            "WHERE entity = :entity AND record_id = :record_id AND version = :version",
+            Login.OPERATOR,
+            entity=row.entity,
+            record_id=row.record_id,
+            version=row.version,
+        )
+        if change.op == "cancel":
+            return {"cancelled": True}
+        content = {"cancelled": False, "note": change.note}
+        return content if row.entity == "visit" else content | {"status": change.status}
+
     def _left_as_edited(self) -> set[tuple[str, str]]:
         """Records whose last effect is the partner's own people's."""
         last = {(row["kind"], row["record_id"]): row["effect"] for row in self._log() if row["effect"] != "none"}
         return {record for record, effect in last.items() if effect == "edited"}
 
     def _delivered_is_there(self, log: list[dict[str, Any]]) -> None:
-        """No version is called delivered that the partner was never sent, unless it was seen to stand there already."""
+        """No version is called delivered that the partner was never sent, unless somebody has seen it there."""
         sent = {(row["kind"], row["record_id"], row["version"]) for row in log if row["method"] != "GET"}
         seen = {(row["kind"], row["record_id"]) for row in log if row["method"] == "GET"}
         rows = self.office.sql(
-            "SELECT entity, record_id, version FROM sync.result WHERE outcome LIKE 'delivered%'",
+            "SELECT entity, record_id, version FROM sync.result WHERE outcome LIKE 'delivered%' "
+            "AND reason IS DISTINCT FROM 'adopted_by_person'",
             Login.OPERATOR,
         )
         for row in rows:

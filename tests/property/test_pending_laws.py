@@ -168,7 +168,7 @@ class Model:
         acts += [("intent", version) for version in versions for _ in range(2)]
         for intent in {step.intent: step for step in self.story.of("intent")}.values():
             acts += [("result", intent.version, outcome, intent.intent) for outcome in (*_OPEN, *_ENDS[:2])]
-            acts += [("repair", intent.version, outcome, intent.intent) for outcome in ("unknown", "repaired")]
+            acts += [("repair", intent.version, outcome, intent.intent) for outcome in ("unknown", "repaired") * 3]
         acts += [("result", version, outcome, None) for version in versions for outcome in (*_ENDS, "released")]
         return acts + [("repair", self.story.delivered(), outcome, None) for outcome in _REPAIRS]
 

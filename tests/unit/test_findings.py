@@ -249,13 +249,21 @@ def test_a_push_that_had_nothing_to_do_is_no_news_but_answers_every_check() -> N
         "conflict",
         "parked",
         "recovered",
+        "repaired",
+        "late",
+        "abandoned",
     ],
 )
 def test_whatever_a_push_tried_is_news_and_answers_every_check(outcome: str) -> None:
     finding = _push(**{outcome: 1})
 
     assert finding.worth is Worth.NEWS
-    assert len(finding.checks) == 3
+    assert len([*finding.checks, *finding.if_planned]) == 3
+
+
+def test_a_push_whose_calls_were_not_answered_says_nothing_of_whether_it_is_stopped() -> None:
+    assert "not_stopped" not in {each.check_name for each in _push(unknown=2).checks}
+    assert "not_stopped" in {each.check_name for each in _push(unknown=2, delivered=1).checks}
 
 
 @pytest.mark.parametrize(

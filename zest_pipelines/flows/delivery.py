@@ -1,7 +1,7 @@
-"""What to do with one record: which errand to send a lane on, and how that ended. No call and no table is looked at.
+"""What to do with one record: which errand to send a lane on, or how it ends without one. No table is looked at.
 
     plan    a claimed record         -> an errand, or how it ends without a call
-    judge   an errand and its answer -> a verdict: how it ended, or what has to follow
+    judge   an errand and its answer -> a verdict: how it ended, or what has to follow (`verdicts`)
 
 An intent without an end is doubt, and a record in doubt is never simply sent again: a partner that knows our key gets
 the very same command once more, one that can be asked is asked, and where neither is possible a person decides.
@@ -11,30 +11,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from partners.contract import (
-    Absent,
     Capability,
     Command,
-    Delivered,
     Entity,
-    Found,
     Recovery,
-    Refused,
-    Retry,
-    Unknown,
     Verb,
 )
-from partners.errors import Deferred, PartnerError, RetryableError
+from partners.errors import PartnerError, RetryableError
 from partners.reasons import ReasonScope, reason
 from zest_pipelines.core.backoff import delay
 from zest_pipelines.core.coalesce import Op, Version, decide
-from zest_pipelines.core.commands import command, idempotency_key, repair_key
+from zest_pipelines.core.commands import command, idempotency_key
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
-from zest_pipelines.flows.errands import Clash, Errand, Heard, Look, Repeat, Send
+from zest_pipelines.flows.errands import Errand, Look, Repeat, Send
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.store.claims import Doubt, Due, Suspect
 from zest_pipelines.store.keys import Key
@@ -81,28 +75,6 @@ class Rules:
 
 
 End = Result | Repair
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an errand ended."""
-
-    ends: tuple[End, ...] = ()
-    """Of the record; none: nothing is known that was not known before."""
-    then: Send | None = None
-    """What has to follow, under an intent of its own."""
-    stop: str | None = None
-    """Why nothing else of the connection should be tried now: a code of the catalogue."""
-    params: Mapping[str, str] = field(default_factory=dict)
-    is_failure: bool = False
-    """Whether the breaker counts the stop; limits, ours or the partner's, are no failure."""
-    blocks: Entity | None = None
-    """Records of this kind should not be tried now."""
-    is_answer: bool = False
-    """Whether the partner said something about the record itself: it is there and takes our calls."""
-
-
-# --- Before the call --------------------------------------------------------------------------------------------------
 
 
 def may_be_there(rules: Rules, subject: Due | Suspect) -> bool:
@@ -155,7 +127,7 @@ def _write(rules: Rules, due: Due) -> Send | Result:
         return Result(due.key, decision)
     intent = _intent(due, decision)
     try:
-        sent = _command(intent, due.image)
+        sent = command_of(intent, due.image)
         return Send(due, sent, intent, _expected(rules, due, sent))
     except Exception as error:  # noqa: BLE001  # before the intent: what we cannot build must not leave doubt
         return Result(due.key, Outcome.PARKED, "internal_error", {"detail": place_of(error)})
@@ -167,10 +139,10 @@ def _expected(rules: Rules, due: Due, sent: Command) -> Command | None:
 
     Not where the partner has been heard of it since that was delivered: a person, or the policy, has decided then.
     """
+    if sent.verb is Verb.CREATE:
+        return sent if due.settled_version and rules.can_read_back else None
     known, base = due.known, due.base
-    if verb is Verb.CREATE or not rules.compares_content or known is None or base is None:
-        return None
-    if known.version != base.key.version:
+    if not rules.compares_content or known is None or base is None or known.version != base.key.version:
         return None
     return _copy(base.key, base.verb, base.image, base.links, known.partner_id)
 
@@ -188,12 +160,12 @@ def _look(rules: Rules, suspect: Suspect) -> Look | Repair:
 def _out_of_doubt(rules: Rules, subject: Due | Suspect, doubt: Doubt) -> Errand | tuple[End, ...]:
     if not rules.can_read_back and not rules.knows_key(doubt):
         unsure = Result(doubt.key, Outcome.PARKED, "delivery_unsure", intent_id=doubt.intent_id)
-        return _doubt_ends(subject, doubt, unsure)
+        return doubt_ends(subject, doubt, unsure)
     try:
-        asked = _command(doubt, doubt.image)
+        asked = command_of(doubt, doubt.image)
     except Exception as error:  # noqa: BLE001  # as in writing
         fault = RetryableError("internal_error", {"detail": place_of(error)})
-        return _doubt_ends(subject, doubt, _still_in_doubt(rules, subject, doubt, fault))
+        return doubt_ends(subject, doubt, still_in_doubt(rules, subject, doubt, fault))
     return Look(subject, asked, doubt) if rules.can_read_back else Repeat(subject, asked, doubt)
 
 
@@ -220,7 +192,7 @@ def _intent(due: Due, verb: Verb) -> Intent:
     )
 
 
-def _command(intent: Intent | Doubt, image: Mapping[str, object]) -> Command:
+def command_of(intent: Intent | Doubt, image: Mapping[str, object]) -> Command:
     return command(
         intent.key.entity,
         intent.verb,
@@ -251,231 +223,26 @@ def _copy(
     )
 
 
-# --- After the call ---------------------------------------------------------------------------------------------------
+def is_of_record(error: PartnerError) -> bool:
+    """Whether the fault is the record's own, and stays."""
+    return not isinstance(error, RetryableError) and reason(error.reason).scope is ReasonScope.RECORD
 
 
-def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
-    """What `heard` means for the errand's record, and for the others of the connection."""
-    match errand, heard:
-        case ((Repeat() | Look()), Deferred()):
-            return Verdict(stop=heard.reason)
-        case Send(), _:
-            end = _end(_sent(rules, errand, heard), isinstance(errand.subject, Suspect))
-            return _verdict(errand, heard, (end,))
-        case Repeat(), _:
-            return _verdict(errand, heard, (_end(_repeated(rules, errand, heard), errand.doubt.is_repair),))
-        case Look(subject=Suspect() as suspect), _:
-            return _looked_at(rules, errand, suspect, heard)
-        case Look(doubt=Doubt() as doubt), _:
-            ends = _doubt_ends(errand.subject, doubt, _read(rules, errand.subject, doubt, heard))
-            return _verdict(errand, heard, ends)
-    raise AssertionError("a due record is read back because it is in doubt")
-
-
-def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
-    why, params = ends[0].reason, ends[0].params
-    scope = None if why is None else reason(why).scope
-    if scope is ReasonScope.CONNECTION:
-        has_named_time = isinstance(heard, Retry | RetryableError) and heard.not_before is not None
-        return Verdict(ends, stop=why, params=params, is_failure=not has_named_time)
-    blocks = errand.subject.key.entity if scope is ReasonScope.ENTITY else None
-    return Verdict(ends, blocks=blocks, is_answer=not isinstance(heard, Unknown | PartnerError))
-
-
-def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
-    key, intent_id, attempts = errand.intent.key, errand.intent.intent_id, errand.subject.attempts
-    match heard:
-        case Delivered():
-            is_over = isinstance(errand.subject, Due) and errand.subject.reason == OVERWRITING
-            return _delivered(
-                key, intent_id, errand.command.verb, heard, "partner_change_overwritten" if is_over else None
-            )
-        case Deferred():
-            return Result(key, Outcome.RETRY, heard.reason, intent_id=intent_id, not_before=heard.until)
-        case Refused(reason=code, params=params) if code == BATCH_REFUSED:
-            return Result(key, Outcome.RETRY, code, params, intent_id)
-        case Retry(why, params, not_before):
-            when = not_before or rules.backoff(attempts)
-            return Result(key, Outcome.RETRY, why, params, intent_id, not_before=when)
-        case Refused(why, params):
-            return Result(key, Outcome.PARKED, why, params, intent_id)
-        case Clash(copy=Found(matches=False) as found) if errand.base == errand.command:
-            return _noting(found, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
-        case Clash():
-            return _clashed(rules, errand.command, key, intent_id, attempts, heard)
-        case Unknown(why, params):
-            later = _look_at(rules, why, attempts)
-            return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=later)
-        case _:
-            raise AssertionError("a write is answered by a reply")
-
-
-def _repeated(rules: Rules, errand: Repeat, heard: Heard) -> Result:
-    """What a repeat says of the first attempt: of that it is known to speak only where it did go by the key."""
-    key, intent_id, attempts = errand.doubt.key, errand.doubt.intent_id, errand.subject.attempts
-    match heard:
-        case Delivered():
-            return _delivered(key, intent_id, errand.command.verb, heard)
-        case Clash():
-            return _clashed(rules, errand.command, key, intent_id, attempts, heard)
-        case Refused(why, params) if reason(why).scope is ReasonScope.RECORD:
-            return Result(key, Outcome.PARKED, why, params, intent_id)
-        case Retry(why, params, datetime() as named):
-            return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=named)
-        case Retry(why, params) | Refused(why, params):
-            return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=rules.backoff(attempts))
-        case Unknown(why, params):
-            later = _look_at(rules, why, attempts)
-            return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=later)
-        case _:
-            raise AssertionError("a write is answered by a reply")
-
-
-def _clashed(rules: Rules, sent: Command, key: Key, intent_id: UUID, attempts: int, clash: Clash) -> Result:
-    """The partner's copy is not the one we knew. It may be as we want it: then an earlier call of ours did that."""
-    why, params = clash.conflict.reason, clash.conflict.params
-    match clash.copy:
-        case Found(matches=True) as found:
-            return _delivered(key, intent_id, sent.verb, Delivered(found.partner_id, found.partner_version))
-        case Found() as found if rules.overwrites:
-            return _noting(found, Result(key, Outcome.RETRY, OVERWRITING, {}, intent_id))
-        case Found() as found:
-            # Whoever releases it, by a new version or by hand, has decided against this copy.
-            return _noting(found, Result(key, Outcome.CONFLICT, why, params, intent_id))
-        case None if rules.overwrites:
-            return Result(key, Outcome.RETRY, why, params, intent_id, not_before=rules.backoff(attempts))
-    return Result(key, Outcome.CONFLICT, why, params, intent_id)
-
-
-def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> Result:
-    """How a doubt ends when the partner was asked."""
-    key, intent_id = doubt.key, doubt.intent_id
-    match heard:
-        case Found(matches=True):
-            return _delivered(key, intent_id, doubt.verb, Delivered(heard.partner_id, heard.partner_version))
-        case Found() if doubt.verb is Verb.CREATE:
-            return _noting(heard, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
-        case Found():
-            # Nothing is taken from the copy: if it is not the one we knew, the next write has to notice.
-            return Result(key, Outcome.RETRY, "found_different", intent_id=intent_id)
-        case Absent():
-            return Result(key, Outcome.RETRY, "not_arrived", intent_id=intent_id)
-        case PartnerError():
-            return _still_in_doubt(rules, subject, doubt, heard)
-        case _:
-            raise AssertionError("a reading back finds something or not")
-
-
-def _still_in_doubt(rules: Rules, subject: Due | Suspect, doubt: Doubt, error: PartnerError) -> Result:
+def still_in_doubt(rules: Rules, subject: Due | Suspect, doubt: Doubt, error: PartnerError) -> Result:
     """It could not be read back: tried again later, unless the fault is the record's own."""
-    if _is_of_record(error):
+    if is_of_record(error):
         return Result(doubt.key, Outcome.PARKED, error.reason, error.params, doubt.intent_id)
     later = (error.not_before if isinstance(error, RetryableError) else None) or rules.backoff(subject.attempts)
     return Result(doubt.key, Outcome.UNKNOWN, error.reason, error.params, doubt.intent_id, not_before=later)
 
 
-def _doubt_ends(subject: Due | Suspect, doubt: Doubt, result: Result) -> tuple[End, ...]:
+def doubt_ends(subject: Due | Suspect, doubt: Doubt, result: Result) -> tuple[End, ...]:
     """How a doubt ends. Where a person has to end it, what is newer waits with it: it could be made a second time."""
-    end = _end(result, doubt.is_repair)
+    end = end_of(result, doubt.is_repair)
     is_for_person = result.outcome is Outcome.PARKED and doubt.verb is Verb.CREATE
     if is_for_person and isinstance(subject, Due) and subject.key.version != doubt.key.version:
         return end, Result(subject.key, Outcome.PARKED, result.reason, result.params)
     return (end,)
-
-
-def suspect(rules: Rules, late: Result) -> Repair | None:
-    """What has to be noted of an end that came when its intent or version had ended: None, if it did no harm.
-
-    A write that took effect, or may have, can have come over a newer one. Under a key it cannot: whoever repeated it
-    had the same one.
-    """
-    is_write = late.outcome in (Outcome.DELIVERED, Outcome.DELIVERED_WITH_WARNING, Outcome.UNKNOWN)
-    if not is_write or rules.capability.recovery is Recovery.KEY:
-        return None
-    return Repair(
-        late.key, RepairOutcome.SUSPECTED, "late_answer", intent_id=late.intent_id, not_before=late.not_before
-    )
-
-
-def _is_of_record(error: PartnerError) -> bool:
-    """Whether the fault is the record's own, and stays."""
-    return not isinstance(error, RetryableError) and reason(error.reason).scope is ReasonScope.RECORD
-
-
-def _looked_at(rules: Rules, errand: Look, suspect: Suspect, heard: Heard) -> Verdict:
-    """How it stands with a settled record that a late sender may have touched."""
-    ended = Repair(suspect.key, RepairOutcome.EQUAL)
-    if errand.doubt is not None:
-        ended = Repair(suspect.key, RepairOutcome.REPAIRED, intent_id=errand.doubt.intent_id)
-    match heard:
-        case Found(matches=True):
-            end = replace(ended, partner_id=heard.partner_id, partner_version=heard.partner_version)
-        case Absent() if suspect.verb is Verb.CANCEL:
-            end = ended
-        case Absent():
-            end = replace(ended, outcome=RepairOutcome.PARKED, reason="record_gone_at_partner")
-        case Found():
-            return _repair(errand, suspect, heard)
-        case PartnerError() if errand.doubt is not None:
-            end = _repair_of(_still_in_doubt(rules, suspect, errand.doubt, heard))
-        case PartnerError() if _is_of_record(heard):
-            end = Repair(suspect.key, RepairOutcome.PARKED, heard.reason, heard.params)
-        case PartnerError():
-            named = heard.not_before if isinstance(heard, RetryableError) else None
-            when = named or rules.backoff(suspect.attempts)
-            end = Repair(suspect.key, RepairOutcome.RETRY, heard.reason, heard.params, not_before=when)
-        case _:
-            raise AssertionError("a reading back finds something or not")
-    return _verdict(errand, heard, (end,))
-
-
-def _repair(errand: Look, suspect: Suspect, found: Found) -> Verdict:
-    """Send what should stand there once more, under a key of its own; an earlier repair that is in doubt ends."""
-    assert suspect.image is not None  # it was compared with
-    intent_id, key = uuid4(), suspect.key
-    intent = Intent(
-        intent_id,
-        key,
-        suspect.verb,
-        repair_key(key.entity, key.record_id, key.version, intent_id),
-        suspect.links,
-        partner_id=found.partner_id,
-        partner_version=found.partner_version,
-    )
-    then = Send(suspect, _command(intent, suspect.image), intent)
-    if errand.doubt is None:
-        return Verdict(then=then, is_answer=True)
-    ended = Repair(key, RepairOutcome.RETRY, "found_different", intent_id=errand.doubt.intent_id)
-    return Verdict((ended,), then, is_answer=True)
-
-
-def _look_at(rules: Rules, why: str, attempts: int) -> datetime | None:
-    """The earliest time to look what became of a doubtful call; None: at once, since its answer was whole."""
-    match why:
-        case "found_different":
-            return None
-        case "internal_error":
-            return rules.backoff(attempts)
-    return rules.now + rules.under_way
-
-
-def _delivered(key: Key, intent_id: UUID, verb: Verb, reply: Delivered, remark: str | None = None) -> Result:
-    remark = remark or reply.warning
-    return Result(
-        key,
-        Outcome.DELIVERED if remark is None else Outcome.DELIVERED_WITH_WARNING,
-        remark,
-        intent_id=intent_id,
-        partner_id=reply.partner_id,
-        partner_version=reply.partner_version,
-        is_cancelled=verb is Verb.CANCEL,
-    )
-
-
-def _noting(copy: Found, result: Result) -> Result:
-    """The result, with what the partner has instead; a person sees the values of a conflict alone."""
-    theirs = copy.theirs if result.outcome is Outcome.CONFLICT else {}
-    return replace(result, partner_id=copy.partner_id, partner_version=copy.partner_version, theirs=theirs)
 
 
 _REPAIRED = {
@@ -488,12 +255,13 @@ _REPAIRED = {
 }
 
 
-def _end(result: Result, is_repair: bool) -> End:
+def end_of(result: Result, is_repair: bool) -> End:
     """The end as it is stored: an attempt to repair ends no version."""
-    return _repair_of(result) if is_repair else result
+    return repair_of(result) if is_repair else result
 
 
-def _repair_of(result: Result) -> Repair:
+def repair_of(result: Result) -> Repair:
+    """How an attempt to repair ended, told as an attempt to deliver."""
     return Repair(
         result.key,
         _REPAIRED[result.outcome],

@@ -6,8 +6,9 @@ A lane carries them out and gives back what it heard, whatever the partner or th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -15,6 +16,7 @@ from partners.contract import (
     Absent,
     Command,
     Conflict,
+    Delivered,
     Found,
     ReadBack,
     Refused,
@@ -24,6 +26,7 @@ from partners.contract import (
     Verb,
 )
 from partners.errors import Deferred, PartnerError, RetryableError
+from partners.reasons import reason
 from zest_pipelines.flows.opening import Line
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.store.claims import Doubt, Due, Record, Suspect
@@ -91,37 +94,25 @@ def carry_out(line: Line, errands: Sequence[Errand], last_moment: float) -> list
     """
     with line.gate.open_until(last_moment):
         if len(errands) > 1:
-            return list(zip(errands, _batch(line, [errand.command for errand in errands]), strict=True))
+            return list(zip(errands, _send(line, [errand.command for errand in errands]), strict=True))
         (errand,) = errands
         match errand:
             case Send(base=Command() as base):
                 return [(errand, _look_and_send(line, errand.command, base))]
             case Send() | Repeat():
-                return [(errand, _send(line, errand.command))]
+                return [(errand, _send(line, [errand.command])[0])]
             case Look():
                 return [(errand, _read_back(line, errand.command))]
             case _:
                 assert_never(errand)
 
 
-def _send(line: Line, sent: Command) -> Heard:
+def _send(line: Line, sent: Sequence[Command]) -> list[Heard]:
+    """What is heard of each, in one call."""
     try:
-        reply = line.connector.send(sent)
+        replies = [line.connector.send(sent[0])] if len(sent) == 1 else line.connector.send_batch(sent)
+        return [_heeded(line, each, _sound(reply)) for each, reply in zip(sent, replies, strict=True)]
     except Deferred as error:  # before its write, says the contract
-        return error
-    except StoreError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        return Unknown("internal_error", {"detail": place_of(error)})
-    return _heeded(line, sent, reply)
-
-
-def _batch(line: Line, sent: Sequence[Command]) -> list[Heard]:
-    try:
-        replies = list(line.connector.send_batch(sent))
-        heard = zip(sent, replies, strict=True)
-        return [_heeded(line, each, reply) for each, reply in heard]
-    except Deferred as error:
         return [error] * len(sent)
     except StoreError:
         raise
@@ -144,7 +135,7 @@ def _look_and_send(line: Line, sent: Command, base: Command) -> Heard:
             return Clash(Conflict("record_gone_at_partner"), there)
         case Found(matches=False):
             return _heeded(line, sent, Conflict("changed_at_partner"))
-    return _send(line, sent)
+    return _send(line, [sent])[0]
 
 
 def _heeded(line: Line, sent: Command, reply: Reply) -> Reply | Clash:
@@ -161,10 +152,39 @@ def _heeded(line: Line, sent: Command, reply: Reply) -> Reply | Clash:
 def _read_back(line: Line, asked: Command) -> ReadBack | PartnerError:
     try:
         with line.heeding_partner():
-            return line.connector.find(asked)
+            return _legible(line.connector.find(asked))
     except PartnerError as error:
+        error.params = _cleaned(error.params)
         return error
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001
         return RetryableError("internal_error", {"detail": place_of(error)})
+
+
+# One character that the database does not take would undo a whole cycle, and with it the answers of other records.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _sound(reply: Reply) -> Reply:
+    """The reply, if all of it can be stored. Raises UnknownReason for one that the catalogue does not have."""
+    if isinstance(reply, Delivered):
+        if reply.warning is not None:
+            reason(reply.warning)
+        is_legible = not _UNSTORABLE.search(reply.partner_id + reply.partner_version)
+        return reply if is_legible else Unknown("answer_unreadable")
+    reason(reply.reason)
+    return replace(reply, params=_cleaned(reply.params)) if reply.params else reply
+
+
+def _legible(found: ReadBack) -> ReadBack:
+    """What was found, if all of it can be stored. Raises RetryableError."""
+    if isinstance(found, Absent):
+        return found
+    if _UNSTORABLE.search(found.partner_id + found.partner_version):
+        raise RetryableError("answer_unreadable")
+    return replace(found, theirs=_cleaned(found.theirs)) if found.theirs else found
+
+
+def _cleaned(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text) for name, text in texts.items()}

@@ -20,11 +20,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, partial
 
-from partners.contract import Entity, Partner
+from partners.contract import Partner
 from partners.errors import Deferred, PartnerError
 from partners.reasons import ReasonScope, all_reasons, reason
 from partners.windows import closed_at, parse_windows
@@ -32,26 +31,17 @@ from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core.breaker import stays_away
 from zest_pipelines.core.coalesce import Op
-from zest_pipelines.core.outcome import Outcome, RepairOutcome
+from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.delivery import (
-    BATCH_REFUSED,
-    GO_ON,
-    End,
-    Rules,
-    Verdict,
-    grouped,
-    judge,
-    may_be_there,
-    plan,
-    suspect,
-)
-from zest_pipelines.flows.errands import Errand, Heard, Look, Repeat, Send, carry_out, record_of
+from zest_pipelines.flows.delivery import End, Rules, grouped, may_be_there, plan
+from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
 from zest_pipelines.flows.gate import Later, Slot
 from zest_pipelines.flows.lanes import Lanes
 from zest_pipelines.flows.opening import Line, Lines, connection_row, open_lines
-from zest_pipelines.flows.reports import Problem, PushReport
+from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.services import Services
+from zest_pipelines.flows.tally import Tally
+from zest_pipelines.flows.verdicts import Verdict, judge, suspect
 from zest_pipelines.store import claims, holds, leases, releases, results
 from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
@@ -65,60 +55,9 @@ LEASE_SECONDS = 60.0
 """Longer than a call may last; held anew with every cycle."""
 _CLAIM = 60
 _PATIENCE = timedelta(seconds=5)
-_MOST_PROBLEMS = 20
-_MOST_SENDS = 2
-"""Of one record in one push: the second one follows an answer that was lost and a reading back."""
 Group = tuple[Errand, ...]
 """What goes in one call: one errand, or a batch."""
 Answers = list[tuple[Errand, Heard]]
-
-
-@dataclass
-class _Tally:
-    """What a push has done so far."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    recovered: int = 0
-    repaired: int = 0
-    late: int = 0
-    batches: int = 0
-    calls: int = 0
-    problems: list[Problem] = field(default_factory=list)
-    sends: Counter[Record] = field(default_factory=Counter)
-    done: set[Record] = field(default_factory=set)
-    """Records that are open, and have had their turn in this push."""
-    blocked: set[Entity] = field(default_factory=set)
-    """Kinds of record that the partner takes none of for now."""
-    stopped: str | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    is_held: bool = False
-
-    def stop(self, reason: str, params: Mapping[str, str] | None = None) -> None:
-        """Note why the push ends before everything due was tried."""
-        self.stopped, self.params = reason, params or {}
-
-    def add(self, errand: Errand | None, end: End) -> None:
-        """Count an end that is stored, and note whether the record has had its turn. None: it took no call."""
-        record, is_unknown = end.key.record, end.outcome in (Outcome.UNKNOWN, RepairOutcome.UNKNOWN)
-        if isinstance(errand, Send) and end.reason != BATCH_REFUSED:
-            self.sends[record] += 1
-        if isinstance(end, Result):
-            self.outcomes[end.outcome] += 1
-            self.recovered += isinstance(errand, Repeat | Look) and not is_unknown
-        else:
-            self.repaired += end.outcome is RepairOutcome.REPAIRED
-        if not end.outcome.is_terminal and self._is_over(errand, end, is_unknown):
-            self.done.add(record)
-        if end.reason is not None and len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(Problem(end.key.entity, str(end.key.record_id), end.outcome, end.reason, end.params))
-
-    def _is_over(self, errand: Errand | None, end: End, is_unknown: bool) -> bool:
-        """Whether an open record is left alone for the rest of this push."""
-        if errand is None or self.sends[end.key.record] >= _MOST_SENDS:
-            return True
-        if isinstance(errand, Repeat | Look):
-            return is_unknown or isinstance(end, Repair)
-        return not is_unknown and end.reason not in GO_ON
 
 
 def push(
@@ -130,7 +69,7 @@ def push(
     """
     started = time.monotonic()
     row = connection_row(services, partner, tenant, Login.PUSH)
-    target, tally = Target(tenant, partner.name), _Tally()
+    target, tally = Target(tenant, partner.name), Tally()
     with _lease(services, target) as epoch:
         if epoch is None:
             tally.stop("connection_paused" if row.is_paused else "push_under_way")
@@ -138,32 +77,7 @@ def push(
             _Push(services, partner, row, target, epoch, started + box_seconds, days, tally).run()
     with services.database.transaction(Login.PUSH, tenant) as tx:
         backlog = claims.backlog(tx, target)
-    count = tally.outcomes
-    return PushReport(
-        delivered=count[Outcome.DELIVERED],
-        delivered_with_warning=count[Outcome.DELIVERED_WITH_WARNING],
-        superseded=count[Outcome.SUPERSEDED],
-        not_needed=count[Outcome.NOT_NEEDED],
-        abandoned=count[Outcome.ABANDONED],
-        retry=count[Outcome.RETRY],
-        unknown=count[Outcome.UNKNOWN],
-        conflict=count[Outcome.CONFLICT],
-        parked=count[Outcome.PARKED],
-        recovered=tally.recovered,
-        repaired=tally.repaired,
-        late=tally.late,
-        batches=tally.batches,
-        pending=backlog.pending,
-        pending_parked=backlog.parked,
-        oldest_pending=backlog.oldest,
-        stopped=tally.stopped,
-        params=tally.params,
-        is_held=tally.is_held,
-        blocked=frozenset(tally.blocked),
-        problems=tuple(tally.problems),
-        calls=tally.calls,
-        seconds=time.monotonic() - started,
-    )
+    return tally.report(backlog, time.monotonic() - started)
 
 
 @contextmanager
@@ -194,7 +108,7 @@ class _Push:
         epoch: int,
         end: float,
         days: Days | None,
-        tally: _Tally,
+        tally: Tally,
     ) -> None:
         """`end`: of the time box, monotonic."""
         self._services, self._partner, self._row = services, partner, row
@@ -221,7 +135,7 @@ class _Push:
         self._is_lifting = False
         """What is noted is to be forgotten with the next cycle."""
         self._has_failed = False
-        self._keep_at = 0.0
+        self._keep_at = time.monotonic() + LEASE_SECONDS / 3
         """When the lease is to be held anew at the latest, monotonic."""
         self._ask_at: float | None = None
         """When the ledger is to be asked for slots again, monotonic; None: it had them."""
@@ -293,6 +207,8 @@ class _Push:
                         self._tally.batches += len(group) > 1
             elif not (lanes.busy or self._ask_at):
                 return
+            if lanes.busy and self._is_proven and self._tally.stopped is None:
+                self._fill(self._most_lanes * self._batch_size, is_idle=False)  # while the lanes are at work
             answers = self._wait(lanes)
 
     def _wait(self, lanes: Lanes[Answers]) -> list[Answers]:
@@ -489,7 +405,8 @@ class _Push:
                 self._tally.done.add(end.key.record)
             else:
                 self._tally.add(errand, end)
-            self._may_be_more = self._may_be_more or not end.outcome.is_terminal
+            is_left = not end.outcome.is_terminal and end.key.record not in self._tally.done
+            self._may_be_more = self._may_be_more or is_left
             self._busy.discard(end.key.record)
         self._busy.update(map(record_of, self._waiting))  # a repair goes on under the same record
 

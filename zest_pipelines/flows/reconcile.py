@@ -34,8 +34,8 @@ from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.reports import Mismatch, ReconcileReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import readback
-from zest_pipelines.store.keys import Target
 from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.keys import Target
 from zest_pipelines.store.readback import Pushed
 from zest_pipelines.store.tenants import ConnectionRow
 

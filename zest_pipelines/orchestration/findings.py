@@ -104,7 +104,7 @@ def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> 
     )
     return Finding(
         asset,
-        Worth.NOTHING if is_fault and not (report.got_through or report.held_up) else _news_if(report.got_through + report.held_up > 0),
+        Worth.NOTHING if is_fault and not report.got_through else _news_if(report.got_through + report.held_up > 0),
         metadata.of_pushing(report, now),
         answers,
         fault_for(report.stopped, report.params) if report.stopped and is_fault else None,

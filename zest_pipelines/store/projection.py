@@ -114,7 +114,8 @@ _STANDING = query(
         FROM said s ORDER BY s.partner, s.entity, s.record_id, s.version DESC, s.no DESC
     ), linked AS (
         SELECT DISTINCT ON (s.partner, s.entity, s.record_id) s.partner, s.entity, s.record_id, i.links AS part
-        FROM (SELECT *, max(version) OVER (PARTITION BY partner, entity, record_id ORDER BY no) AS newest FROM said) AS s
+        FROM (SELECT *, max(version) OVER (PARTITION BY partner, entity, record_id ORDER BY no) AS newest
+              FROM said) AS s
         JOIN intent i USING (intent_id)
         WHERE s.version = s.newest
         ORDER BY s.partner, s.entity, s.record_id, s.no DESC

@@ -446,7 +446,8 @@ BEGIN
         UPDATE sync.pending q SET open = q.open - 1, since = CASE q.open WHEN 2 THEN q.edited_at ELSE q.since END
         WHERE q.tenant_id = NEW.tenant_id AND q.partner = NEW.partner AND q.entity = NEW.entity
           AND q.record_id = NEW.record_id;
-    ELSIF NOT is_end AND (NEW.version = p.version OR NEW.outcome = 'unknown') THEN
+    ELSIF NOT is_end AND ((NEW.outcome <> 'unknown' AND NEW.version = p.version)
+                          OR (NEW.outcome = 'unknown' AND NEW.intent_id = s.doubt_intent)) THEN
         -- Doubt about an older version's sending is doubt about the record, whatever is newest.
         UPDATE sync.pending q SET
             state = CASE NEW.outcome WHEN 'released' THEN 'due' ELSE NEW.outcome END,

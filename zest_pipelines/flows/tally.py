@@ -1,0 +1,97 @@
+"""What a push has done so far: its counts, and which records have had their turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from partners.contract import Entity
+from zest_pipelines.core.outcome import Outcome, RepairOutcome
+from zest_pipelines.flows.delivery import BATCH_REFUSED, GO_ON, End
+from zest_pipelines.flows.errands import Errand, Look, Repeat, Send
+from zest_pipelines.flows.reports import Problem, PushReport
+from zest_pipelines.store.claims import Backlog, Record
+from zest_pipelines.store.results import Repair, Result
+
+_MOST_PROBLEMS = 20
+_MOST_SENDS = 2
+"""Of one record in one push: the second one follows an answer that was lost and a reading back."""
+
+
+@dataclass
+class Tally:
+    """What a push has done so far."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    recovered: int = 0
+    repaired: int = 0
+    late: int = 0
+    batches: int = 0
+    calls: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    sends: Counter[Record] = field(default_factory=Counter)
+    done: set[Record] = field(default_factory=set)
+    """Records that are open, and have had their turn in this push."""
+    blocked: set[Entity] = field(default_factory=set)
+    """Kinds of record that the partner takes none of for now."""
+    stopped: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    is_held: bool = False
+    """Whether that has opened the breaker, or it was open."""
+
+    def stop(self, reason: str, params: Mapping[str, str] | None = None) -> None:
+        """Note why the push ends before everything due was tried."""
+        self.stopped, self.params = reason, params or {}
+
+    def add(self, errand: Errand | None, end: End) -> None:
+        """Count an end that is stored, and note whether the record has had its turn. None: it took no call."""
+        record, is_unknown = end.key.record, end.outcome in (Outcome.UNKNOWN, RepairOutcome.UNKNOWN)
+        if isinstance(errand, Send) and end.reason != BATCH_REFUSED:
+            self.sends[record] += 1
+        if isinstance(end, Result):
+            self.outcomes[end.outcome] += 1
+            self.recovered += isinstance(errand, Repeat | Look) and not is_unknown
+        else:
+            self.repaired += end.outcome is RepairOutcome.REPAIRED
+        if not end.outcome.is_terminal and self._is_over(errand, end, is_unknown):
+            self.done.add(record)
+        if end.reason is not None and len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(Problem(end.key.entity, str(end.key.record_id), end.outcome, end.reason, end.params))
+
+    def _is_over(self, errand: Errand | None, end: End, is_unknown: bool) -> bool:
+        """Whether an open record is left alone for the rest of this push."""
+        if errand is None or self.sends[end.key.record] >= _MOST_SENDS:
+            return True
+        if isinstance(errand, Repeat | Look):
+            return is_unknown or isinstance(end, Repair)
+        return not is_unknown and end.reason not in GO_ON
+
+    def report(self, backlog: Backlog, seconds: float) -> PushReport:
+        """All of it, beside what is left."""
+        count = self.outcomes
+        return PushReport(
+            delivered=count[Outcome.DELIVERED],
+            delivered_with_warning=count[Outcome.DELIVERED_WITH_WARNING],
+            superseded=count[Outcome.SUPERSEDED],
+            not_needed=count[Outcome.NOT_NEEDED],
+            abandoned=count[Outcome.ABANDONED],
+            retry=count[Outcome.RETRY],
+            unknown=count[Outcome.UNKNOWN],
+            conflict=count[Outcome.CONFLICT],
+            parked=count[Outcome.PARKED],
+            recovered=self.recovered,
+            repaired=self.repaired,
+            late=self.late,
+            batches=self.batches,
+            pending=backlog.pending,
+            pending_parked=backlog.parked,
+            oldest_pending=backlog.oldest,
+            stopped=self.stopped,
+            params=self.params,
+            is_held=self.is_held,
+            blocked=frozenset(self.blocked),
+            problems=tuple(self.problems),
+            calls=self.calls,
+            seconds=seconds,
+        )

@@ -1,0 +1,265 @@
+"""What an errand's answer means: how its record ends, what has to follow, and what it says of the connection.
+
+Pure: an answer and the rules in, a verdict out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from partners.contract import (
+    Absent,
+    Command,
+    Delivered,
+    Entity,
+    Found,
+    Recovery,
+    Refused,
+    Retry,
+    Unknown,
+    Verb,
+)
+from partners.errors import Deferred, PartnerError, RetryableError
+from partners.reasons import ReasonScope, reason
+from zest_pipelines.core.commands import repair_key
+from zest_pipelines.core.outcome import Outcome, RepairOutcome
+from zest_pipelines.flows.delivery import (
+    BATCH_REFUSED,
+    OVERWRITING,
+    End,
+    Rules,
+    command_of,
+    doubt_ends,
+    end_of,
+    is_of_record,
+    repair_of,
+    still_in_doubt,
+)
+from zest_pipelines.flows.errands import Clash, Errand, Heard, Look, Repeat, Send
+from zest_pipelines.store.claims import Doubt, Due, Suspect
+from zest_pipelines.store.keys import Key
+from zest_pipelines.store.results import Intent, Repair, Result
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an errand ended."""
+
+    ends: tuple[End, ...] = ()
+    """Of the record; none: nothing is known that was not known before."""
+    then: Send | None = None
+    """What has to follow, under an intent of its own."""
+    stop: str | None = None
+    """Why nothing else of the connection should be tried now: a code of the catalogue."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    is_failure: bool = False
+    """Whether the breaker counts the stop; limits, ours or the partner's, are no failure."""
+    blocks: Entity | None = None
+    """Records of this kind should not be tried now."""
+    is_answer: bool = False
+    """Whether the partner said something about the record itself: it is there and takes our calls."""
+
+
+def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
+    """What `heard` means for the errand's record, and for the others of the connection."""
+    match errand, heard:
+        case ((Repeat() | Look()), Deferred()):
+            return Verdict(stop=heard.reason)
+        case Send(), _:
+            end = end_of(_sent(rules, errand, heard), isinstance(errand.subject, Suspect))
+            return _verdict(errand, heard, (end,))
+        case Repeat(), _:
+            return _verdict(errand, heard, (end_of(_repeated(rules, errand, heard), errand.doubt.is_repair),))
+        case Look(subject=Suspect() as suspect), _:
+            return _looked_at(rules, errand, suspect, heard)
+        case Look(doubt=Doubt() as doubt), _:
+            ends = doubt_ends(errand.subject, doubt, _read(rules, errand.subject, doubt, heard))
+            return _verdict(errand, heard, ends)
+    raise AssertionError("a due record is read back because it is in doubt")
+
+
+def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
+    why, params = ends[0].reason, ends[0].params
+    scope = None if why is None else reason(why).scope
+    if scope is ReasonScope.CONNECTION:
+        has_named_time = isinstance(heard, Retry | RetryableError) and heard.not_before is not None
+        return Verdict(ends, stop=why, params=params, is_failure=not has_named_time)
+    blocks = errand.subject.key.entity if scope is ReasonScope.ENTITY else None
+    return Verdict(ends, blocks=blocks, is_answer=not isinstance(heard, Unknown | PartnerError))
+
+
+def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
+    key, intent_id, attempts = errand.intent.key, errand.intent.intent_id, errand.subject.attempts
+    match heard:
+        case Delivered():
+            is_over = isinstance(errand.subject, Due) and errand.subject.reason == OVERWRITING
+            return _delivered(
+                key, intent_id, errand.command.verb, heard, "partner_change_overwritten" if is_over else None
+            )
+        case Deferred():
+            return Result(key, Outcome.RETRY, heard.reason, intent_id=intent_id, not_before=heard.until)
+        case Refused(reason=code, params=params) if code == BATCH_REFUSED:
+            return Result(key, Outcome.RETRY, code, params, intent_id)
+        case Retry(why, params, not_before):
+            when = not_before or rules.backoff(attempts)
+            return Result(key, Outcome.RETRY, why, params, intent_id, not_before=when)
+        case Refused(why, params):
+            return Result(key, Outcome.PARKED, why, params, intent_id)
+        case Clash(copy=Found(matches=False) as found) if errand.base == errand.command:
+            return _noting(found, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
+        case Clash():
+            return _clashed(rules, errand.command, key, intent_id, attempts, heard)
+        case Unknown(why, params):
+            later = _look_at(rules, why, attempts)
+            return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=later)
+        case _:
+            raise AssertionError("a write is answered by a reply")
+
+
+def _repeated(rules: Rules, errand: Repeat, heard: Heard) -> Result:
+    """What a repeat says of the first attempt: of that it is known to speak only where it did go by the key."""
+    key, intent_id, attempts = errand.doubt.key, errand.doubt.intent_id, errand.subject.attempts
+    match heard:
+        case Delivered():
+            return _delivered(key, intent_id, errand.command.verb, heard)
+        case Clash():
+            return _clashed(rules, errand.command, key, intent_id, attempts, heard)
+        case Refused(why, params) if reason(why).scope is ReasonScope.RECORD:
+            return Result(key, Outcome.PARKED, why, params, intent_id)
+        case Retry(why, params, datetime() as named):
+            return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=named)
+        case Retry(why, params) | Refused(why, params):
+            return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=rules.backoff(attempts))
+        case Unknown(why, params):
+            later = _look_at(rules, why, attempts)
+            return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=later)
+        case _:
+            raise AssertionError("a write is answered by a reply")
+
+
+def _clashed(rules: Rules, sent: Command, key: Key, intent_id: UUID, attempts: int, clash: Clash) -> Result:
+    """The partner's copy is not the one we knew. It may be as we want it: then an earlier call of ours did that."""
+    why, params = clash.conflict.reason, clash.conflict.params
+    match clash.copy:
+        case Found(matches=True) as found:
+            return _delivered(key, intent_id, sent.verb, Delivered(found.partner_id, found.partner_version))
+        case Found() as found if rules.overwrites:
+            return _noting(found, Result(key, Outcome.RETRY, OVERWRITING, {}, intent_id))
+        case Found() as found:
+            # Whoever releases it, by a new version or by hand, has decided against this copy.
+            return _noting(found, Result(key, Outcome.CONFLICT, why, params, intent_id))
+        case None if rules.overwrites:
+            return Result(key, Outcome.RETRY, why, params, intent_id, not_before=rules.backoff(attempts))
+    return Result(key, Outcome.CONFLICT, why, params, intent_id)
+
+
+def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> Result:
+    """How a doubt ends when the partner was asked."""
+    key, intent_id = doubt.key, doubt.intent_id
+    match heard:
+        case Found(matches=True):
+            return _delivered(key, intent_id, doubt.verb, Delivered(heard.partner_id, heard.partner_version))
+        case Found() if doubt.verb is Verb.CREATE:
+            return _noting(heard, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
+        case Found():
+            # Nothing is taken from the copy: if it is not the one we knew, the next write has to notice.
+            return Result(key, Outcome.RETRY, "found_different", intent_id=intent_id)
+        case Absent():
+            return Result(key, Outcome.RETRY, "not_arrived", intent_id=intent_id)
+        case PartnerError():
+            return still_in_doubt(rules, subject, doubt, heard)
+        case _:
+            raise AssertionError("a reading back finds something or not")
+
+
+def suspect(rules: Rules, late: Result) -> Repair | None:
+    """What has to be noted of an end that came when its intent or version had ended: None, if it did no harm.
+
+    A write that took effect, or may have, can have come over a newer one. Under a key it cannot: whoever repeated it
+    had the same one.
+    """
+    is_write = late.outcome in (Outcome.DELIVERED, Outcome.DELIVERED_WITH_WARNING, Outcome.UNKNOWN)
+    if not is_write or rules.capability.recovery is Recovery.KEY:
+        return None
+    return Repair(
+        late.key, RepairOutcome.SUSPECTED, "late_answer", intent_id=late.intent_id, not_before=late.not_before
+    )
+
+
+def _looked_at(rules: Rules, errand: Look, suspect: Suspect, heard: Heard) -> Verdict:
+    """How it stands with a settled record that a late sender may have touched."""
+    ended = Repair(suspect.key, RepairOutcome.EQUAL)
+    if errand.doubt is not None:
+        ended = Repair(suspect.key, RepairOutcome.REPAIRED, intent_id=errand.doubt.intent_id)
+    match heard:
+        case Found(matches=True):
+            end = replace(ended, partner_id=heard.partner_id, partner_version=heard.partner_version)
+        case Absent() if suspect.verb is Verb.CANCEL:
+            end = ended
+        case Absent():
+            end = replace(ended, outcome=RepairOutcome.PARKED, reason="record_gone_at_partner")
+        case Found():
+            return _repair(errand, suspect, heard)
+        case PartnerError() if errand.doubt is not None:
+            end = repair_of(still_in_doubt(rules, suspect, errand.doubt, heard))
+        case PartnerError() if is_of_record(heard):
+            end = Repair(suspect.key, RepairOutcome.PARKED, heard.reason, heard.params)
+        case PartnerError():
+            named = heard.not_before if isinstance(heard, RetryableError) else None
+            when = named or rules.backoff(suspect.attempts)
+            end = Repair(suspect.key, RepairOutcome.RETRY, heard.reason, heard.params, not_before=when)
+        case _:
+            raise AssertionError("a reading back finds something or not")
+    return _verdict(errand, heard, (end,))
+
+
+def _repair(errand: Look, suspect: Suspect, found: Found) -> Verdict:
+    """Send what should stand there once more, under a key of its own; an earlier repair that is in doubt ends."""
+    assert suspect.image is not None  # it was compared with
+    intent_id, key = uuid4(), suspect.key
+    intent = Intent(
+        intent_id,
+        key,
+        suspect.verb,
+        repair_key(key.entity, key.record_id, key.version, intent_id),
+        suspect.links,
+        partner_id=found.partner_id,
+        partner_version=found.partner_version,
+    )
+    then = Send(suspect, command_of(intent, suspect.image), intent)
+    if errand.doubt is None:
+        return Verdict(then=then, is_answer=True)
+    ended = Repair(key, RepairOutcome.RETRY, "found_different", intent_id=errand.doubt.intent_id)
+    return Verdict((ended,), then, is_answer=True)
+
+
+def _look_at(rules: Rules, why: str, attempts: int) -> datetime | None:
+    """The earliest time to look what became of a doubtful call; None: at once, since its answer was whole."""
+    match why:
+        case "found_different":
+            return None
+        case "internal_error":
+            return rules.backoff(attempts)
+    return rules.now + rules.under_way
+
+
+def _delivered(key: Key, intent_id: UUID, verb: Verb, reply: Delivered, remark: str | None = None) -> Result:
+    remark = remark or reply.warning
+    return Result(
+        key,
+        Outcome.DELIVERED if remark is None else Outcome.DELIVERED_WITH_WARNING,
+        remark,
+        intent_id=intent_id,
+        partner_id=reply.partner_id,
+        partner_version=reply.partner_version,
+        is_cancelled=verb is Verb.CANCEL,
+    )
+
+
+def _noting(copy: Found, result: Result) -> Result:
+    """The result, with what the partner has instead; a person sees the values of a conflict alone."""
+    theirs = copy.theirs if result.outcome is Outcome.CONFLICT else {}
+    return replace(result, partner_id=copy.partner_id, partner_version=copy.partner_version, theirs=theirs)
