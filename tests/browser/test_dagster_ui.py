@@ -247,7 +247,7 @@ def test_a_visit_that_the_partners_people_changed_is_found_by_its_red_check(
 ) -> None:
     week = _monday(7)
     changed, _ = _plan(hinoki, week, days=(1, 2))
-    pushed = platform.zest("push-week", hinoki.name, "fhir", str(week))
+    pushed = platform.zest("push-week", hinoki.name, "fhir", str(week), "--wait")
     assert pushed.code == 0, pushed.err
     hinoki.partner.running.put({**hinoki.appointment(changed), "comment": REMARK})
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from conftest import fresh_database
 from way_out import WayOut, way_out
 
-from resources.logins import Login
+from resources.logins import Login, Logins
 from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.results import Result
 
@@ -19,9 +22,17 @@ _DECIDE = (
 )
 
 
+@pytest.fixture(scope="module")
+def shared(server: EmbeddedServer, template: Logins) -> Iterator[Database]:
+    with fresh_database(server, template) as logins:
+        made = Database(logins)
+        yield made
+        made.close()
+
+
 @pytest.fixture
-def out(database: Database) -> WayOut:
-    return way_out(database)
+def out(shared: Database) -> WayOut:
+    return way_out(shared)
 
 
 def decide(out: WayOut, login: Login = Login.PRODUCT, **columns: Any) -> None:
@@ -33,7 +44,12 @@ def decide(out: WayOut, login: Login = Login.PRODUCT, **columns: Any) -> None:
 
 
 def decisions(out: WayOut) -> list[tuple[Any, ...]]:
-    rows = out.sql("SELECT version, act, partner_id, reason, decided_by FROM sync.decision ORDER BY decided_at")
+    rows = out.sql(
+        """
+        SELECT version, act, partner_id, reason, decided_by FROM sync.decision WHERE partner = :partner
+        ORDER BY decided_at
+        """
+    )
     return [tuple(row) for row in rows]
 
 
@@ -80,8 +96,8 @@ def test_a_settled_version_is_past_deciding(out: WayOut) -> None:
     assert refused.value.sqlstate == "ZT006"
 
 
-def test_all_that_is_open_at_a_connection_is_given_up_at_once(out: WayOut, database: Database) -> None:
-    settled, another = out.change(), way_out(database)
+def test_all_that_is_open_at_a_connection_is_given_up_at_once(out: WayOut, shared: Database) -> None:
+    settled, another = out.change(), way_out(shared)
     out.deliver(settled)
     parked = out.change()
     out.store(Result(parked, Outcome.PARKED, "record_refused"))
@@ -89,5 +105,5 @@ def test_all_that_is_open_at_a_connection_is_given_up_at_once(out: WayOut, datab
     another.change()
     (row,) = out.sql("SELECT sync.abandon_all(:tenant, :partner, 'the tenant has left')")
     assert row[0] == 2
-    rows = out.sql("SELECT record_id, act FROM sync.decision")
+    rows = out.sql("SELECT record_id, act FROM sync.decision WHERE partner = :partner")
     assert sorted(map(tuple, rows)) == sorted([(parked.record_id, "abandon"), (waiting.record_id, "abandon")])

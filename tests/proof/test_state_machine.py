@@ -245,10 +245,12 @@ class Deliveries(RuleBasedStateMachine):
     ) -> None:
         """Others are committed after that one began, and before it ends."""
         self.slow_hand.put(visit, status)
-        self.edit([each for each in edits if each[0] != visit])
-        self._accumulate()
-        self._push()
-        self.slow_hand.end(is_kept)
+        try:
+            self.edit([each for each in edits if each[0] != visit])
+            self._accumulate()
+            self._push()
+        finally:
+            self.slow_hand.end(is_kept)
 
     @rule(edits=plans, is_read=st.booleans())
     def push(self, edits: Sequence[tuple[UUID, str]], is_read: bool) -> None:

@@ -109,7 +109,8 @@ class LedgerGate(Gate):
         """See Gate."""
         while True:
             slot = self._slot(endpoint)
-            self.ledger.services.sleep(max(0.0, slot.not_before - time.monotonic()))
+            if (early := slot.not_before - time.monotonic()) > 0:
+                self.ledger.services.sleep(early)
             if self._is_shut or time.monotonic() >= self._closes_at:
                 raise Deferred(self.ledger.services.now())
             if time.monotonic() < slot.until:
