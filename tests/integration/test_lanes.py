@@ -115,7 +115,7 @@ def test_a_slow_call_holds_up_neither_the_others_nor_the_storing_of_their_answer
     new_office: NewOffice, partner: RunningPartner
 ) -> None:
     office = new_office()
-    slow = max(office.add_visits(30))  # not the first, which goes alone
+    slow = office.add_visits(30)[3]  # not the first, which goes alone
     partner.hold(record_ids=[str(slow)], is_applied=True)
     with beside(office) as pushing:
         partner.wait_held()
@@ -160,12 +160,13 @@ def test_what_is_under_way_when_the_time_box_ends_is_still_stored(
     new_office: NewOffice, partner: RunningPartner
 ) -> None:
     office = new_office()
-    office.add_visits(60)
+    visits = office.add_visits(60)
     accumulate_all(office)
-    partner.configure(0.15)
-    report = push(office.services, office.partner, office.name, box_seconds=0.4)
+    partner.fail("slow", seconds=1.0, record_ids=[str(visits[3])])
+    partner.configure(0.1)
+    report = push(office.services, office.partner, office.name, box_seconds=0.5)
     assert report.stopped == "time_box_ended"
-    assert 0 < report.delivered == len(writes(partner)) < 60
+    assert 3 < report.delivered == len(writes(partner)) < 60
     assert (report.unknown, report.pending) == (0, 60 - report.delivered)
     partner.configure(0.0)
     assert push_now(office).recovered == 0
@@ -297,6 +298,17 @@ def test_failures_of_calls_in_flight_together_count_once(new_office: NewOffice, 
     assert (report.stopped, report.delivered) == ("partner_busy", 1)
     assert report.retry > 1
     assert hold(office).failures == 1
+
+
+def test_calls_that_wait_for_their_slots_when_the_push_fails_are_not_made(
+    new_office: NewOffice, partner: RunningPartner
+) -> None:
+    office = new_office(limits=["tenant:8/2s"])  # slots 0.375 s apart, taken up to a second ahead
+    first, *others = office.add_visits(3)
+    partner.fail("refuse", status=401, record_ids=[str(visit) for visit in others])
+    report = push_now(office)
+    assert (report.delivered, report.parked, report.calls) == (1, 1, 2)
+    assert writes(partner)[0]["record_id"] == str(first)
 
 
 def test_a_refused_credential_opens_the_breaker_at_once_until_somebody_changes_the_connection(

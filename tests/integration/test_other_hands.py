@@ -454,6 +454,8 @@ def test_where_nothing_can_be_asked_a_person_is_and_nothing_is_sent_meanwhile(
     office.edit(visit, note="2")  # an edit does not tell whether the first one is there
     office.sql("UPDATE sync.connection SET changed_at = clock_timestamp()", Login.OPERATOR)
     push_now(office)
+    office.sql("UPDATE sync.connection SET changed_at = clock_timestamp()", Login.OPERATOR)  # nor does this
+    push_now(office)
     assert (len(partner.log()), badge(office, visit)[1]) == (calls, "delivery_unsure")
 
 

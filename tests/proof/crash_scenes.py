@@ -365,6 +365,7 @@ SCENES: Mapping[str, Scene] = {
     "stopped before sending": Scene(stopped_before_sending),
     "applied late": Scene(applied_late),
     "applied late, where versions are checked": Scene(applied_late, "proof_version"),
+    "applied late, where a key is known": Scene(applied_late, "proof_key"),
     "stopped and applied late": Scene(stopped_and_applied_late),
     "answer lost": Scene(answer_lost),
     "two at once": Scene(two_at_once),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -22,7 +22,7 @@ Job = Callable[[Line], T]
 
 _FEW = 4
 """Lanes at work up to which each answer is handed on at once."""
-_GATHER_SECONDS = 0.006
+_GATHER_SECONDS = 0.003
 """How long the first of many answers waits for others: they share a transaction."""
 
 
@@ -84,20 +84,24 @@ class Lanes(Generic[T]):
 
         Raises what a job raised: a fault that concerns more than its record.
         """
-        heard: list[T] = []
-        left = self.busy
-        end = time.monotonic() + seconds
-        while left:
-            try:
-                lane, answer = self._answers.get(timeout=max(0.0, end - time.monotonic()))
-            except Empty:
-                break
-            if not heard:
-                end = time.monotonic() + (_GATHER_SECONDS if self.busy > _FEW else 0.0)
-            self._free.append(lane)
-            heard.append(answer.result())
-            left -= 1
+        is_many = self.busy > _FEW
+        heard = self._heard(seconds)
+        if heard and is_many:
+            time.sleep(_GATHER_SECONDS)  # to wake up for each of them would take the lanes' time
+        while self.busy and (more := self._heard(0.0)):
+            heard += more
         return heard
+
+    def _heard(self, seconds: float) -> list[T]:
+        """The next answer, if one comes in so many seconds."""
+        try:
+            lane, answer = self._answers.get(timeout=seconds)
+        except Empty:
+            return []
+        self._free.append(lane)
+        if isinstance(answer, _Fault):
+            raise answer.error
+        return [answer]
 
 
 class _Lane(Generic[T]):
@@ -119,12 +123,16 @@ class _Lane(Generic[T]):
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            answer: Future[T] = Future()
             try:
-                answer.set_result(job(self.line))
+                answer: T | _Fault = job(self.line)
             except BaseException as error:  # noqa: BLE001  # it is the coordinator's to say what a fault ends
-                answer.set_exception(error)
+                answer = _Fault(error)
             self._answers.put((self, answer))
 
 
-_Answer = tuple[_Lane[T], Future[T]]
+@dataclass(frozen=True)
+class _Fault:
+    error: BaseException
+
+
+_Answer = tuple[_Lane[T], T | _Fault]

@@ -61,9 +61,11 @@ class Database:
         try:
             with self._engine(login).begin() as tx:
                 if tenant is not None:
-                    tx.execute(_SET_TENANT, {"tenant": tenant})
+                    driver = tx.connection.driver_connection
+                    with driver.pipeline():
+                        driver.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
                 yield tx
-        except DBAPIError as error:
+        except (DBAPIError, psycopg.Error) as error:
             raise store_error(error) from None
 
     @contextmanager
