@@ -27,6 +27,7 @@ from push_process import Point
 
 from resources.logins import Login, Logins
 from zest_pipelines.local.embedded import EmbeddedServer
+from zest_pipelines.store import due
 
 ASKED = "SELECT record_id, badge, reason FROM sync.badge WHERE badge IN ('check_needed', 'action_needed')"
 OPEN = "SELECT record_id, version, state, reason FROM sync.pending"
@@ -255,6 +256,21 @@ def test_adopted_it_counts_as_delivered_and_the_next_version_goes_to_the_copy(un
     unsure.settle()
     assert unsure.effects(row.record_id) == [("created", 1), ("updated", 2)]
     assert unsure.broken() == []
+
+
+def test_a_newer_edit_of_it_is_not_sent_as_another_one_and_goes_over_what_is_adopted(unsure: Stage) -> None:
+    (row,) = unsure.office.sql(OPEN, Login.OPERATOR)
+    unsure.office.edit(row.record_id, note="2")
+    unsure.settle()
+    assert unsure.effects(row.record_id) == [("created", 1)]
+    (row,) = unsure.office.sql(OPEN, Login.OPERATOR)
+    _decide(unsure, row, "adopt", unsure.copy(row.record_id)["partner_id"])
+    unsure.settle()
+    unsure.settle()
+    assert unsure.effects(row.record_id) == [("created", 1), ("updated", 2)]
+    assert unsure.broken() == unsure.office.sql(OPEN, Login.OPERATOR) == []
+    with unsure.office.services.database.transaction(Login.SCHEDULE, None) as tx:
+        assert due.outbound(tx, unsure.office.partner.name) == ()
 
 
 def test_abandoned_it_ends_without_another_call(unsure: Stage) -> None:

@@ -178,7 +178,7 @@ class _Push:
         """End what persons have given up, or found at the partner."""
         ends = [_decided(each) for each in decisions]
         late = results.add_results(tx, self._target, ends)
-        results.supersede_older(tx, self._target, [end.key for end in ends])
+        results.supersede_older(tx, self._target, [end.key for end in ends if end.outcome.is_terminal])
         self._tally.outcomes.update(end.outcome for end in ends if end not in late)
 
     def _release(self, tx: Transaction) -> None:
@@ -430,6 +430,8 @@ def _decided(decision: Decision) -> Result:
     """How a version ends by a person's word."""
     if decision.act is Act.ABANDON:
         return Result(decision.key, Outcome.ABANDONED, "abandoned_by_person", intent_id=decision.doubt)
+    if not decision.was_sent:  # what is there is an older version: this one goes over it
+        return Result(decision.key, Outcome.RELEASED, "adopted_by_person", partner_id=decision.partner_id)
     return Result(
         decision.key,
         Outcome.DELIVERED,

@@ -12,11 +12,12 @@ from zest_pipelines.flows.delivery import BATCH_REFUSED, GO_ON, End
 from zest_pipelines.flows.errands import Errand, Look, Repeat, Send
 from zest_pipelines.flows.reports import Problem, PushReport
 from zest_pipelines.store.claims import Backlog, Record
-from zest_pipelines.store.results import Repair, Result
+from zest_pipelines.store.results import Result
 
 _MOST_PROBLEMS = 20
 _MOST_SENDS = 2
-"""Of one record in one push: the second one follows an answer that was lost and a reading back."""
+"""Of one record in one push: the second one follows an answer that was lost, or is of a newer edit. Who goes on editing
+keeps nobody else waiting."""
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Tally:
     problems: list[Problem] = field(default_factory=list)
     sends: Counter[Record] = field(default_factory=Counter)
     done: set[Record] = field(default_factory=set)
-    """Records that are open, and have had their turn in this push."""
+    """Records that have had their turn in this push."""
     blocked: set[Entity] = field(default_factory=set)
     """Kinds of record that the partner takes none of for now."""
     stopped: str | None = None
@@ -54,18 +55,16 @@ class Tally:
             self.recovered += isinstance(errand, Repeat | Look) and not is_unknown
         else:
             self.repaired += end.outcome is RepairOutcome.REPAIRED
-        if not end.outcome.is_terminal and self._is_over(errand, end, is_unknown):
+        if self.sends[record] >= _MOST_SENDS or not (end.outcome.is_terminal or self._goes_on(errand, end, is_unknown)):
             self.done.add(record)
         if end.reason is not None and len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(Problem(end.key.entity, str(end.key.record_id), end.outcome, end.reason, end.params))
 
-    def _is_over(self, errand: Errand | None, end: End, is_unknown: bool) -> bool:
-        """Whether an open record is left alone for the rest of this push."""
-        if errand is None or self.sends[end.key.record] >= _MOST_SENDS:
-            return True
+    def _goes_on(self, errand: Errand | None, end: End, is_unknown: bool) -> bool:
+        """Whether an open record has another turn in this push."""
         if isinstance(errand, Repeat | Look):
-            return is_unknown or isinstance(end, Repair)
-        return not is_unknown and end.reason not in GO_ON
+            return isinstance(end, Result) and not is_unknown
+        return isinstance(errand, Send) and (is_unknown or end.reason in GO_ON)
 
     def report(self, backlog: Backlog, seconds: float) -> PushReport:
         """All of it, beside what is left."""

@@ -13,7 +13,7 @@ from zest_pipelines.store.claims import IS_ITS_TIME, IS_SUSPECT
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.holds import IS_HELD
 from zest_pipelines.store.query import Query, query
-from zest_pipelines.store.releases import ASKED_AGAIN
+from zest_pipelines.store.releases import ASKED_AGAIN, IS_STILL_TO_DO
 from zest_pipelines.store.unread import IS_OF_ANOTHER_CLUSTER, IS_READABLE
 
 _TENANTS = query(
@@ -84,11 +84,11 @@ _ASKED_AGAIN = _among_open(
 _DECIDED = query(
     "decided",
     Login.SCHEDULE,
-    """
+    f"""
     SELECT DISTINCT p.tenant_id FROM sync.decision d
     JOIN sync.pending p ON p.tenant_id = d.tenant_id AND p.partner = d.partner AND p.entity = d.entity
         AND p.record_id = d.record_id AND p.version = d.version
-    WHERE d.partner = :partner
+    WHERE d.partner = :partner AND {IS_STILL_TO_DO}
     """,
 )
 # Index: update_event_cursor, one probe a connection and month.

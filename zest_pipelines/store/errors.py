@@ -80,8 +80,8 @@ class NotOpenError(StoreError):
 
     def __init__(self, tenant: str, partner: str, kind: str, record_id: UUID) -> None:
         super().__init__(
-            f"nothing of {kind} {record_id} is open at {partner}, so there is nothing to decide: see how it stands with "
-            f"`zest explain {tenant} {kind} {record_id}`"
+            f"nothing of {kind} {record_id} is open at {partner}, so there is nothing to decide: see how it stands "
+            f"with `zest explain {tenant} {kind} {record_id}`"
         )
 
 

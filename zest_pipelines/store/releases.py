@@ -21,6 +21,12 @@ ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
               AND r.version = p.version))"""
 """Of the pending row `p`: a person wants it tried again, and it was not tried since."""
 
+IS_STILL_TO_DO = """NOT EXISTS (
+        SELECT FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id AND r.partner = p.partner
+        AND r.entity = p.entity AND r.record_id = p.record_id AND r.version = p.version
+        AND r.reason = 'adopted_by_person' AND r.made_at > d.decided_at)"""
+"""Of the decision `d` on the pending row `p`: it was not carried out. One that ends the version takes the row away."""
+
 
 class Act(StrEnum):
     """What a person decided of an open version."""
@@ -43,6 +49,8 @@ class Decision:
     """In the person's words."""
     doubt: UUID | None
     """The intent of this version whose end is not known; None: there is none."""
+    was_sent: bool
+    """Whether it was ever sent; False: what the partner has can only be an older one."""
 
 
 # Index: pending_stopped, then the newest result of each in its month.
@@ -82,16 +90,19 @@ _CURABLE = query(
 _DECIDED = query(
     "decided_records",
     Login.PUSH,
-    """
+    f"""
     SELECT DISTINCT ON (p.entity, p.record_id)
            p.month, p.entity, p.record_id, p.version, p.op, d.act, d.partner_id, d.reason,
-           CASE WHEN s.doubt_version = p.version THEN s.doubt_intent END AS doubt
+           CASE WHEN s.doubt_version = p.version THEN s.doubt_intent END AS doubt,
+           EXISTS (SELECT FROM sync.intent i WHERE i.month = p.month AND i.tenant_id = p.tenant_id
+                   AND i.partner = p.partner AND i.entity = p.entity AND i.record_id = p.record_id
+                   AND i.version = p.version) AS was_sent
     FROM sync.decision d
     JOIN sync.pending p ON p.tenant_id = d.tenant_id AND p.partner = d.partner AND p.entity = d.entity
         AND p.record_id = d.record_id AND p.version = d.version
     LEFT JOIN sync.standing s ON s.tenant_id = p.tenant_id AND s.partner = p.partner AND s.entity = p.entity
         AND s.record_id = p.record_id
-    WHERE d.tenant_id = :tenant AND d.partner = :partner
+    WHERE d.tenant_id = :tenant AND d.partner = :partner AND {IS_STILL_TO_DO}
     ORDER BY p.entity, p.record_id, d.decided_at DESC
     """,
 )
@@ -113,6 +124,8 @@ def asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:
 def decided(tx: Transaction, target: Target) -> tuple[Decision, ...]:
     """What persons have decided of versions that are still open."""
     return tuple(
-        Decision(key_of(row), row["op"], Act(row["act"]), row["partner_id"], row["reason"], row["doubt"])
+        Decision(
+            key_of(row), row["op"], Act(row["act"]), row["partner_id"], row["reason"], row["doubt"], row["was_sent"]
+        )
         for row in _DECIDED.all(tx, **target.parameters())
     )
