@@ -91,14 +91,15 @@ _DECIDED = query(
     WHERE d.partner = :partner AND {IS_STILL_TO_DO}
     """,
 )
-# Index: update_event_cursor, one probe a connection and month.
+# Index: update_event_cursor, one probe a connection and month, without the months to come.
 _UNREAD = _among_open(
     "unread_events",
     f"""
     SELECT c.tenant_id FROM sync.connection c
     LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
     WHERE c.partner = :partner AND ({IS_OF_ANOTHER_CLUSTER} OR EXISTS (
-        SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id AND {IS_READABLE}))
+        SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id
+        AND e.month <= CAST(now() + interval '1 day' AS date) AND {IS_READABLE}))
     """,
 )
 _RECHECK_WAITING = query("recheck_waiting", Login.SCHEDULE, "SELECT sync.recheck_waiting(:partner)")

@@ -18,7 +18,7 @@ from zest_pipelines.store.query import query
 OUTSIDE_WINDOW = "outside_window"
 """The reason of a hold for closed hours; every other one is the breaker's."""
 
-_STANDS = f"""h.until > clock_timestamp()
+_STANDS = f"""h.until > statement_timestamp()
       AND NOT EXISTS (SELECT FROM sync.connection changed WHERE changed.tenant_id = h.tenant_id
                       AND changed.partner = h.partner AND changed.changed_at > h.noted_at)
       AND NOT EXISTS (SELECT FROM sync.credential k WHERE k.tenant_id = h.tenant_id AND k.partner = h.partner

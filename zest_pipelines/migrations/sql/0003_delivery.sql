@@ -745,6 +745,7 @@ GRANT INSERT, UPDATE, DELETE ON sync.hold TO zest_push;
 GRANT SELECT ON sync.pending, sync.standing TO zest_accumulate;
 GRANT SELECT ON sync.hold TO zest_product, zest_schedule;
 GRANT SELECT ON sync.conflict TO zest_product, zest_operator;
+GRANT SELECT (month) ON sync.update_event TO zest_schedule;
 GRANT SELECT (waits_for) ON sync.pending TO zest_schedule;
 GRANT SELECT (tenant_id, partner, entity, record_id, version, delivered_version, is_cancelled, doubt_intent, doubt_at,
               doubt_is_answered, suspect_state, suspect_not_before) ON sync.standing TO zest_schedule;
