@@ -182,9 +182,10 @@ class Books:
     def edit(self, place: tuple[str, str, str], record_id: str, content: Json) -> None:
         """Change a copy as the partner's own people do. `cancelled` in the content cancels it, or revives it."""
         (copy,) = self._made[(*place, record_id)]
-        self._put(copy, copy.content | content, content.pop("cancelled", copy.is_cancelled), copy.version)
+        is_cancelled = content.pop("cancelled", copy.is_cancelled)
+        effect = "edited" if self._put(copy, copy.content | content, is_cancelled, copy.version) else "none"
         note = {"call": 0, "in_flight": 0, "fault": None}
-        self.note(Ask("EDIT", *place, copy.partner_id, {}, {}, {}), 0, note, "edited", copy)
+        self.note(Ask("EDIT", *place, copy.partner_id, {}, {}, {}), 0, note, effect, copy)
 
     def _done(self, ask: Ask) -> tuple[Answer, str, Copy | None]:
         if ask.method == "GET":

@@ -350,13 +350,10 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule()
     def say_what_became_of_it(self) -> None:
-        """A person looks for what is unsure there. An older copy is put right by hand, as its own people do."""
+        """A person looks for what is unsure at the partner, and names the copy that is there."""
         for row in self._open("parked"):
             if self._is_there(row):
                 (copy,) = self._copies(row)
-                if copy["version"] != row.version:
-                    wanted = self._content(row)
-                    self.world.partner.edit(*self.office.space, row.record_id, kind=copy["kind"], **wanted)
                 self._decide("adopt", lambda each: each == row, copy["partner_id"])  # noqa: B023
 
     # --- What always holds ---
@@ -522,21 +519,6 @@ class Deliveries(RuleBasedStateMachine):
         """Whether it is unsure to the platform, and to be seen at the partner."""
         return row.reason == "delivery_unsure" and bool(self._copies(row))
 
-    def _content(self, row: Any) -> dict[str, Any]:
-        """What the partner's copy should say of an open version."""
-        (change,) = self.office.sql(
-            "SELECT op, image ->> 'note' AS note, image ->> 'status' AS status FROM sync.change "
-            "WHERE entity = :entity AND record_id = :record_id AND version = :version",
-            Login.OPERATOR,
-            entity=row.entity,
-            record_id=row.record_id,
-            version=row.version,
-        )
-        if change.op == "cancel":
-            return {"cancelled": True}
-        content = {"cancelled": False, "note": change.note}
-        return content if row.entity == "visit" else content | {"status": change.status}
-
     def _left_as_edited(self) -> set[tuple[str, str]]:
         """Records whose last effect is the partner's own people's."""
         last = {(row["kind"], row["record_id"]): row["effect"] for row in self._log() if row["effect"] != "none"}
@@ -545,8 +527,10 @@ class Deliveries(RuleBasedStateMachine):
     def _nothing_was_written_over_silently(self, log: list[dict[str, Any]]) -> None:
         """Where it can be seen: what the partner's people changed was noticed, or found to be what we wanted as well,
         before a newer version of ours went."""
-        written = {
-            (row["kind"], row["record_id"], row["version"]) for row in log if row["method"] not in ("GET", "EDIT")
+        written = {  # when it last had an effect
+            (row["kind"], row["record_id"], row["version"]): row["at"]
+            for row in log
+            if row["effect"] not in ("none", "edited")
         }
         rows = self.office.sql(
             """
@@ -569,7 +553,7 @@ class Deliveries(RuleBasedStateMachine):
                     for each in rows
                     if (each.entity, str(each.record_id)) == (entity, record[1])
                     and each.made_at.timestamp() > since
-                    and (*record, each.version) not in written
+                    and written.get((*record, each.version), 0.0) < since
                 ]
                 assert noticed, f"{record} was written over silently"
 

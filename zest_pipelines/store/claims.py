@@ -130,15 +130,7 @@ class Backlog:
     """Edit time of the oldest that could go: not parked, asked for, with all that it needs."""
 
 
-# Index: pending_queue in its own order until `most` are found, then one look-up a row in the others; as subqueries,
-# which are that also where the tables have no statistics and a join would read all of a tenant's rows. What a row says
-# that it waits for may be out of date, so the rule itself is asked of those that are taken; `recheck` heals the rest.
-# Where nobody ever asked for days (one look for all), no row is asked whether somebody did.
-_DUE = query(
-    "due_records",
-    Login.PUSH,
-    f"""
-    WITH taken AS MATERIALIZED (
+_TAKEN = f"""
         SELECT p.*, sync.waits_for(p) AS waits_in_truth, coalesce(s.version, 0) AS settled_version,
                s.delivered_version, s.delivered_month, s.is_cancelled, s.known_version, s.partner_id,
                s.partner_version, s.links, s.doubt_intent, s.doubt_month
@@ -154,15 +146,29 @@ _DUE = query(
                    ELSE p.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date) END
           AND (p.entity, p.record_id) NOT IN (
                SELECT * FROM unnest(CAST(:busy_entities AS text[]), CAST(:busy_ids AS uuid[])))
-          AND (NOT CAST(:asked_for AS boolean) OR EXISTS (
-               SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner))
-          AND (NOT CAST(:asked_for AS boolean) OR EXISTS (
-               SELECT FROM sync.push_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
-               AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at))
           AND (s.doubt_intent IS NULL OR s.doubt_is_answered
                OR s.doubt_at <= clock_timestamp() - CAST(:under_way AS interval))
+          AND %s
         ORDER BY p.attempts, p.since
-        LIMIT :most
+        LIMIT :most"""
+_IS_ASKED_FOR = """
+              EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner)
+          AND EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
+                      AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at)"""
+# Index: pending_queue in its own order until `most` are found, then one look-up a row in the others; as subqueries,
+# which are that also where the tables have no statistics and a join would read all of a tenant's rows. What a row says
+# that it waits for may be out of date, so the rule itself is asked of those that are taken; `recheck` heals the rest.
+# Where nobody ever asked for days (one look for all), no row is asked whether somebody did. What is asked for is looked
+# for by itself: as a rank in one ORDER BY, all that is due would be read to find the first.
+_DUE = query(
+    "due_records",
+    Login.PUSH,
+    f"""
+    WITH asked_for AS MATERIALIZED ({_TAKEN % _IS_ASKED_FOR}
+    ), taken AS MATERIALIZED (
+        SELECT * FROM asked_for
+        UNION ALL
+        ({_TAKEN % "NOT EXISTS (SELECT FROM asked_for a WHERE a.waits_in_truth IS NULL)"})
     )
     SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.reason, p.edited_at, p.settled_version,
            p.delivered_version, p.delivered_month, p.is_cancelled, p.known_version, p.partner_id, p.partner_version,
@@ -282,10 +288,7 @@ def due(
     """
     parameters = _selection(target, entities, most, busy, under_way)
     parameters |= {"first": days and days.first, "last": days and days.last}
-    for asked_for in (True, False):  # as a rank in one ORDER BY, all that is due would be read to find the first
-        rows = _DUE.all(tx, asked_for=asked_for, **parameters)
-        if rows:
-            break
+    rows = _DUE.all(tx, **parameters)
     doubts, bases = _doubts(tx, target, rows), _bases(tx, target, rows)
     return tuple(_due(row, doubts, bases) for row in rows)
 

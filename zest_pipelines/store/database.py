@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from resources.logins import Login, Logins
@@ -27,8 +27,6 @@ _PREPARED_AT_ONCE = {"prepare_threshold": 0}
 
 _TRUSTED_SECONDS = 0.2
 """For how long after its use a connection is taken for alive: a push comes back to it many times a second."""
-
-_SET_TENANT = text("SELECT set_config('app.tenant', :tenant, true)")
 
 
 @contextmanager
@@ -61,9 +59,7 @@ class Database:
         try:
             with self._engine(login).begin() as tx:
                 if tenant is not None:
-                    driver = tx.connection.driver_connection
-                    with driver.pipeline():
-                        driver.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
+                    _set_tenant(tx, tenant)
                 yield tx
         except (DBAPIError, psycopg.Error) as error:
             raise store_error(error) from None
@@ -97,6 +93,14 @@ class Database:
                 )
                 _replace_dead_connections(self._engines[login])
             return self._engines[login]
+
+
+def _set_tenant(tx: Connection, tenant: str) -> None:
+    """By the driver's own hand: BEGIN and this go to the server together."""
+    driver = tx.connection.driver_connection
+    assert driver is not None  # the transaction has just begun on it
+    with driver.pipeline():
+        driver.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
 
 
 def _replace_dead_connections(engine: Engine) -> None:
