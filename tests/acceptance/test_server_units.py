@@ -70,7 +70,7 @@ class Server:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                assert process.wait(60) == 0, self.told()
+                assert process.wait(120) == 0, self.told()
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)

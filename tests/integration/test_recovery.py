@@ -72,7 +72,7 @@ def test_a_push_whose_database_dies_says_so_and_the_next_one_finds_what_was_sent
     start = mark(sandbox)
     sandbox.set_faults(FaultRule(FaultKind.DELAY, method="POST", nth=2, times=1, seconds=2))
     dying = aside.submit(push, tenant.services, tenant.partner, tenant.name)
-    wait_for(lambda: len(calls(sandbox, "POST", after=start)) == 2)
+    wait_for(lambda: len(calls(sandbox, "POST", after=start)) >= 2)  # the first goes alone, the others side by side
     server.stop("immediate")
     with pytest.raises(DatabaseUnreachableError, match="the database does not answer: start it"):
         dying.result()
@@ -81,7 +81,8 @@ def test_a_push_whose_database_dies_says_so_and_the_next_one_finds_what_was_sent
     embedded.start(data_dir)
     expire_lease(tenant)
     report = push_now(tenant)
-    assert (report.recovered, report.delivered, report.pending) == (1, 2, 0)
+    assert (report.delivered, report.pending) == (2, 0)
+    assert report.recovered in (1, 2)  # the third may have been on its way too
     assert [effects(sandbox, visit) for visit in visits] == [["created"]] * 3
     assert broken_promises(tenant) == []
 
