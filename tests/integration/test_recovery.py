@@ -81,8 +81,8 @@ def test_a_push_whose_database_dies_says_so_and_the_next_one_finds_what_was_sent
     embedded.start(data_dir)
     expire_lease(tenant)
     report = push_now(tenant)
-    assert (report.delivered, report.pending) == (2, 0)
-    assert report.recovered in (1, 2)  # the third may have been on its way too
+    assert report.pending == 0
+    assert (report.delivered, report.recovered) in ((1, 1), (2, 1), (2, 2))  # as far as the third had come
     assert [effects(sandbox, visit) for visit in visits] == [["created"]] * 3
     assert broken_promises(tenant) == []
 
