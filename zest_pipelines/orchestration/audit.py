@@ -33,7 +33,7 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration import checks
 from zest_pipelines.orchestration.answers import Answers
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation
-from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
+from zest_pipelines.orchestration.failures import Fault, failure, faults_of
 from zest_pipelines.orchestration.metadata import Metadata
 from zest_pipelines.orchestration.opened import connected_tenants, opened_services
 from zest_pipelines.orchestration.partitions import tenant_partitions
@@ -56,8 +56,7 @@ def audit_check(partner: Partner) -> AssetChecksDefinition:
     ) -> Iterator[AssetCheckResult]:
         with opened_services(postgres, http, vault) as services:
             told, faults = _answers(services, partner, context.partition_keys)
-        for answer in told:
-            context.op_execution_context.log_event(answer)  # type: ignore[arg-type]  # it takes checks too
+        checks.log(context.op_execution_context, told)
         if faults:
             raise failure(faults)
         yield from ()
@@ -80,8 +79,7 @@ def audit_job(partner: Partner) -> JobDefinition:
             told, faults = _answers(services, partner, tenants)
         answers = Answers(context.instance, None)
         news = [each for each in told if answers.is_news(each)]
-        for answer in news:
-            context.log_event(answer)  # type: ignore[arg-type]  # it takes checks too, though its type does not say so
+        checks.log(context, news)
         differing = [str(each.partition) for each in told if not each.passed]
         context.add_output_metadata({"tenants": len(tenants), "differing": len(differing), "answers": len(news)})
         if faults:
@@ -136,12 +134,8 @@ def _answers(
 ) -> tuple[list[AssetCheckEvaluation], list[tuple[str, Fault]]]:
     """Each tenant's answer, and the faults of those who got none."""
     told: list[AssetCheckEvaluation] = []
-    faults: list[tuple[str, Fault]] = []
-    for tenant in tenants:
-        try:
-            told.append(projection_agrees(pushed_visits(partner), tenant, audit(services, partner, tenant)))
-        except Exception as error:  # noqa: BLE001  # one tenant's fault must not keep us from the others
-            faults.append((tenant, fault_of(error)))
-            if faults[-1][1].reach is Reach.RUN:
-                break
-    return told, faults
+
+    def answer(tenant: str) -> None:
+        told.append(projection_agrees(pushed_visits(partner), tenant, audit(services, partner, tenant)))
+
+    return told, faults_of(tenants, answer)

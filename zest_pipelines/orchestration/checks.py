@@ -14,7 +14,7 @@ where no check is planned as well. The checks of a week do block what follows in
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import StrEnum
 
@@ -22,8 +22,10 @@ from dagster import (
     AssetCheckEvaluation,
     AssetCheckSeverity,
     AssetCheckSpec,
+    AssetExecutionContext,
     AssetKey,
     MetadataValue,
+    OpExecutionContext,
     PartitionsDefinition,
     PreviewWarning,
 )
@@ -109,6 +111,12 @@ def specs(
             )
             for name in names
         ]
+
+
+def log(context: AssetExecutionContext | OpExecutionContext, answers: Iterable[AssetCheckEvaluation]) -> None:
+    """Log answers that no run planned: each is stored as a row of its own."""
+    for answer in answers:
+        context.log_event(answer)  # type: ignore[arg-type]  # it takes checks too, though its type does not say so
 
 
 def broken(asset: AssetKey, tenant: str, name: CheckName, fault: Fault) -> AssetCheckEvaluation:

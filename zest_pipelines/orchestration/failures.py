@@ -9,7 +9,7 @@ foreign exceptions, which may quote a patient's row, never get through.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -85,6 +85,20 @@ def fault_of(error: Exception) -> Fault:
             return _worded(Reach.TENANT, error, is_permanent=True)
         case _:
             return _unexpected(error)
+
+
+def faults_of(tenants: Iterable[str], act: Callable[[str], None]) -> list[tuple[str, Fault]]:
+    """Act for each tenant. Returns who got none (id, fault): one tenant's fault keeps nobody else from it, but one that
+    reaches the whole run ends it."""
+    faults: list[tuple[str, Fault]] = []
+    for tenant in tenants:
+        try:
+            act(tenant)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is that tenant's until it says otherwise
+            faults.append((tenant, fault_of(error)))
+            if faults[-1][1].reach is Reach.RUN:
+                break
+    return faults
 
 
 def failure(faults: Sequence[tuple[str, Fault]]) -> Failure:

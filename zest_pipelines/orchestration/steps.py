@@ -35,7 +35,7 @@ from dagster import (
 
 from zest_pipelines.orchestration.answers import Answers
 from zest_pipelines.orchestration.at_once import at_once
-from zest_pipelines.orchestration.checks import CheckName, broken
+from zest_pipelines.orchestration.checks import CheckName, broken, log
 from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
 from zest_pipelines.orchestration.findings import Finding, Worth
 from zest_pipelines.store.errors import StoreError
@@ -105,8 +105,7 @@ def work_for(context: OpExecutionContext, tenant: str, chains: Iterable[Chain]) 
     found: list[Finding] = []
     for finding in _findings(tenant, listed, {step.asset for chain in listed for step in chain}):
         found.append(finding)
-        for check in finding.checks:
-            context.log_event(check)  # type: ignore[arg-type]  # it takes checks too, though its type does not say so
+        log(context, finding.checks)
         if finding.worth is not Worth.NOTHING:
             context.log_event(AssetMaterialization(finding.asset, metadata=finding.metadata, partition=tenant))
     if faults := [(tenant, finding.fault) for finding in found if finding.fault is not None]:

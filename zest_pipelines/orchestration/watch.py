@@ -30,10 +30,10 @@ from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.core.weeks import Days, week_from
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.watch import Watched, look, look_at_days
-from zest_pipelines.orchestration import inbound_checks, outbound_checks
+from zest_pipelines.orchestration import checks, inbound_checks, outbound_checks
 from zest_pipelines.orchestration.answers import Answers
 from zest_pipelines.orchestration.checks import CheckName
-from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
+from zest_pipelines.orchestration.failures import failure, faults_of
 from zest_pipelines.orchestration.opened import connected_tenants, opened_services
 from zest_pipelines.orchestration.partitions import WEEK, remove_others, today_in_japan, week_partitions
 from zest_pipelines.orchestration.specs import landed, pushed_visits, pushed_weeks
@@ -54,23 +54,19 @@ def watch_job(partner: Partner) -> JobDefinition:
         context: OpExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
     ) -> None:
         told: list[AssetCheckEvaluation] = []
-        faults: list[tuple[str, Fault]] = []
         with opened_services(postgres, http, vault) as services:
             connected = connected_tenants(services, partner)
             remove_others(context.instance, partner, connected)
             answers = Answers(context.instance, None)
             weeks = _failed_weeks(answers, partner)
-            for tenant in connected:
-                try:
-                    watched = look(services, partner, tenant)
-                    told += filter(answers.is_news, _answers(services, partner, watched))
-                    told += filter(answers.is_news, _week_answers(services, partner, watched, weeks.get(tenant, ())))
-                except Exception as error:  # noqa: BLE001  # one tenant's fault must not keep us from the others
-                    faults.append((tenant, fault_of(error)))
-                    if faults[-1][1].reach is Reach.RUN:
-                        break
-        for answer in told:
-            context.log_event(answer)  # type: ignore[arg-type]  # it takes checks too, though its type does not say so
+
+            def answer(tenant: str) -> None:
+                watched = look(services, partner, tenant)
+                told.extend(filter(answers.is_news, _answers(services, partner, watched)))
+                told.extend(filter(answers.is_news, _week_answers(services, partner, watched, weeks.get(tenant, ()))))
+
+            faults = faults_of(connected, answer)
+        checks.log(context, told)
         context.add_output_metadata({"tenants": len(connected), "answers": len(told)})
         if faults:
             raise failure(faults)

@@ -7,7 +7,7 @@ from datetime import date
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
-from zest_pipelines.store.unread import IS_OF_ANOTHER_CLUSTER
+from zest_pipelines.store.unread import IS_OF_ANOTHER_CLUSTER, IS_PAST_CURSOR
 
 # An edit's whole life lies in the month of the edit. Of a record with several open versions, `pending` has the newest
 # one's month and the oldest one's time. Whether an intent of the month has no end is asked without the lock: no new one
@@ -30,8 +30,7 @@ _KEEPS = query(
         (SELECT 4, 'is_unread', c.tenant_id FROM sync.connection c
          LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
          WHERE EXISTS (SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id AND e.month = :month
-                       AND ((e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))
-                            OR {IS_OF_ANOTHER_CLUSTER}))
+                       AND ({IS_PAST_CURSOR} OR {IS_OF_ANOTHER_CLUSTER}))
          LIMIT 1)
         UNION ALL
         (SELECT 5, 'is_open', p.tenant_id FROM sync.pending p

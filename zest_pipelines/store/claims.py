@@ -30,6 +30,9 @@ IS_SUSPECT = """s.suspect_state IN ('due', 'retry', 'unknown')
       AND NOT EXISTS (SELECT FROM sync.pending newer WHERE newer.tenant_id = s.tenant_id AND newer.partner = s.partner
                       AND newer.entity = s.entity AND newer.record_id = s.record_id)"""
 """Of the standing `s`: it is to be read again now; a newer version that is pending will settle it anyhow."""
+_CALL_IS_OVER = """(s.doubt_intent IS NULL OR s.doubt_is_answered
+               OR s.doubt_at <= clock_timestamp() - CAST(:under_way AS interval))"""
+"""Of the standing `s`: no call for the record can still be under way."""
 
 Record = tuple[Entity, UUID]
 
@@ -146,8 +149,7 @@ _TAKEN = f"""
                    ELSE p.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date) END
           AND (p.entity, p.record_id) NOT IN (
                SELECT * FROM unnest(CAST(:busy_entities AS text[]), CAST(:busy_ids AS uuid[])))
-          AND (s.doubt_intent IS NULL OR s.doubt_is_answered
-               OR s.doubt_at <= clock_timestamp() - CAST(:under_way AS interval))
+          AND {_CALL_IS_OVER}
           AND %s
         ORDER BY p.attempts, p.since
         LIMIT :most"""
@@ -206,8 +208,7 @@ _SUSPECTS = query(
       AND s.entity = ANY (CAST(:entities AS text[]))
       AND (s.entity, s.record_id) NOT IN (
            SELECT * FROM unnest(CAST(:busy_entities AS text[]), CAST(:busy_ids AS uuid[])))
-      AND (s.doubt_intent IS NULL OR s.doubt_is_answered
-           OR s.doubt_at <= clock_timestamp() - CAST(:under_way AS interval))
+      AND {_CALL_IS_OVER}
     ORDER BY s.suspect_attempts, s.suspect_since
     LIMIT :most
     """,

@@ -6,10 +6,11 @@ lie in the future here. Those are left out, and the cursor says of which cluster
 
 from __future__ import annotations
 
-_IS_PAST_CURSOR = "(e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))"
-IS_UNREAD = f"{_IS_PAST_CURSOR} AND e.xid < pg_snapshot_xmax(pg_current_snapshot())"
+IS_PAST_CURSOR = "(e.xid, e.event_id) > (coalesce(k.xid, xid8 '0'), coalesce(k.event_id, 0))"
+"""Whatever transaction it is of: after a restore also one whose number nobody has drawn here yet."""
+IS_UNREAD = f"{IS_PAST_CURSOR} AND e.xid < pg_snapshot_xmax(pg_current_snapshot())"
 """Also while a transaction that is still open keeps the accumulation from reading on."""
-IS_READABLE = f"{_IS_PAST_CURSOR} AND e.xid < pg_snapshot_xmin(pg_current_snapshot())"
+IS_READABLE = f"{IS_PAST_CURSOR} AND e.xid < pg_snapshot_xmin(pg_current_snapshot())"
 """Unread, and an accumulation would read it now."""
 IS_OF_ANOTHER_CLUSTER = "k.system_id <> (SELECT system_identifier FROM pg_control_system())"
 """Of the cursor: all events are to be read once more."""

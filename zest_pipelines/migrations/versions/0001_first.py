@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from alembic import op
+from zest_pipelines.migrations import scripts
 
 revision = "0001"
 down_revision = None
@@ -13,6 +11,4 @@ down_revision = None
 def upgrade() -> None:
     """Everything, in one transaction."""
     for name in ("product", "sync", "functions", "views", "access"):
-        script = files("zest_pipelines.migrations").joinpath(f"sql/0001_{name}.sql").read_text()
-        # By the driver's own cursor: SQLAlchemy would take the percent signs in it for parameters.
-        op.get_bind().connection.cursor().execute(script)
+        scripts.run(f"0001_{name}")

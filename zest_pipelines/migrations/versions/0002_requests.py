@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from alembic import op
+from zest_pipelines.migrations import scripts
 
 revision = "0002"
 down_revision = "0001"
@@ -12,6 +10,4 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    script = files("zest_pipelines.migrations").joinpath("sql/0002_requests.sql").read_text()
-    # By the driver's own cursor: SQLAlchemy would take the percent signs in it for parameters.
-    op.get_bind().connection.cursor().execute(script)
+    scripts.run("0002_requests")

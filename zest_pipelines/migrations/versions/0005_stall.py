@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from alembic import op
+from zest_pipelines.migrations import scripts
 
 revision = "0005"
 down_revision = "0004"
@@ -12,6 +10,4 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    script = files("zest_pipelines.migrations").joinpath("sql/0005_stall.sql").read_text()
-    # By the driver's own cursor: SQLAlchemy would take the percent signs in it for parameters.
-    op.get_bind().connection.cursor().execute(script)
+    scripts.run("0005_stall")
