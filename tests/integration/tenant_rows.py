@@ -83,6 +83,11 @@ _ROWS = (
     "INSERT INTO sync.retry_request (tenant_id, partner, requested_by) VALUES (%(tenant)s, 'fhir', 'somebody')",
     """
     INSERT INTO sync.result (month, tenant_id, partner, entity, record_id, version, outcome, reason, theirs)
+    SELECT month, tenant_id, partner, entity, record_id, version, 'retry', 'overwriting_partner_change', '{"note": "x"}'
+    FROM sync.pending WHERE tenant_id = %(tenant)s ORDER BY record_id LIMIT 1
+    """,
+    """
+    INSERT INTO sync.result (month, tenant_id, partner, entity, record_id, version, outcome, reason, theirs)
     SELECT month, tenant_id, partner, entity, record_id, version, 'conflict', 'changed_at_partner', '{"note": "x"}'
     FROM sync.pending WHERE tenant_id = %(tenant)s ORDER BY record_id LIMIT 1
     """,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from threading import Barrier
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from conftest import fresh_database
 from product_hand import Hand, beside, new_hand, wait_for_lock
@@ -16,7 +17,7 @@ from product_hand import Hand, beside, new_hand, wait_for_lock
 from partners.contract import Entity
 from resources.logins import Login, Logins
 from zest_pipelines.local.embedded import EmbeddedServer
-from zest_pipelines.store import events
+from zest_pipelines.store import due, events
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.events import Accumulated
 
@@ -74,6 +75,23 @@ class Accumulator:
             self.hand.admin.execute("ALTER TABLE sync.update_event DISABLE TRIGGER refuse_rewrite")
             self.hand.admin.execute(statement, {"tenant": self.hand.tenant})
             self.hand.admin.execute("ALTER TABLE sync.update_event ENABLE ALWAYS TRIGGER refuse_rewrite")
+
+    def back_date(self, month: str, xid: str) -> None:
+        """Have the tenant's events of the transaction be edits of another month."""
+        self.hand.admin.execute("SELECT sync.make_months(%s, 1)", [month])
+        self.rewrite(f"UPDATE sync.update_event SET month = '{month}' WHERE tenant_id = %(tenant)s AND xid = '{xid}'")
+
+    def is_due(self, partner: str = "fhir") -> bool:
+        """Whether the scheduler sees something to be read for the tenant."""
+        with self.database.transaction(Login.SCHEDULE, None) as tx:
+            return self.hand.tenant in due.urgent(tx, partner)
+
+    def comes_due(self) -> bool:
+        """The same once the server's own transactions, which hold the newest back, are over."""
+        deadline = time.monotonic() + 2
+        while not self.is_due() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.is_due()
 
     def _unread(self, partner: str) -> bool:
         row = self.hand.admin.execute(_UNREAD, {"tenant": self.hand.tenant, "partner": partner}).fetchone()
@@ -444,3 +462,108 @@ def test_a_record_that_nobody_knows_the_visit_of_any_more_stops_nothing(out: Acc
         )
     out.read_all()
     assert [op for _, _, op in out.changes(entity="visit_record")] == ["upsert", "cancel"]
+
+
+def edited(out: Accumulator) -> str:
+    """A new visit; the number of its transaction."""
+    with out.hand.edit() as tx:
+        out.hand.insert(tx, uuid4())
+        return number_of(tx)
+
+
+def number_of(tx: psycopg.Connection) -> str:
+    row = tx.execute("SELECT pg_current_xact_id()::text").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_a_late_edit_of_an_older_month_than_the_cursors_makes_due(out: Accumulator) -> None:
+    with out.hand.edit() as first, out.hand.edit() as late:
+        out.hand.insert(first, uuid4())
+        out.hand.insert(late, uuid4())
+        number = number_of(late)
+        first.commit()
+        deadline = time.monotonic() + 10
+        while out.step().events == 0:
+            assert time.monotonic() < deadline
+        assert not out.is_due()
+        late.commit()
+    out.back_date("2025-03-01", number)
+    assert out.comes_due()
+    assert out.read_all() == 1
+    assert not out.is_due()
+
+
+def test_an_edit_is_nobodys_turn_while_an_older_transaction_is_open(
+    server: EmbeddedServer, shared: Logins, out: Accumulator
+) -> None:
+    with new_hand(server, shared) as hand:
+        edited(Accumulator(hand, out.database))  # so that the month has something that can be read
+    with out.hand.edit() as older:
+        out.hand.insert(older, uuid4())
+        edited(out)
+        assert not out.is_due()
+    assert out.comes_due()
+
+
+def test_a_cursor_that_is_months_behind_is_due_until_all_is_read(out: Accumulator) -> None:
+    for month in ("2025-04-01", "2025-05-01", "2025-07-01"):
+        out.back_date(month, edited(out))
+    edited(out)
+    assert out.comes_due()
+    for _ in range(3):
+        deadline = time.monotonic() + 10
+        while out.step(batch=1).events == 0:
+            assert time.monotonic() < deadline
+        assert out.comes_due()
+    assert out.read_all() == 1
+    assert not out.is_due()
+
+
+def test_a_connection_without_a_cursor_is_due_for_the_oldest_month(out: Accumulator) -> None:
+    out.back_date("2025-03-01", edited(out))
+    out.read_all()
+    out.connect("orca")
+    assert out.is_due("orca")
+    assert not out.is_due()
+    assert out.read_all("orca") == 1
+    assert not out.is_due("orca")
+
+
+def test_a_batch_that_ended_within_a_transaction_leaves_its_tenant_due(out: Accumulator) -> None:
+    with out.hand.edit() as tx:
+        for _ in range(2):
+            out.hand.insert(tx, uuid4())
+    assert out.comes_due()
+    assert out.step(batch=1).events == 1
+    assert out.is_due()
+
+
+def test_after_a_restore_into_another_cluster_the_tenant_is_due(out: Accumulator) -> None:
+    edited(out)
+    out.read_all()
+    restored(out)
+    assert out.is_due()
+
+
+def test_a_months_being_archived_hides_no_unread_edit_of_another(out: Accumulator) -> None:
+    out.back_date("2024-02-01", edited(out))
+    out.read_all()
+    out.back_date("2024-03-01", edited(out))
+    out.hand.admin.execute("SELECT sync.archive_month('2024-02-01')")
+    assert out.comes_due()
+    assert out.read_all() == 1
+    assert not out.is_due()
+
+
+def test_another_tenants_unread_edit_makes_nobody_else_due(
+    server: EmbeddedServer, shared: Logins, out: Accumulator
+) -> None:
+    edited(out)
+    out.read_all()
+    with new_hand(server, shared) as hand:
+        other = Accumulator(hand, out.database)
+        other.connect()
+        edited(other)
+        assert other.comes_due()
+        assert not out.is_due()

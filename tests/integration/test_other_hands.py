@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,10 +16,15 @@ from flow_bench import accumulate_all, expire_lease, push_now
 from partner import PROOFS, Office, connect, truth
 from partner_process import RunningPartner, running_partner
 
+from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.core.outcome import RepairOutcome
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PushReport
+from zest_pipelines.store import claims, results
 from zest_pipelines.store.database import Database
+from zest_pipelines.store.keys import Target
+from zest_pipelines.store.results import Repair
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +199,110 @@ def test_where_nothing_tells_of_changes_made_there_ours_goes_out(
     office.edit(visit, note="ours")
     report = push_now(office)
     assert (report.delivered, report.calls) == (1, 1)
+
+
+def hurry(office: Office) -> None:
+    """Let what waits for a later try be due now."""
+    with office.services.database.transaction(Login.MIGRATOR, office.name) as tx:
+        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
+        tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
+        tx.exec_driver_sql("DELETE FROM sync.hold")
+
+
+def overwriting_fails(office: Office, partner: RunningPartner, fault: dict[str, Any]) -> UUID:
+    """A change made there is noticed, and the call that is to go over it fails, once."""
+    (visit,) = office.add_visits()
+    push_now(office)
+    edited_there(office, partner, visit, note="theirs")
+    office.edit(visit, note="ours")
+    if office.partner.capability.has_version_check:
+        partner.fail("late", seconds=0, times=1)  # the write by which it is noticed goes its way
+    partner.fail(**fault, times=1)
+    patient = replace(office, services=replace(office.services, under_way=timedelta(hours=1)))
+    assert push_now(patient).pending == 1
+    assert (2, "retry", "overwriting_partner_change") in outcomes(office, visit)
+    hurry(office)
+    return visit
+
+
+FAILURES = [
+    {"kind": "refuse", "status": 503},
+    {"kind": "refuse", "status": 429},
+    {"kind": "cut_before"},
+    {"kind": "cut_after"},
+]
+
+
+@pytest.mark.parametrize("name", NOTICING)
+@pytest.mark.parametrize("fault", FAILURES, ids=["away", "limit", "lost", "applied"])
+def test_the_warning_is_kept_when_the_call_that_goes_over_a_change_fails_first(
+    new_office: NewOffice, partner: RunningPartner, name: str, fault: dict[str, Any]
+) -> None:
+    office = new_office(name, on_conflict="overwrite")
+    visit = overwriting_fails(office, partner, fault)
+    push_now(office)
+    assert badge(office, visit) == ("delivered_with_warning", "partner_change_overwritten")
+    assert note_of(partner, visit) == "ours"
+    assert truth(office, partner).broken == []
+
+
+@pytest.mark.parametrize("name", NOTICING)
+@pytest.mark.parametrize("fault", FAILURES[:3], ids=["away", "limit", "lost"])
+def test_a_second_change_made_there_before_ours_arrives_is_noticed_again(
+    new_office: NewOffice, partner: RunningPartner, name: str, fault: dict[str, Any]
+) -> None:
+    office = new_office(name, on_conflict="overwrite")
+    visit = overwriting_fails(office, partner, fault)
+    edited_there(office, partner, visit, note="theirs again")
+    push_now(office)
+    assert badge(office, visit) == ("delivered_with_warning", "partner_change_overwritten")
+    assert [row.theirs for row in overwritten(office, visit)] == ["theirs", "theirs again"]
+    assert truth(office, partner).broken == []
+
+
+@pytest.mark.parametrize("name", NOTICING)
+def test_a_newer_version_that_goes_over_a_change_noticed_before_says_so(
+    new_office: NewOffice, partner: RunningPartner, name: str
+) -> None:
+    office = new_office(name, on_conflict="overwrite")
+    visit = overwriting_fails(office, partner, FAILURES[0])
+    office.edit(visit, note="newer")
+    push_now(office)
+    assert badge(office, visit) == ("delivered_with_warning", "partner_change_overwritten")
+    office.edit(visit, note="newest")
+    push_now(office)
+    assert badge(office, visit) == ("ok", None)
+
+
+def test_a_version_that_a_person_found_there_says_what_it_went_over(
+    new_office: NewOffice, partner: RunningPartner
+) -> None:
+    office = new_office("search", on_conflict="overwrite")
+    visit = overwriting_fails(office, partner, FAILURES[0])
+    (copy,) = partner.state()
+    decide(office, visit, 2, "adopt", copy["partner_id"])
+    assert push_now(office).calls == 0
+    assert badge(office, visit) == ("delivered_with_warning", "partner_change_overwritten")
+
+
+def overwritten(office: Office, record: UUID) -> Sequence[Any]:
+    statement = "SELECT field, ours, theirs, version FROM sync.overwritten WHERE record_id = :id ORDER BY at, field"
+    return office.sql(statement, id=record)
+
+
+@pytest.mark.parametrize("name", NOTICING)
+def test_what_was_overwritten_stays_in_the_records_history(
+    new_office: NewOffice, partner: RunningPartner, name: str
+) -> None:
+    office = new_office(name, on_conflict="overwrite")
+    (visit,) = office.add_visits()
+    push_now(office)
+    edited_there(office, partner, visit, note="theirs")
+    office.edit(visit, note="ours")
+    push_now(office)
+    office.edit(visit, note="and on")
+    push_now(office)
+    assert [tuple(row) for row in overwritten(office, visit)] == [("note", "ours", "theirs", 2)]
 
 
 # --- A sender that comes back late ------------------------------------------------------------------------------------
@@ -522,3 +631,90 @@ def test_what_is_in_doubt_can_be_given_up_too(new_office: NewOffice, partner: Ru
     decide(office, visit, 1, "abandon")
     report = push_now(office)
     assert (report.abandoned, report.pending, report.calls) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["key", "client_id", "search", "version"])
+def test_what_was_in_doubt_when_a_newer_version_was_given_up_is_looked_into_and_can_be_cancelled_there(
+    new_office: NewOffice, partner: RunningPartner, name: str
+) -> None:
+    office = new_office(name)
+    (visit,) = office.add_visits()
+    partner.fail("cut_after", times=1)
+    push_now(replace(office, services=replace(office.services, under_way=timedelta(hours=1))))
+    office.edit(visit, note="2")
+    accumulate_all(office)
+    decide(office, visit, 2, "abandon")
+    push_now(office)
+    push_now(office)
+    assert (2, "abandoned", "abandoned_by_person") in outcomes(office, visit)
+    assert outcomes(office, visit)[-1][:2] == (1, "delivered")
+    office.edit(visit, status="cancelled")
+    assert push_now(office).delivered == 1
+    (copy,) = [copy for copy in partner.state() if copy["record_id"] == str(visit)]
+    assert copy["is_cancelled"]
+    assert truth(office, partner).broken == []
+
+
+def test_at_a_partner_that_cannot_be_asked_a_person_decides_on_what_is_in_doubt_below_what_was_given_up(
+    new_office: NewOffice, partner: RunningPartner
+) -> None:
+    office = new_office("none")
+    (visit,) = office.add_visits()
+    partner.fail("cut_after", times=1)
+    push_now(replace(office, services=replace(office.services, under_way=timedelta(hours=1))))
+    office.edit(visit, note="2")
+    accumulate_all(office)
+    decide(office, visit, 2, "abandon")
+    push_now(office)
+    push_now(office)
+    assert badge(office, visit) == ("action_needed", "delivery_unsure")
+    decide(office, visit, 1, "abandon")
+    report = push_now(office)
+    assert (report.abandoned, report.pending, report.calls) == (1, 0, 0)
+
+
+# --- A suspicion that a person ends -----------------------------------------------------------------------------------
+
+
+def ask_again(office: Office) -> None:
+    office.sql("SELECT sync.request_retry(:tenant, :partner)", tenant=office.name, partner=office.partner.name)
+
+
+def test_a_suspicion_that_is_for_a_person_is_looked_at_again_when_asked(
+    new_office: NewOffice, partner: RunningPartner
+) -> None:
+    office = new_office("search")
+    (visit,) = office.add_visits()
+    push_now(office)
+    overtaken(office, partner, visit)
+    with office.services.database.transaction(Login.PUSH, office.name) as tx:
+        (suspect,) = claims.suspects(tx, Target(office.name, office.partner.name), [Entity.VISIT], 1)
+        gone = Repair(suspect.key, RepairOutcome.PARKED, "several_at_partner")
+        results.add_repairs(tx, Target(office.name, office.partner.name), [gone])
+    assert (push_now(office).calls, badge(office, visit)[0]) == (0, "check_needed")
+    ask_again(office)
+    assert push_now(office).repaired == 1
+    assert (note_of(partner, visit), badge(office, visit)) == ("3", ("ok", None))
+    assert truth(office, partner).broken == []
+
+
+def test_a_suspicion_that_nobody_can_look_into_ends_with_a_persons_word(
+    new_office: NewOffice, partner: RunningPartner
+) -> None:
+    office = new_office("none")
+    (visit,) = office.add_visits()
+    push_now(office)
+    overtaken(office, partner, visit)
+    push_now(office)
+    ask_again(office)
+    push_now(office)
+    push_now(office)
+    assert (badge(office, visit), repairs(office)[1:]) == (
+        ("check_needed", "late_answer_unsure"), ["parked", "suspected", "parked"],
+    )  # fmt: skip
+    (copy,) = partner.state()
+    decide(office, visit, 3, "adopt", copy["partner_id"])
+    assert push_now(office).calls == 0
+    assert (badge(office, visit), repairs(office)[-1]) == (("ok", None), "equal")
+    push_now(office)
+    assert len(repairs(office)) == 5  # the word was carried out once

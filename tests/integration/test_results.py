@@ -15,10 +15,10 @@ from product_hand import beside, wait_for_lock
 from way_out import MONTH, NOON, WayOut, delivered, ended, way_out
 
 from partners.contract import Entity, Verb
-from resources.logins import Logins
+from resources.logins import Login, Logins
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.local.embedded import EmbeddedServer
-from zest_pipelines.store import results
+from zest_pipelines.store import projection, results
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Intent, Repair, Result
@@ -194,6 +194,19 @@ def test_older_versions_end_with_the_newer_one_and_with_no_other(out: WayOut) ->
     assert out.due_keys() == [other, fourth]
 
 
+def test_giving_up_a_newer_version_does_not_end_the_one_whose_sending_is_in_doubt(out: WayOut) -> None:
+    record = uuid4()
+    first, _, third = (out.change(Key(MONTH, Entity.VISIT, record, version)) for version in (1, 2, 3))
+    sent = out.intend(first)
+    with out.transaction() as tx:
+        results.add_results(tx, out.target, [Result(third, Outcome.ABANDONED, "abandoned_by_person")])
+        assert results.supersede_older(tx, out.target, [third]) == 1
+    assert out.outcomes(record) == [(3, "abandoned"), (2, "superseded")]
+    assert out.due_keys() == [first]
+    assert out.store(delivered(sent)) == ()  # not too late: that it is there is learnt
+    assert out.due() == ()
+
+
 def test_older_versions_of_other_months_end_too(out: WayOut) -> None:
     record = uuid4()
     keys = [out.change(Key(date(2026, month, 1), Entity.VISIT, record, month)) for month in (9, 10, 11)]
@@ -238,6 +251,42 @@ def test_what_becomes_of_a_suspicion_is_when_and_how_it_is_read_again(out: WayOu
     assert len(out.suspects()) == 1
     out.deliver(out.change(replace(key, version=2)), Verb.UPDATE)
     assert out.suspects() == ()
+
+
+def audited(out: WayOut) -> list[tuple[str, ...]]:
+    """The parts in which the audit finds the partner's records wrong."""
+    with out.transaction(Login.OPERATOR) as tx:
+        return [each.parts for each in projection.differences(tx) if each.partner == out.partner]
+
+
+def test_a_look_answers_the_suspicions_that_came_before_it_alone(out: WayOut) -> None:
+    key = out.change()
+    out.deliver(key)
+    suspicion = Repair(key, RepairOutcome.SUSPECTED, "late_answer")
+    out.repair(suspicion)
+    (first,) = out.suspects()
+    out.repair(suspicion)  # while the partner is looked at
+    out.repair(Repair(key, RepairOutcome.EQUAL, looked_at=first.claimed_at))
+    (second,) = out.suspects()
+    assert audited(out) == []
+    out.repair(Repair(key, RepairOutcome.EQUAL, looked_at=second.claimed_at))
+    assert (out.suspects(), audited(out)) == ((), [])
+
+
+@pytest.mark.parametrize("by", ["repair", "newer version"])
+def test_a_write_answers_the_suspicions_that_came_before_it_was_sent_alone(out: WayOut, by: str) -> None:
+    key = out.change()
+    out.deliver(key)
+    suspicion = Repair(key, RepairOutcome.SUSPECTED, "late_answer")
+    out.repair(suspicion)
+    newer = key if by == "repair" else out.change(replace(key, version=2))
+    sent = out.intend(newer, Verb.UPDATE, ":repair:1" if by == "repair" else "", partner_id="there")
+    out.repair(suspicion)  # while it is under way
+    if by == "repair":
+        out.repair(Repair(key, RepairOutcome.REPAIRED, None, {}, sent.intent_id, "there", "3"))
+    else:
+        out.store(delivered(sent))
+    assert (len(out.suspects()), audited(out)) == (1, [])
 
 
 def test_a_repair_that_died_is_in_doubt_and_its_end_is_a_repair(out: WayOut) -> None:

@@ -128,16 +128,25 @@ class Story:
         return version, self.steps[number].partner_id
 
     def suspicion(self) -> tuple[str | None, int]:
-        """(state, attempts): of what was said since it was last looked at to the end, or written over."""
+        """(state, attempts): of what neither a look to the end nor a write has answered that began after it."""
         state, attempts = None, 0
+        suspicions: list[int] = []
         for number, step in enumerate(self.steps):
             if step.ends_suspicion or (step.delivers and step.version > Story(self.steps[:number]).delivered()):
-                state, attempts = None, 0
+                suspicions = [each for each in suspicions if each > self.began(number)]
+                state, attempts = (state, attempts) if suspicions else (None, 0)
             elif step.kind == "repair" and step.outcome == "suspected":
+                suspicions.append(number)
                 state, attempts = "due", 0
             elif step.kind == "repair" and state is not None:
                 state, attempts = step.outcome, attempts + 1
         return state, attempts
+
+    def began(self, end: int) -> int:
+        """The step of the intent that this one ends; itself, if it ends none."""
+        intents = [(step.kind, step.intent) for step in self.steps]
+        sent = ("intent", self.steps[end].intent)
+        return intents.index(sent) if sent[1] is not None and sent in intents else end
 
     def waits_for(self, timing: str, has_client: bool, is_asked_for: bool) -> str | None:
         if self.doubt() is not None or self.settled()[0] >= max(self.open_versions()):

@@ -74,7 +74,7 @@ def due(version: int = 2, **more: Any) -> Due:
 
 def suspected(**more: Any) -> Suspect:
     values: dict[str, Any] = {"image": IMAGE, "verb": Verb.UPDATE, "doubt": None} | more
-    return Suspect(key(3), links={}, partner_id="there", partner_version="1", attempts=0, **values)
+    return Suspect(key(3), links={}, partner_id="there", partner_version="1", attempts=0, claimed_at=NOW, **values)
 
 
 def send(subject: Due | Suspect | None = None, its: Rules | None = None) -> Errand:
@@ -221,7 +221,7 @@ def test_a_policy_overwrites_what_it_has_seen_and_nothing_else() -> None:
     blind = end(send(), Clash(Conflict("changed_at_partner"), None), its)
     assert (blind.outcome, blind.reason, blind.partner_version) == (Outcome.RETRY, "changed_at_partner", None)
     assert end(send(), Clash(Conflict("record_gone_at_partner"), Absent()), its).outcome is Outcome.CONFLICT
-    written = end(send(due(reason="overwriting_partner_change")), Delivered("there", "10"), its)
+    written = end(send(due(overwriting={"note": "theirs"})), Delivered("there", "10"), its)
     assert (written.outcome, written.reason) == (Outcome.DELIVERED_WITH_WARNING, "partner_change_overwritten")
 
 

@@ -40,7 +40,7 @@ def closed_times(found: Hindrances) -> Sequence[str]:
 
 
 def difference(found: Difference, with_values: bool) -> Json:
-    """One field of a conflict; both sides' values only if they were asked for."""
+    """One field that somebody changed there; both sides' values only if they were asked for."""
     named = {"partner": found.partner, "version": found.version, "field": found.name}
     return named | ({"ours": found.ours, "theirs": found.theirs} if with_values else {})
 
@@ -52,12 +52,12 @@ def print_hold(tenant: str, hold: Json) -> None:
     out().print(told, soft_wrap=True, markup=False)
 
 
-def print_differences(differences: Sequence[Json]) -> None:
+def print_differences(differences: Sequence[Json], title: str) -> None:
     """A table of what `difference` made; nothing for none."""
     if not differences:
         return
     columns = ("partner", "version", "field", *(side for side in ("ours", "theirs") if side in differences[0]))
-    table = Table(*columns, title="changed at the partner", title_justify="left")
+    table = Table(*columns, title=title, title_justify="left")
     for each in differences:
         table.add_row(*(escape(str(each[name] or "")) for name in columns))
     out().print(table)

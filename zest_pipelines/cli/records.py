@@ -63,7 +63,8 @@ def explain(
     entity: Annotated[Kind, typer.Argument(metavar="visit|visit_record", help="What it is.", show_default=False)],
     record_id: Annotated[UUID, typer.Argument(metavar="ID", help="Its id (visit_id).", show_default=False)],
     values: Annotated[
-        bool, typer.Option("--values", help="Of a conflict, show both sides' values too; noted in the audit log.")
+        bool,
+        typer.Option("--values", help="Show both sides' values of changes made there too; noted in the audit log."),
     ] = False,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
@@ -84,21 +85,27 @@ def explain(
         badges = reports.badges(tx, tenant, kind, record_id)
         unread = [Badge.WAITING] if reports.has_unread_edits(tx, tenant, kind, record_id) else []
         differences = hindrances.differences(tx, tenant, kind, record_id)
+        gone = hindrances.overwritten(tx, tenant, kind, record_id)
         found = hindrances.of_tenant(tx, tenant)
-        if values and differences:
-            detail = {"entity": kind.value, "record": str(record_id), "fields": [each.name for each in differences]}
-            tenants.audit(tx, tenant, "show_values", differences[0].partner, detail)
+        for partner in sorted({each.partner for each in (*differences, *gone)}) if values else ():
+            names = [each.name for each in (*differences, *gone) if each.partner == partner]
+            detail = {"entity": kind.value, "record": str(record_id), "fields": names}
+            tenants.audit(tx, tenant, "show_values", partner, detail)
     told = [*map(_step, steps), *_waiting(badges, steps)]
     badge = worst([*(Badge(each.badge) for each in badges), *unread])
     conflicts = [difference(each, values) for each in differences]
+    overwritten = [difference(each, values) for each in gone]
     concerned = {each.partner for each in badges}
     holds = [held for each in found if each.partner in concerned and (held := hold(each, datetime.now(UTC)))]
     if json_:
         record = {"tenant": tenant, "entity": kind.value, "record_id": str(record_id)}
-        print_json(record | {"badge": badge.value, "timeline": told, "conflicts": conflicts, "holds": holds})
+        record |= {"badge": badge.value}
+        lists = {"timeline": told, "conflicts": conflicts, "overwritten": overwritten, "holds": holds}
+        print_json(record | lists)
         return
     _print_timeline(f"{kind} {record_id} of {tenant}: {badge}", told)
-    print_differences(conflicts)
+    print_differences(conflicts, "changed at the partner")
+    print_differences(overwritten, "changed at the partner, and overwritten")
     for each in holds:
         print_hold(tenant, each)
 

@@ -30,12 +30,12 @@ from zest_pipelines.core.commands import command, idempotency_key
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.errands import Errand, Look, Repeat, Send
 from zest_pipelines.flows.places import place_of
-from zest_pipelines.store.claims import Doubt, Due, Suspect
+from zest_pipelines.store.claims import OVERWRITING, Doubt, Due, Suspect
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Intent, Repair, Result
 
-OVERWRITING = "overwriting_partner_change"
-"""The reason of a version that goes out over somebody's change at the partner, as the connection's policy says."""
+OVERWRITTEN = "partner_change_overwritten"
+"""The warning on a version that went out over somebody's change at the partner, as the connection's policy says."""
 BATCH_REFUSED = "batch_refused"
 GO_ON = (OVERWRITING, BATCH_REFUSED)
 """The reasons of attempts that are followed by another one at once."""
@@ -128,7 +128,7 @@ def _write(rules: Rules, due: Due) -> Send | Result:
     intent = _intent(due, decision)
     try:
         sent = command_of(intent, due.image)
-        return Send(due, sent, intent, _expected(rules, due, sent))
+        return Send(due, sent, intent, _expected(rules, due, sent), due.overwriting)
     except Exception as error:  # noqa: BLE001  # before the intent: what we cannot build must not leave doubt
         return Result(due.key, Outcome.PARKED, "internal_error", {"detail": place_of(error)})
 
@@ -136,11 +136,14 @@ def _write(rules: Rules, due: Due) -> Send | Result:
 def _expected(rules: Rules, due: Due, sent: Command) -> Command | None:
     """What the partner's copy is compared with before `sent` goes: with what was delivered, to see that nobody has
     changed it; of a creation, with itself, where an earlier version ended and nobody here knows whether it is there.
+    Where the policy has decided against a change, with itself too: it may differ as it did then, and not otherwise.
 
-    Not where the partner has been heard of it since that was delivered: a person, or the policy, has decided then.
+    Not where the partner has been heard of it since that was delivered otherwise: a person has decided then.
     """
     if sent.verb is Verb.CREATE:
         return sent if due.settled_version and rules.can_read_back else None
+    if due.overwriting is not None:
+        return sent if rules.compares_content else None
     known, base = due.known, due.base
     if not rules.compares_content or known is None or base is None or known.version != base.key.version:
         return None

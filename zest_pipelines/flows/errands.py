@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -43,7 +43,10 @@ class Send:
     command: Command
     intent: Intent
     base: Command | None = None
-    """What is compared with the partner's copy before the write goes; of a creation, itself. None: it goes unseen."""
+    """What is compared with the partner's copy before the write goes; of a creation, or over a change, itself. None: it
+    goes unseen."""
+    expected: Mapping[str, str] | None = field(default=None, repr=False)
+    """In what the copy may differ from `base`: a change that is known and gone over. None: in nothing."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def carry_out(line: Line, errands: Sequence[Errand], last_moment: float) -> list
         (errand,) = errands
         match errand:
             case Send(base=Command() as base):
-                return [(errand, _look_and_send(line, errand.command, base))]
+                return [(errand, _look_and_send(line, errand.command, base, errand.expected))]
             case Send() | Repeat():
                 return [(errand, _send(line, [errand.command])[0])]
             case Look():
@@ -120,7 +123,7 @@ def _send(line: Line, sent: Sequence[Command]) -> list[Heard]:
         return [Unknown("internal_error", {"detail": place_of(error)})] * len(sent)
 
 
-def _look_and_send(line: Line, sent: Command, base: Command) -> Heard:
+def _look_and_send(line: Line, sent: Command, base: Command, expected: Mapping[str, str] | None) -> Heard:
     there = _read_back(line, base)
     match there:
         case Deferred():
@@ -133,7 +136,7 @@ def _look_and_send(line: Line, sent: Command, base: Command) -> Heard:
             return Clash(Conflict("changed_at_partner"), there)
         case Absent() if sent.verb is Verb.UPDATE:
             return Clash(Conflict("record_gone_at_partner"), there)
-        case Found(matches=False):
+        case Found(matches=False) if there.theirs != expected:
             return _heeded(line, sent, Conflict("changed_at_partner"))
     return _send(line, [sent])[0]
 

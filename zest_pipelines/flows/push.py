@@ -31,9 +31,9 @@ from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core.breaker import stays_away
 from zest_pipelines.core.coalesce import Op
-from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.delivery import End, Rules, grouped, may_be_there, plan
+from zest_pipelines.flows.delivery import OVERWRITTEN, End, Rules, grouped, may_be_there, plan
 from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
 from zest_pipelines.flows.gate import Later, Slot
 from zest_pipelines.flows.lanes import Lanes
@@ -47,7 +47,7 @@ from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.holds import OUTSIDE_WINDOW, Hold
 from zest_pipelines.store.keys import Target
-from zest_pipelines.store.releases import Act, Decision
+from zest_pipelines.store.releases import Act, Decision, FoundRight
 from zest_pipelines.store.results import Repair, Result
 from zest_pipelines.store.tenants import ConnectionRow
 
@@ -163,6 +163,9 @@ class _Push:
         """Whether anything may be sent."""
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             self._carry_out(tx, releases.decided(tx, self._target))
+            results.add_repairs(
+                tx, self._target, [_found_right(each) for each in releases.found_right(tx, self._target)]
+            )
             self._noted, standing = holds.last(tx, self._target), holds.standing_hold(tx, self._target)
             if self._row.is_paused:
                 self._tally.stop("connection_paused")
@@ -188,6 +191,11 @@ class _Push:
         released = [Result(key, Outcome.RELEASED, "asked_again") for key in again]
         released += [Result(key, Outcome.RELEASED, "connection_changed") for key in curable if key not in again]
         results.add_results(tx, self._target, released)
+        anew = [
+            Repair(key, RepairOutcome.SUSPECTED, "asked_again")
+            for key in releases.suspects_asked_again(tx, self._target)
+        ]
+        results.add_repairs(tx, self._target, anew)
 
     # --- The cycle ----------------------------------------------------------------------------------------------------
 
@@ -434,11 +442,18 @@ def _decided(decision: Decision) -> Result:
         return Result(decision.key, Outcome.RELEASED, "adopted_by_person", partner_id=decision.partner_id)
     return Result(
         decision.key,
-        Outcome.DELIVERED,
-        "adopted_by_person",
+        Outcome.DELIVERED_WITH_WARNING if decision.is_overwriting else Outcome.DELIVERED,
+        OVERWRITTEN if decision.is_overwriting else "adopted_by_person",
         intent_id=decision.doubt,
         partner_id=decision.partner_id,
         is_cancelled=decision.op == Op.CANCEL,
+    )
+
+
+def _found_right(word: FoundRight) -> Repair:
+    """How a suspicion ends by a person's word: the partner has the record as it should be."""
+    return Repair(
+        word.key, RepairOutcome.EQUAL, "adopted_by_person", partner_id=word.partner_id, looked_at=word.decided_at
     )
 
 

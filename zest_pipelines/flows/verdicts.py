@@ -28,7 +28,7 @@ from zest_pipelines.core.commands import repair_key
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.delivery import (
     BATCH_REFUSED,
-    OVERWRITING,
+    OVERWRITTEN,
     End,
     Rules,
     command_of,
@@ -39,7 +39,7 @@ from zest_pipelines.flows.delivery import (
     still_in_doubt,
 )
 from zest_pipelines.flows.errands import Clash, Errand, Heard, Look, Repeat, Send
-from zest_pipelines.store.claims import Doubt, Due, Suspect
+from zest_pipelines.store.claims import OVERWRITING, Doubt, Due, Suspect
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Intent, Repair, Result
 
@@ -69,16 +69,31 @@ def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
         case ((Repeat() | Look()), Deferred()):
             return Verdict(stop=heard.reason)
         case Send(), _:
-            end = end_of(_sent(rules, errand, heard), isinstance(errand.subject, Suspect))
-            return _verdict(errand, heard, (end,))
+            sent = _told(errand.subject, _sent(rules, errand, heard))
+            return _verdict(errand, heard, (end_of(sent, isinstance(errand.subject, Suspect)),))
         case Repeat(), _:
-            return _verdict(errand, heard, (end_of(_repeated(rules, errand, heard), errand.doubt.is_repair),))
+            repeated = _told(errand.subject, _repeated(rules, errand, heard))
+            return _verdict(errand, heard, (end_of(repeated, errand.doubt.is_repair),))
         case Look(subject=Suspect() as suspect), _:
             return _looked_at(rules, errand, suspect, heard)
         case Look(doubt=Doubt() as doubt), _:
-            ends = doubt_ends(errand.subject, doubt, _read(rules, errand.subject, doubt, heard))
+            read = _told(errand.subject, _read(rules, errand.subject, doubt, heard))
+            ends = doubt_ends(errand.subject, doubt, read)
             return _verdict(errand, heard, ends)
     raise AssertionError("a due record is read back because it is in doubt")
+
+
+def _told(subject: Due | Suspect, result: Result) -> Result:
+    """The result; of a delivery, with what it went over, however long ago that was noticed."""
+    is_delivered = result.outcome in (Outcome.DELIVERED, Outcome.DELIVERED_WITH_WARNING)
+    if not is_delivered or not isinstance(subject, Due) or subject.overwriting is None:
+        return result
+    return replace(result, outcome=Outcome.DELIVERED_WITH_WARNING, reason=OVERWRITTEN)
+
+
+def _is_for_itself(send: Send) -> bool:
+    """Whether it was a creation that was looked for first: an earlier version may have made it."""
+    return send.command.verb is Verb.CREATE and send.base is not None
 
 
 def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
@@ -95,10 +110,7 @@ def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
     key, intent_id, attempts = errand.intent.key, errand.intent.intent_id, errand.subject.attempts
     match heard:
         case Delivered():
-            is_over = isinstance(errand.subject, Due) and errand.subject.reason == OVERWRITING
-            return _delivered(
-                key, intent_id, errand.command.verb, heard, "partner_change_overwritten" if is_over else None
-            )
+            return _delivered(key, intent_id, errand.command.verb, heard)
         case Deferred():
             return Result(key, Outcome.RETRY, heard.reason, intent_id=intent_id, not_before=heard.until)
         case Refused(reason=code, params=params) if code == BATCH_REFUSED:
@@ -108,7 +120,7 @@ def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
             return Result(key, Outcome.RETRY, why, params, intent_id, not_before=when)
         case Refused(why, params):
             return Result(key, Outcome.PARKED, why, params, intent_id)
-        case Clash(copy=Found(matches=False) as found) if errand.base == errand.command:
+        case Clash(copy=Found(matches=False) as found) if _is_for_itself(errand):
             return _noting(found, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
         case Clash():
             return _clashed(rules, errand.command, key, intent_id, attempts, heard)
@@ -191,7 +203,7 @@ def suspect(rules: Rules, late: Result) -> Repair | None:
 
 def _looked_at(rules: Rules, errand: Look, suspect: Suspect, heard: Heard) -> Verdict:
     """How it stands with a settled record that a late sender may have touched."""
-    ended = Repair(suspect.key, RepairOutcome.EQUAL)
+    ended = Repair(suspect.key, RepairOutcome.EQUAL, looked_at=suspect.claimed_at)
     if errand.doubt is not None:
         ended = Repair(suspect.key, RepairOutcome.REPAIRED, intent_id=errand.doubt.intent_id)
     match heard:
@@ -246,12 +258,11 @@ def _look_at(rules: Rules, why: str, attempts: int) -> datetime | None:
     return rules.now + rules.under_way
 
 
-def _delivered(key: Key, intent_id: UUID, verb: Verb, reply: Delivered, remark: str | None = None) -> Result:
-    remark = remark or reply.warning
+def _delivered(key: Key, intent_id: UUID, verb: Verb, reply: Delivered) -> Result:
     return Result(
         key,
-        Outcome.DELIVERED if remark is None else Outcome.DELIVERED_WITH_WARNING,
-        remark,
+        Outcome.DELIVERED if reply.warning is None else Outcome.DELIVERED_WITH_WARNING,
+        reply.warning,
         intent_id=intent_id,
         partner_id=reply.partner_id,
         partner_version=reply.partner_version,
@@ -260,6 +271,6 @@ def _delivered(key: Key, intent_id: UUID, verb: Verb, reply: Delivered, remark: 
 
 
 def _noting(copy: Found, result: Result) -> Result:
-    """The result, with what the partner has instead; a person sees the values of a conflict alone."""
-    theirs = copy.theirs if result.outcome is Outcome.CONFLICT else {}
+    """The result, with what the partner has instead; its values where somebody changed them."""
+    theirs = copy.theirs if result.outcome is Outcome.CONFLICT or result.reason == OVERWRITING else {}
     return replace(result, partner_id=copy.partner_id, partner_version=copy.partner_version, theirs=theirs)

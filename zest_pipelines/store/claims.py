@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -33,6 +33,23 @@ IS_SUSPECT = """s.suspect_state IN ('due', 'retry', 'unknown')
 _CALL_IS_OVER = """(s.doubt_intent IS NULL OR s.doubt_is_answered
                OR s.doubt_at <= clock_timestamp() - CAST(:under_way AS interval))"""
 """Of the standing `s`: no call for the record can still be under way."""
+
+OVERWRITING = "overwriting_partner_change"
+"""The reason of an attempt that ran into somebody's change at the partner, which ours is to go over by policy."""
+
+
+def noted_copy(p: str, s: str) -> str:
+    """Of the pending row `p` whose standing is `s`: `Due.overwriting`.
+
+    Index: result_of_record, of those alone of which the partner was heard since a version was delivered.
+    """
+    return f"""CASE WHEN {s}.known_version > {s}.delivered_version THEN (
+               SELECT coalesce(r.theirs, '{{}}') FROM sync.result r
+               WHERE r.tenant_id = {p}.tenant_id AND r.partner = {p}.partner AND r.entity = {p}.entity
+                 AND r.record_id = {p}.record_id AND r.version > {s}.delivered_version AND r.version <= {p}.version
+                 AND r.reason = '{OVERWRITING}'
+               ORDER BY r.result_no DESC LIMIT 1) END"""
+
 
 Record = tuple[Entity, UUID]
 
@@ -103,6 +120,10 @@ class Due:
     settled_version: int
     """Highest version with a terminal result; 0: none."""
     doubt: Doubt | None
+    overwriting: Mapping[str, str] | None = field(default=None, repr=False)
+    """What somebody changed there since a version was delivered, and ours is to go over; as `Found.theirs` told it.
+
+    None: nothing was noticed. A person's data."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +142,8 @@ class Suspect:
     attempts: int
     doubt: Doubt | None
     """A repair whose end is not known."""
+    claimed_at: datetime
+    """By the database's clock: what was suspected up to then is answered by a look that begins now."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +197,7 @@ _DUE = query(
     )
     SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.reason, p.edited_at, p.settled_version,
            p.delivered_version, p.delivered_month, p.is_cancelled, p.known_version, p.partner_id, p.partner_version,
-           p.links, p.doubt_intent, p.doubt_month,
+           p.links, p.doubt_intent, p.doubt_month, {noted_copy("p", "p")} AS overwriting,
            (SELECT c.image FROM sync.change c
             WHERE c.tenant_id = p.tenant_id AND c.partner = p.partner AND c.entity = p.entity
               AND c.record_id = p.record_id AND c.version = p.version AND c.month = p.month) AS image,
@@ -199,7 +222,8 @@ _SUSPECTS = query(
     Login.PUSH,
     f"""
     SELECT s.entity, s.record_id, s.delivered_version, s.delivered_month, s.is_cancelled, s.links, s.partner_id,
-           s.partner_version, s.suspect_attempts AS attempts, s.suspect_since, s.doubt_intent, s.doubt_month, c.image
+           s.partner_version, s.suspect_attempts AS attempts, s.suspect_since, s.doubt_intent, s.doubt_month, c.image,
+           clock_timestamp() AS claimed_at
     FROM sync.standing s
     JOIN sync.connection n ON n.tenant_id = s.tenant_id AND n.partner = s.partner AND n.paused_at IS NULL
     LEFT JOIN sync.change c ON c.tenant_id = s.tenant_id AND c.partner = s.partner AND c.entity = s.entity
@@ -412,6 +436,7 @@ def _due(row: RowMapping, doubts: Mapping[UUID, Doubt], bases: Mapping[Record, B
         base=bases.get(key.record),
         settled_version=row["settled_version"],
         doubt=doubts[row["doubt_intent"]] if row["doubt_intent"] else None,
+        overwriting=row["overwriting"],
     )
 
 
@@ -426,6 +451,7 @@ def _suspect(row: RowMapping, doubts: Mapping[UUID, Doubt]) -> Suspect:
         row["partner_version"],
         row["attempts"],
         doubts[row["doubt_intent"]] if row["doubt_intent"] else None,
+        row["claimed_at"],
     )
 
 

@@ -19,8 +19,12 @@ _OPEN_VERSION = query(
     "open_version",
     Login.OPERATOR,
     """
-    SELECT p.version FROM sync.pending p
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.entity = :entity AND p.record_id = :record_id
+    SELECT coalesce(
+        (SELECT p.version FROM sync.pending p
+         WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.entity = :entity AND p.record_id = :record_id),
+        (SELECT s.version FROM sync.standing s
+         WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.record_id = :record_id
+           AND s.suspect_state = 'parked'))
     """,
 )
 _IS_KNOWN = query(
@@ -47,9 +51,12 @@ _ABANDON_ALL = query(
 
 
 def open_version(tx: Transaction, target: Target, entity: Entity, record_id: UUID) -> int:
-    """The version of the record that is open at the connection. UnknownRecordError; NotOpenError if none is."""
+    """The version of the record that is open at the connection, or is settled and for a person to look up.
+
+    UnknownRecordError; NotOpenError if there is none.
+    """
     named = {"entity": entity.value, "record_id": record_id}
-    version: int | None = _OPEN_VERSION.run(tx, **named, **target.parameters()).scalar_one_or_none()
+    version: int | None = _OPEN_VERSION.run(tx, **named, **target.parameters()).scalar_one()
     if version is not None:
         return version
     if not _IS_KNOWN.run(tx, tenant=target.tenant, **named).scalar_one():
@@ -65,7 +72,10 @@ def abandon(tx: Transaction, target: Target, entity: Entity, record_id: UUID, ve
 def adopt(
     tx: Transaction, target: Target, entity: Entity, record_id: UUID, version: int, partner_id: str, reason: str
 ) -> None:
-    """Have this version end as delivered, kept by the partner under `partner_id`. StoreError as `abandon`."""
+    """Have this version end as delivered, kept by the partner under `partner_id`; or a settled one as it should be.
+
+    StoreError as `abandon`.
+    """
     _decide(tx, target, entity, record_id, version, "adopt", partner_id.strip(), reason)
 
 

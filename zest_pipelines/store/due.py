@@ -13,8 +13,8 @@ from zest_pipelines.store.claims import IS_ITS_TIME, IS_SUSPECT
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.holds import IS_HELD
 from zest_pipelines.store.query import Query, query
-from zest_pipelines.store.releases import ASKED_AGAIN, IS_STILL_TO_DO
-from zest_pipelines.store.unread import IS_OF_ANOTHER_CLUSTER, IS_READABLE
+from zest_pipelines.store.releases import ASKED_AGAIN, IS_FOUND_RIGHT, IS_STILL_TO_DO, SUSPECT_ASKED_AGAIN
+from zest_pipelines.store.unread import CURSOR, IS_BELOW_OPEN, IS_OF_ANOTHER_CLUSTER
 
 _TENANTS = query(
     "connected_tenants",
@@ -75,9 +75,14 @@ _ABANDONED = _among_open(
         SELECT FROM sync.pending p WHERE p.tenant_id = l.tenant_id AND p.partner = l.partner AND {IS_ITS_TIME})
     """,
 )
-# Index: pending_stopped, then one probe a row in result and in retry_request.
+# Index: pending_stopped and standing_suspect, then one probe a row in result or repair, and in retry_request.
 _ASKED_AGAIN = _among_open(
-    "asked_again", f"SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {ASKED_AGAIN}"
+    "asked_again",
+    f"""
+    SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {ASKED_AGAIN}
+    UNION ALL
+    SELECT s.tenant_id FROM sync.standing s WHERE s.partner = :partner AND {SUSPECT_ASKED_AGAIN}
+    """,
 )
 # It takes no call to carry one out, so a pause or a hold is nothing to it. Index: the primary key of pending, one probe
 # a decision.
@@ -89,17 +94,41 @@ _DECIDED = query(
     JOIN sync.pending p ON p.tenant_id = d.tenant_id AND p.partner = d.partner AND p.entity = d.entity
         AND p.record_id = d.record_id AND p.version = d.version
     WHERE d.partner = :partner AND {IS_STILL_TO_DO}
+    UNION
+    SELECT s.tenant_id FROM sync.standing s
+    JOIN sync.decision d ON d.tenant_id = s.tenant_id AND d.partner = s.partner AND d.entity = s.entity
+        AND d.record_id = s.record_id AND d.version = s.version
+    WHERE s.partner = :partner AND {IS_FOUND_RIGHT}
     """,
 )
-# Index: update_event_cursor, one probe a connection and month, without the months to come.
+# Index: update_event_newest, one probe a month; then update_event_cursor, one a connection in each month whose newest
+# event is past its cursor: mostly the last one alone. The months say nothing of the order that events are read in (a
+# transaction that began before another may write in a later month), so none is left out for its date. What comes next
+# in the index is looked at whosever it is: a search for the tenant's own would read whole months where statistics know
+# few tenants.
 _UNREAD = _among_open(
     "unread_events",
     f"""
+    WITH RECURSIVE months AS (
+        SELECT min(e.month) AS month FROM sync.update_event e
+        UNION ALL
+        SELECT (SELECT min(e.month) FROM sync.update_event e WHERE e.month > m.month) FROM months m
+        WHERE m.month IS NOT NULL
+    ), newest AS MATERIALIZED (
+        SELECT m.month, last.xid, last.event_id FROM months m
+        CROSS JOIN LATERAL (
+            SELECT e.xid, e.event_id FROM sync.update_event e WHERE e.month = m.month AND {IS_BELOW_OPEN}
+            ORDER BY e.xid DESC, e.event_id DESC LIMIT 1) AS last
+    )
     SELECT c.tenant_id FROM sync.connection c
     LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
     WHERE c.partner = :partner AND ({IS_OF_ANOTHER_CLUSTER} OR EXISTS (
-        SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id
-        AND e.month <= CAST(now() + interval '1 day' AS date) AND {IS_READABLE}))
+        SELECT FROM newest n
+        CROSS JOIN LATERAL (
+            SELECT e.tenant_id, e.xid FROM sync.update_event e
+            WHERE e.month = n.month AND (e.tenant_id, e.xid, e.event_id) > (c.tenant_id, {CURSOR})
+            ORDER BY e.tenant_id, e.xid, e.event_id LIMIT 1) AS e
+        WHERE (n.xid, n.event_id) > ({CURSOR}) AND e.tenant_id = c.tenant_id AND {IS_BELOW_OPEN}))
     """,
 )
 _RECHECK_WAITING = query("recheck_waiting", Login.SCHEDULE, "SELECT sync.recheck_waiting(:partner)")

@@ -51,7 +51,7 @@ class Hindrances:
 
 @dataclass(frozen=True)
 class Difference:
-    """One field of a record in conflict."""
+    """One field in which the partner's copy was found to be another than ours."""
 
     partner: str
     version: int
@@ -96,6 +96,15 @@ _DIFFERENCES = query(
     ORDER BY c.partner, c.field
     """,
 )
+_OVERWRITTEN = query(
+    "overwritten_of_record",
+    Login.OPERATOR,
+    """
+    SELECT o.partner, o.version, o.field AS name, o.ours, o.theirs FROM sync.overwritten o
+    WHERE o.tenant_id = :tenant AND o.entity = :entity AND o.record_id = :record_id
+    ORDER BY o.partner, o.at, o.field
+    """,
+)
 
 
 def held(tx: Transaction, target: Target) -> Held | None:
@@ -122,6 +131,12 @@ def of_tenant(tx: Transaction, tenant: str) -> tuple[Hindrances, ...]:
 def differences(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[Difference, ...]:
     """In what a record in conflict differs from the partner's copy, field by field; empty if it is in none."""
     rows = _DIFFERENCES.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
+    return tuple(Difference(**row) for row in rows)
+
+
+def overwritten(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[Difference, ...]:
+    """What the partner's people had changed of a record and ours went over, or is to; oldest first at each partner."""
+    rows = _OVERWRITTEN.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
     return tuple(Difference(**row) for row in rows)
 
 

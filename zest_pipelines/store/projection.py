@@ -15,6 +15,7 @@ from zest_pipelines.store.query import query
 
 _TERMINAL = "('delivered', 'delivered_with_warning', 'superseded', 'not_needed', 'abandoned')"
 _DELIVERED = "('delivered', 'delivered_with_warning')"
+_LOOKED_AFTER = "('equal', 'repaired', 'superseded')"
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,20 @@ _STANDING = query(
           AND NOT EXISTS (SELECT FROM repair e WHERE e.intent_id = i.intent_id
                           AND e.outcome NOT IN ('suspected', 'unknown'))
         ORDER BY i.partner, i.entity, i.record_id, i.version DESC, i.made_at DESC
-    ), suspected AS ( -- since then neither looked at to the end nor written over
+    ), suspected AS ( -- neither looked at to the end nor written over by what began after it
         SELECT u.partner, u.entity, u.record_id, min(u.made_at) AS since, max(u.repair_no) AS last_no
         FROM repair u
         WHERE u.outcome = 'suspected'
-          AND NOT EXISTS (SELECT FROM repair e WHERE e.partner = u.partner AND e.entity = u.entity
-                          AND e.record_id = u.record_id AND e.outcome IN ('equal', 'repaired', 'superseded')
-                          AND e.repair_no > u.repair_no)
           AND NOT EXISTS (
-              SELECT FROM result d WHERE d.partner = u.partner AND d.entity = u.entity AND d.record_id = u.record_id
-              AND d.outcome IN {_DELIVERED} AND d.result_no > u.repair_no AND NOT EXISTS (
+              SELECT FROM repair e LEFT JOIN intent i ON i.intent_id = e.intent_id
+              WHERE e.partner = u.partner AND e.entity = u.entity AND e.record_id = u.record_id
+              AND e.outcome IN {_LOOKED_AFTER} AND e.repair_no > u.repair_no
+              AND coalesce(i.made_at, e.looked_at, e.made_at) >= u.made_at)
+          AND NOT EXISTS (
+              SELECT FROM result d LEFT JOIN intent i ON i.intent_id = d.intent_id
+              WHERE d.partner = u.partner AND d.entity = u.entity AND d.record_id = u.record_id
+              AND d.outcome IN {_DELIVERED} AND d.result_no > u.repair_no
+              AND coalesce(i.made_at, d.made_at) >= u.made_at AND NOT EXISTS (
                   SELECT FROM result b WHERE b.partner = u.partner AND b.entity = u.entity
                   AND b.record_id = u.record_id AND b.outcome IN {_DELIVERED} AND b.result_no < d.result_no
                   AND b.version > d.version))
@@ -153,7 +158,7 @@ _STANDING = query(
         CROSS JOIN LATERAL (
             SELECT r.outcome, r.reason, r.not_before, count(*) OVER () - 1 AS attempts FROM repair r
             WHERE r.partner = u.partner AND r.entity = u.entity AND r.record_id = u.record_id
-              AND r.repair_no >= u.last_no
+              AND r.repair_no >= u.last_no AND r.outcome NOT IN {_LOOKED_AFTER}
             ORDER BY r.repair_no DESC LIMIT 1) AS last
     ), rebuilt AS (
         SELECT partner, entity, record_id, settled.version, settled.part AS settled, delivered.part AS delivered,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from resources.logins import Login
+from zest_pipelines.store.claims import noted_copy
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Key, Target, key_of, keys_of
 from zest_pipelines.store.query import query
@@ -21,11 +23,29 @@ ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
               AND r.version = p.version))"""
 """Of the pending row `p`: a person wants it tried again, and it was not tried since."""
 
+SUSPECT_ASKED_AGAIN = """s.suspect_state IN ('parked', 'retry') AND EXISTS (
+          SELECT FROM sync.retry_request q WHERE q.tenant_id = s.tenant_id AND q.partner = s.partner
+          AND coalesce(q.entity, s.entity) = s.entity AND coalesce(q.record_id, s.record_id) = s.record_id
+          AND q.requested_at > (
+              SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.tenant_id AND u.partner = s.partner
+              AND u.entity = s.entity AND u.record_id = s.record_id))"""
+"""Of the standing `s`: a person wants the suspect looked at again, and it was not since."""
+
+IS_FOUND_RIGHT = """d.act = 'adopt' AND s.suspect_state IS NOT NULL AND d.decided_at > (
+        SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.tenant_id AND u.partner = s.partner
+        AND u.entity = s.entity AND u.record_id = s.record_id)"""
+"""Of the decision `d` on the settled version whose standing is `s`: it ends a suspicion, and was not carried out."""
+
 IS_STILL_TO_DO = """NOT EXISTS (
         SELECT FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id AND r.partner = p.partner
         AND r.entity = p.entity AND r.record_id = p.record_id AND r.version = p.version
         AND r.reason = 'adopted_by_person' AND r.made_at > d.decided_at)"""
 """Of the decision `d` on the pending row `p`: it was not carried out. One that ends the version takes the row away."""
+
+
+SUSPECT_KEY = """coalesce(s.delivered_month, CAST(date_trunc('month', s.suspect_since) AS date)) AS month, s.entity,
+           s.record_id, s.delivered_version AS version"""
+"""Of the standing `s`: the delivered version that should stand at the partner; 0: none."""
 
 
 class Act(StrEnum):
@@ -51,6 +71,20 @@ class Decision:
     """The intent of this version whose end is not known; None: there is none."""
     was_sent: bool
     """Whether it was ever sent; False: what the partner has can only be an older one."""
+    is_overwriting: bool
+    """Whether it was to go over a change that somebody made there."""
+
+
+@dataclass(frozen=True)
+class FoundRight:
+    """A person's word on a suspect: the partner has it as it should. Not carried out yet."""
+
+    key: Key
+    """The delivered version that should stand there."""
+    partner_id: str | None
+    """Where the partner has it; None: where we knew it to be."""
+    decided_at: datetime
+    """What is suspected later stays so."""
 
 
 # Index: pending_stopped, then the newest result of each in its month.
@@ -96,7 +130,8 @@ _DECIDED = query(
            CASE WHEN s.doubt_version = p.version THEN s.doubt_intent END AS doubt,
            EXISTS (SELECT FROM sync.intent i WHERE i.month = p.month AND i.tenant_id = p.tenant_id
                    AND i.partner = p.partner AND i.entity = p.entity AND i.record_id = p.record_id
-                   AND i.version = p.version) AS was_sent
+                   AND i.version = p.version) AS was_sent,
+           {noted_copy("p", "s")} IS NOT NULL AS is_overwriting
     FROM sync.decision d
     JOIN sync.pending p ON p.tenant_id = d.tenant_id AND p.partner = d.partner AND p.entity = d.entity
         AND p.record_id = d.record_id AND p.version = d.version
@@ -104,6 +139,31 @@ _DECIDED = query(
         AND s.record_id = p.record_id
     WHERE d.tenant_id = :tenant AND d.partner = :partner AND {IS_STILL_TO_DO}
     ORDER BY p.entity, p.record_id, d.decided_at DESC
+    """,
+)
+
+
+# Index: standing_suspect, then one probe a row in repair.
+_SUSPECTS_ASKED_AGAIN = query(
+    "suspects_asked_again",
+    Login.PUSH,
+    f"""
+    SELECT {SUSPECT_KEY} FROM sync.standing s
+    WHERE s.tenant_id = :tenant AND s.partner = :partner AND {SUSPECT_ASKED_AGAIN}
+    """,
+)
+# Index: standing_suspect, then decision_of_record.
+_FOUND_RIGHT = query(
+    "suspects_found_right",
+    Login.PUSH,
+    f"""
+    SELECT DISTINCT ON (s.entity, s.record_id) {SUSPECT_KEY},
+           nullif(d.partner_id, s.partner_id) AS partner_id, d.decided_at
+    FROM sync.standing s
+    JOIN sync.decision d ON d.tenant_id = s.tenant_id AND d.partner = s.partner AND d.entity = s.entity
+        AND d.record_id = s.record_id AND d.version = s.version
+    WHERE s.tenant_id = :tenant AND s.partner = :partner AND {IS_FOUND_RIGHT}
+    ORDER BY s.entity, s.record_id, d.decided_at DESC
     """,
 )
 
@@ -121,11 +181,31 @@ def asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:
     return keys_of(_ASKED_AGAIN.all(tx, **target.parameters()))
 
 
+def suspects_asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:
+    """Settled records with a suspicion that waits, which a person wants looked at again, and that were not since."""
+    return keys_of(_SUSPECTS_ASKED_AGAIN.all(tx, **target.parameters()))
+
+
+def found_right(tx: Transaction, target: Target) -> tuple[FoundRight, ...]:
+    """Suspects that persons have looked up, and found to be as they should."""
+    return tuple(
+        FoundRight(key_of(row), row["partner_id"], row["decided_at"])
+        for row in _FOUND_RIGHT.all(tx, **target.parameters())
+    )
+
+
 def decided(tx: Transaction, target: Target) -> tuple[Decision, ...]:
     """What persons have decided of versions that are still open."""
     return tuple(
         Decision(
-            key_of(row), row["op"], Act(row["act"]), row["partner_id"], row["reason"], row["doubt"], row["was_sent"]
+            key_of(row),
+            row["op"],
+            Act(row["act"]),
+            row["partner_id"],
+            row["reason"],
+            row["doubt"],
+            row["was_sent"],
+            row["is_overwriting"],
         )
         for row in _DECIDED.all(tx, **target.parameters())
     )

@@ -17,7 +17,7 @@ from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
-from zest_pipelines.store.releases import ASKED_AGAIN
+from zest_pipelines.store.releases import ASKED_AGAIN, SUSPECT_ASKED_AGAIN
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PushRequest:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A record that waits for a person: parked, or in conflict."""
+    """A record that waits for a person: parked, or in conflict, or settled and not certain to be so."""
 
     entity: Entity
     record_id: UUID
@@ -89,7 +89,7 @@ _REQUEST_STATUS = query(
     Login.OPERATOR,
     "SELECT * FROM sync.request_status(CAST(:request_id AS uuid))",
 )
-# Index: pending_stopped.
+# Index: pending_stopped and standing_suspect.
 _STOPPED = query(
     "stopped_records",
     Login.OPERATOR,
@@ -99,7 +99,15 @@ _STOPPED = query(
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state IN ('parked', 'conflict')
       AND p.entity = coalesce(CAST(:entity AS text), p.entity)
       AND p.record_id = coalesce(CAST(:record_id AS uuid), p.record_id)
-    ORDER BY p.entity, p.record_id
+    UNION ALL
+    SELECT s.entity, s.record_id, s.suspect_state, s.suspect_reason, '{{}}', {SUSPECT_ASKED_AGAIN}
+    FROM sync.standing s
+    WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.suspect_state = 'parked'
+      AND s.entity = coalesce(CAST(:entity AS text), s.entity)
+      AND s.record_id = coalesce(CAST(:record_id AS uuid), s.record_id)
+      AND NOT EXISTS (SELECT FROM sync.pending p WHERE p.tenant_id = s.tenant_id AND p.partner = s.partner
+                      AND p.entity = s.entity AND p.record_id = s.record_id)
+    ORDER BY entity, record_id
     """,
 )
 

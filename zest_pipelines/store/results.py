@@ -48,7 +48,8 @@ class Result:
     is_cancelled: bool = False
     not_before: datetime | None = None
     theirs: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Of a conflict: the partner's values by field. A person's data: it goes into the record's own history alone."""
+    """Of a conflict, or a change that ours is to go over: the partner's values by field. A person's data: it goes into
+    the record's own history alone."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Repair:
     partner_id: str | None = None
     partner_version: str | None = None
     not_before: datetime | None = None
+    looked_at: datetime | None = None
+    """Of an end without a write: since when the partner was looked at. What is suspected later stays so."""
 
 
 _ADD_INTENTS = query(
@@ -136,6 +139,9 @@ _SUPERSEDE = query(
         SELECT FROM sync.result r WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner AND r.entity = c.entity
           AND r.record_id = c.record_id AND r.version = c.version AND r.month = c.month
           AND r.outcome IN ('delivered', 'delivered_with_warning', 'superseded', 'not_needed', 'abandoned'))
+      AND NOT EXISTS ( -- a person gave the newer one up: what became of the older one's call is still to be learnt
+        SELECT FROM sync.standing s WHERE s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = c.entity
+          AND s.record_id = c.record_id AND s.outcome = 'abandoned' AND s.doubt_version = c.version)
     ORDER BY c.entity, c.record_id, c.version
     ON CONFLICT DO NOTHING
     RETURNING 1
@@ -146,12 +152,12 @@ _ADD_REPAIRS = query(
     Login.PUSH,
     """
     INSERT INTO sync.repair (tenant_id, partner, entity, record_id, version, intent_id, outcome, reason, params,
-                             partner_id, partner_version, not_before)
+                             partner_id, partner_version, not_before, looked_at)
     SELECT :tenant, :partner, r.entity, r.record_id, r.version, r.intent_id, r.outcome, r.reason, r.params,
-           r.partner_id, r.partner_version, r.not_before
+           r.partner_id, r.partner_version, r.not_before, r.looked_at
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         place integer, entity text, record_id uuid, version bigint, intent_id uuid, outcome text, reason text,
-        params jsonb, partner_id text, partner_version text, not_before timestamptz)
+        params jsonb, partner_id text, partner_version text, not_before timestamptz, looked_at timestamptz)
     ORDER BY r.entity, r.record_id, r.place
     """,
 )
@@ -172,7 +178,7 @@ def add_results(tx: Transaction, target: Target, results: Sequence[Result]) -> t
 
 
 def supersede_older(tx: Transaction, target: Target, keys: Sequence[Key]) -> int:
-    """End every open version below `keys`' of their records; how many there were."""
+    """End the open versions below `keys`' of their records, but for one in doubt below one given up; how many."""
     places = _WITH_OLDER.column(tx, **_columns(keys), **target.parameters()) if keys else ()
     if not places:
         return 0
@@ -183,7 +189,7 @@ def supersede_older(tx: Transaction, target: Target, keys: Sequence[Key]) -> int
 def add_repairs(tx: Transaction, target: Target, repairs: Sequence[Repair]) -> None:
     """Append what became of suspicions."""
     if repairs:
-        _ADD_REPAIRS.run(tx, rows=_rows(map(_ending, repairs)), **target.parameters())
+        _ADD_REPAIRS.run(tx, rows=_rows(map(_repair, repairs)), **target.parameters())
 
 
 def _rows(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -212,6 +218,10 @@ def _intent(intent: Intent) -> dict[str, Any]:
 
 def _result(result: Result) -> dict[str, Any]:
     return _ending(result) | {"is_cancelled": result.is_cancelled, "theirs": dict(result.theirs) or None}
+
+
+def _repair(repair: Repair) -> dict[str, Any]:
+    return _ending(repair) | {"looked_at": repair.looked_at}
 
 
 def _ending(ending: Result | Repair) -> dict[str, Any]:
