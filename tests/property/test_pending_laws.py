@@ -227,8 +227,11 @@ class Model:
         in_time = self.history.result(version, outcome, intent, partner_id=partner_id)
         assert in_time is not is_late
         if in_time:
-            older = [each for each in self.story.open_versions() if each < version] if step.ends_version else []
-            self._add(step, *(Step("result", each, "superseded") for each in sorted(older)))
+            self._add(step)
+            older = {each for each in self.story.open_versions() if each < version} if step.ends_version else set()
+            if self.story.settled()[1] == "abandoned" and (doubt := self.story.doubt()) is not None:
+                older.discard(doubt.version)
+            self._add(*(Step("result", each, "superseded") for each in sorted(older)))
 
     def _repair(self, version: int, outcome: str, intent: UUID | None) -> None:
         partner_id = f"p{len(self.story.steps)}" if outcome in ("equal", "repaired") else None
