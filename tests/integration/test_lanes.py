@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from dead_partner import wire
 from flow_bench import accumulate_all, expire_lease, push_now, wait_for
 from partner import PROOFS, Office, connect, truth
 from partner_process import RunningPartner, running_partner
@@ -285,6 +286,67 @@ def test_a_partner_that_is_away_costs_one_call_a_push_and_none_from_the_third_fa
     assert push_now(office).delivered == len(visits)
     assert hold(office) is None
     assert truth(office, partner).broken == []
+
+
+@pytest.mark.parametrize("name", ["proof_key", "proof_client_id", "proof_search", "proof_none"])
+def test_a_server_that_takes_calls_and_never_answers_costs_one_a_push_and_opens_the_breaker(
+    database: Database, partner: RunningPartner, name: str
+) -> None:
+    """What was sent into the silence is in doubt, and stays so until the partner can be asked."""
+    with wire(partner.url) as line:
+        office = connect(database, "sakura", PROOFS[name], line.url, call_seconds=0.2)
+        visits = office.add_visits(20)
+        line.is_dead = True
+        for failures in (1, 2, 3):
+            report = push_now(office)
+            assert (report.stopped, line.calls) == ("partner_unreachable", failures)
+            assert (hold(office).failures, report.is_held) == (failures, failures == 3)
+        assert (push_now(office).is_held, line.calls) == (True, 3)
+        line.is_dead = False
+        let_it_pass(office)
+        asked = push_now(office).parked + outcomes(office)["parked"]  # nobody can tell what became of the first calls
+        assert hold(office) is None
+    assert asked == 0 or name == "proof_none"
+    assert len(writes(partner)) == (len(visits) if name != "proof_none" else len(visits) - 3)
+    assert truth(office, partner).broken == []
+
+
+def test_a_partner_that_falls_silent_under_many_calls_stops_the_push_and_counts_once(
+    database: Database, partner: RunningPartner
+) -> None:
+    with wire(partner.url) as line:
+        office = connect(database, "sakura", PROOFS["proof_search"], line.url, call_seconds=0.3)
+        office.add_visits(1)
+        push_now(office)
+        visits = office.add_visits(100)
+        partner.fail("slow", seconds=1.0, record_ids=[str(visit) for visit in visits[1:]])
+        report = push_now(office)
+        assert (report.stopped, hold(office).failures) == ("partner_unreachable", 1)
+        assert report.calls < 30
+        partner.heal()
+        push_now(office)
+        assert hold(office) is None
+    assert truth(office, partner).broken == []
+
+
+def test_one_record_that_gets_no_answer_stops_no_other(new_office: NewOffice, partner: RunningPartner) -> None:
+    office = new_office(call_seconds=0.3)
+    visits = office.add_visits(20)
+    partner.fail("slow", seconds=0.6, times=1, record_ids=[str(visits[5])])
+    report = push_now(office)
+    assert report.stopped is None
+    assert hold(office) is None
+    assert report.delivered >= 19
+
+
+def test_slow_records_among_others_that_are_answered_stop_nothing(database: Database, partner: RunningPartner) -> None:
+    one_at_a_time = replace(PROOFS["proof_none"], parallel=1)
+    office = connect(database, "sakura", one_at_a_time, partner.url, call_seconds=0.2)
+    slow = [office.add_visits(3)[2] for _ in range(4)]
+    partner.fail("slow", seconds=0.4, record_ids=[str(visit) for visit in slow])
+    report = push_now(office)
+    assert (report.stopped, report.delivered, report.unknown) == (None, 8, 4)
+    assert hold(office) is None
 
 
 def test_failures_of_calls_in_flight_together_count_once(new_office: NewOffice, partner: RunningPartner) -> None:

@@ -289,6 +289,9 @@ def test_only_words_about_the_record_itself_are_an_answer() -> None:
     others = [Unknown("timeout_unsure"), Retry("partner_unreachable"), Refused("credential_refused"), Deferred(NOW)]
     assert [judge(rules(), send(), heard).is_answer for heard in answers] == [True] * 4
     assert [judge(rules(), send(), heard).is_answer for heard in others] == [False] * 4
+    assert [judge(rules(), send(), heard).is_silence for heard in (*answers, *others)] == [False] * 4 + [True] + [
+        False
+    ] * 3
 
 
 # --- Suspicion --------------------------------------------------------------------------------------------------------

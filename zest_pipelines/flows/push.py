@@ -51,9 +51,12 @@ from zest_pipelines.store.releases import Act, Decision, FoundRight
 from zest_pipelines.store.results import Repair, Result
 from zest_pipelines.store.tenants import ConnectionRow
 
+_SILENCES = 3
+"""Calls in a row without any answer after which a partner that did answer in this push is taken for away."""
 LEASE_SECONDS = 60.0
 """Longer than a call may last; held anew with every cycle."""
 _CLAIM = 60
+_AWAY = "partner_unreachable"
 _PATIENCE = timedelta(seconds=5)
 Group = tuple[Errand, ...]
 """What goes in one call: one errand, or a batch."""
@@ -128,6 +131,8 @@ class _Push:
         """Whether a claim may find what the last one did not."""
         self._is_proven = False
         """Whether the partner has answered about a record in this push."""
+        self._silences = 0
+        """Calls since the partner's last answer that it left without one."""
         self._noted: Hold | None = None
         """What the breaker knows from earlier pushes."""
         self._hold: Hold | None = None
@@ -244,12 +249,16 @@ class _Push:
     def _heed(self, verdict: Verdict) -> None:
         """What an answer means for the other records."""
         if verdict.is_answer:
-            self._is_proven = True
+            self._is_proven, self._silences = True, 0
             self._is_lifting = self._is_lifting or self._noted is not None
             self._noted = None
         if verdict.blocks is not None:
             self._tally.blocked.add(verdict.blocks)
             self._waiting = deque(each for each in self._waiting if each.command.entity is not verdict.blocks)
+        if verdict.is_silence:
+            self._silences += 1
+            if self._silences >= (_SILENCES if self._is_proven else 1):
+                self._fail(_AWAY, {})
         if verdict.stop is not None and verdict.is_failure:
             self._fail(verdict.stop, verdict.params)
         elif verdict.stop is not None and not self._has_failed:

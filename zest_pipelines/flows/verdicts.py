@@ -43,6 +43,8 @@ from zest_pipelines.store.claims import OVERWRITING, Doubt, Due, Suspect
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Intent, Repair, Result
 
+_SILENCE = "timeout_unsure"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -61,6 +63,8 @@ class Verdict:
     """Records of this kind should not be tried now."""
     is_answer: bool = False
     """Whether the partner said something about the record itself: it is there and takes our calls."""
+    is_silence: bool = False
+    """Whether the partner took the call and said nothing for as long as a call may last."""
 
 
 def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
@@ -103,7 +107,8 @@ def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
         has_named_time = isinstance(heard, Retry | RetryableError) and heard.not_before is not None
         return Verdict(ends, stop=why, params=params, is_failure=not has_named_time)
     blocks = errand.subject.key.entity if scope is ReasonScope.ENTITY else None
-    return Verdict(ends, blocks=blocks, is_answer=not isinstance(heard, Unknown | PartnerError))
+    is_silence = isinstance(heard, Unknown) and heard.reason == _SILENCE
+    return Verdict(ends, blocks=blocks, is_answer=not isinstance(heard, Unknown | PartnerError), is_silence=is_silence)
 
 
 def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
