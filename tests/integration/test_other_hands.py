@@ -89,6 +89,15 @@ def edited_there(office: Office, partner: RunningPartner, record: UUID, **conten
     partner.edit(*office.space, record, **content)
 
 
+def changed_on_both_sides(office: Office, partner: RunningPartner) -> UUID:
+    """A visit that was delivered, and then changed there and here."""
+    (visit,) = office.add_visits()
+    push_now(office)
+    edited_there(office, partner, visit, note="theirs")
+    office.edit(visit, note="ours")
+    return visit
+
+
 # --- The partner's people ---------------------------------------------------------------------------------------------
 
 NOTICING = ["client_id", "search", "version"]
@@ -119,10 +128,7 @@ def test_a_person_who_has_it_sent_again_has_decided_against_that_copy(
     new_office: NewOffice, partner: RunningPartner, name: str
 ) -> None:
     office = new_office(name)
-    (visit,) = office.add_visits()
-    push_now(office)
-    edited_there(office, partner, visit, note="theirs")
-    office.edit(visit, note="ours")
+    visit = changed_on_both_sides(office, partner)
     push_now(office)
     office.sql("SELECT sync.request_retry(:tenant, :partner)", tenant=office.name, partner=office.partner.name)
     assert push_now(office).delivered == 1
@@ -135,10 +141,7 @@ def test_by_the_connections_policy_ours_is_written_over_it_with_a_warning(
     new_office: NewOffice, partner: RunningPartner, name: str
 ) -> None:
     office = new_office(name, on_conflict="overwrite")
-    (visit,) = office.add_visits()
-    push_now(office)
-    edited_there(office, partner, visit, note="theirs")
-    office.edit(visit, note="ours")
+    visit = changed_on_both_sides(office, partner)
     report = push_now(office)
     assert (report.delivered_with_warning, report.conflict, report.pending) == (1, 0, 0)
     assert outcomes(office, visit)[-2:] == [
@@ -193,10 +196,7 @@ def test_where_nothing_tells_of_changes_made_there_ours_goes_out(
     new_office: NewOffice, partner: RunningPartner
 ) -> None:
     office = new_office("key")
-    (visit,) = office.add_visits()
-    push_now(office)
-    edited_there(office, partner, visit, note="theirs")
-    office.edit(visit, note="ours")
+    changed_on_both_sides(office, partner)
     report = push_now(office)
     assert (report.delivered, report.calls) == (1, 1)
 
@@ -211,10 +211,7 @@ def hurry(office: Office) -> None:
 
 def overwriting_fails(office: Office, partner: RunningPartner, fault: dict[str, Any]) -> UUID:
     """A change made there is noticed, and the call that is to go over it fails, once."""
-    (visit,) = office.add_visits()
-    push_now(office)
-    edited_there(office, partner, visit, note="theirs")
-    office.edit(visit, note="ours")
+    visit = changed_on_both_sides(office, partner)
     if office.partner.capability.has_version_check:
         partner.fail("late", seconds=0, times=1)  # the write by which it is noticed goes its way
     partner.fail(**fault, times=1)
@@ -295,10 +292,7 @@ def test_what_was_overwritten_stays_in_the_records_history(
     new_office: NewOffice, partner: RunningPartner, name: str
 ) -> None:
     office = new_office(name, on_conflict="overwrite")
-    (visit,) = office.add_visits()
-    push_now(office)
-    edited_there(office, partner, visit, note="theirs")
-    office.edit(visit, note="ours")
+    visit = changed_on_both_sides(office, partner)
     push_now(office)
     office.edit(visit, note="and on")
     push_now(office)
@@ -633,11 +627,8 @@ def test_what_is_in_doubt_can_be_given_up_too(new_office: NewOffice, partner: Ru
     assert (report.abandoned, report.pending, report.calls) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("name", ["key", "client_id", "search", "version"])
-def test_what_was_in_doubt_when_a_newer_version_was_given_up_is_looked_into_and_can_be_cancelled_there(
-    new_office: NewOffice, partner: RunningPartner, name: str
-) -> None:
-    office = new_office(name)
+def given_up_over_doubt(office: Office, partner: RunningPartner) -> UUID:
+    """A visit made there whose answer was lost, and whose second version a person has given up; pushed twice since."""
     (visit,) = office.add_visits()
     partner.fail("cut_after", times=1)
     push_now(replace(office, services=replace(office.services, under_way=timedelta(hours=1))))
@@ -646,6 +637,15 @@ def test_what_was_in_doubt_when_a_newer_version_was_given_up_is_looked_into_and_
     decide(office, visit, 2, "abandon")
     push_now(office)
     push_now(office)
+    return visit
+
+
+@pytest.mark.parametrize("name", ["key", "client_id", "search", "version"])
+def test_what_was_in_doubt_when_a_newer_version_was_given_up_is_looked_into_and_can_be_cancelled_there(
+    new_office: NewOffice, partner: RunningPartner, name: str
+) -> None:
+    office = new_office(name)
+    visit = given_up_over_doubt(office, partner)
     assert (2, "abandoned", "abandoned_by_person") in outcomes(office, visit)
     assert outcomes(office, visit)[-1][:2] == (1, "delivered")
     office.edit(visit, status="cancelled")
@@ -659,14 +659,7 @@ def test_at_a_partner_that_cannot_be_asked_a_person_decides_on_what_is_in_doubt_
     new_office: NewOffice, partner: RunningPartner
 ) -> None:
     office = new_office("none")
-    (visit,) = office.add_visits()
-    partner.fail("cut_after", times=1)
-    push_now(replace(office, services=replace(office.services, under_way=timedelta(hours=1))))
-    office.edit(visit, note="2")
-    accumulate_all(office)
-    decide(office, visit, 2, "abandon")
-    push_now(office)
-    push_now(office)
+    visit = given_up_over_doubt(office, partner)
     assert badge(office, visit) == ("action_needed", "delivery_unsure")
     decide(office, visit, 1, "abandon")
     report = push_now(office)

@@ -16,11 +16,11 @@ from zest_pipelines.cli.words import Json, local, utc, words
 if TYPE_CHECKING:
     from zest_pipelines.store.hindrances import Difference, Hindrances
 
-OUTSIDE_WINDOW = "outside_window"
-
 
 def hold(found: Hindrances, now: datetime) -> Json | None:
     """Why nothing is sent now, and until when: closed hours, whether a push has met them or not, or what is noted."""
+    from zest_pipelines.store.holds import OUTSIDE_WINDOW
+
     end = closed_at([parse_window(text) for text in closed_times(found)], now)
     if end is not None:
         return _told(found.partner, OUTSIDE_WINDOW, {}, None, end)

@@ -87,8 +87,9 @@ def explain(
         differences = hindrances.differences(tx, tenant, kind, record_id)
         gone = hindrances.overwritten(tx, tenant, kind, record_id)
         found = hindrances.of_tenant(tx, tenant)
-        for partner in sorted({each.partner for each in (*differences, *gone)}) if values else ():
-            names = [each.name for each in (*differences, *gone) if each.partner == partner]
+        shown = (*differences, *gone) if values else ()
+        for partner in sorted({each.partner for each in shown}):
+            names = [each.name for each in shown if each.partner == partner]
             detail = {"entity": kind.value, "record": str(record_id), "fields": names}
             tenants.audit(tx, tenant, "show_values", partner, detail)
     told = [*map(_step, steps), *_waiting(badges, steps)]

@@ -1,6 +1,7 @@
 """What to do with one record: which errand to send a lane on, or how it ends without one. No table is looked at.
 
     plan    a claimed record         -> an errand, or how it ends without a call
+    decided a person's word          -> how the version ends by it
     judge   an errand and its answer -> a verdict: how it ended, or what has to follow (`verdicts`)
 
 An intent without an end is doubt, and a record in doubt is never simply sent again: a partner that knows our key gets
@@ -32,6 +33,7 @@ from zest_pipelines.flows.errands import Errand, Look, Repeat, Send
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.store.claims import OVERWRITING, Doubt, Due, Suspect
 from zest_pipelines.store.keys import Key
+from zest_pipelines.store.releases import Act, Decision, FoundRight
 from zest_pipelines.store.results import Intent, Repair, Result
 
 OVERWRITTEN = "partner_change_overwritten"
@@ -94,6 +96,29 @@ def plan(rules: Rules, subject: Due | Suspect, is_unsure: bool = False) -> Erran
         return (Result(subject.key, Outcome.PARKED, "delivery_unsure"),)
     step = _write(rules, subject) if isinstance(subject, Due) else _look(rules, subject)
     return (step,) if isinstance(step, Result | Repair) else step
+
+
+def decided(decision: Decision) -> Result:
+    """How a version ends by a person's word."""
+    if decision.act is Act.ABANDON:
+        return Result(decision.key, Outcome.ABANDONED, "abandoned_by_person", intent_id=decision.doubt)
+    if not decision.was_sent:  # what is there is an older version: this one goes over it
+        return Result(decision.key, Outcome.RELEASED, "adopted_by_person", partner_id=decision.partner_id)
+    return Result(
+        decision.key,
+        Outcome.DELIVERED_WITH_WARNING if decision.is_overwriting else Outcome.DELIVERED,
+        OVERWRITTEN if decision.is_overwriting else "adopted_by_person",
+        intent_id=decision.doubt,
+        partner_id=decision.partner_id,
+        is_cancelled=decision.op == Op.CANCEL,
+    )
+
+
+def found_right(word: FoundRight) -> Repair:
+    """How a suspicion ends by a person's word: the partner has the record as it should be."""
+    return Repair(
+        word.key, RepairOutcome.EQUAL, "adopted_by_person", partner_id=word.partner_id, looked_at=word.decided_at
+    )
 
 
 def grouped(waiting: deque[Errand], batch_size: int, most: int) -> list[tuple[Errand, ...]]:

@@ -30,10 +30,9 @@ from partners.windows import closed_at, parse_windows
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core.breaker import stays_away
-from zest_pipelines.core.coalesce import Op
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.delivery import OVERWRITTEN, End, Rules, grouped, may_be_there, plan
+from zest_pipelines.flows.delivery import End, Rules, decided, found_right, grouped, may_be_there, plan
 from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
 from zest_pipelines.flows.gate import Later, Slot
 from zest_pipelines.flows.lanes import Lanes
@@ -47,7 +46,6 @@ from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.holds import OUTSIDE_WINDOW, Hold
 from zest_pipelines.store.keys import Target
-from zest_pipelines.store.releases import Act, Decision, FoundRight
 from zest_pipelines.store.results import Repair, Result
 from zest_pipelines.store.tenants import ConnectionRow
 
@@ -167,10 +165,7 @@ class _Push:
     def _begin(self) -> bool:
         """Whether anything may be sent."""
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
-            self._carry_out(tx, releases.decided(tx, self._target))
-            results.add_repairs(
-                tx, self._target, [_found_right(each) for each in releases.found_right(tx, self._target)]
-            )
+            self._carry_out(tx)
             self._noted, standing = holds.last(tx, self._target), holds.standing_hold(tx, self._target)
             if self._row.is_paused:
                 self._tally.stop("connection_paused")
@@ -182,12 +177,14 @@ class _Push:
             self._mark(tx)
         return self._tally.stopped is None
 
-    def _carry_out(self, tx: Transaction, decisions: Sequence[Decision]) -> None:
+    def _carry_out(self, tx: Transaction) -> None:
         """End what persons have given up, or found at the partner."""
-        ends = [_decided(each) for each in decisions]
+        ends = [decided(each) for each in releases.decided(tx, self._target)]
         late = results.add_results(tx, self._target, ends)
         results.supersede_older(tx, self._target, [end.key for end in ends if end.outcome.is_terminal])
         self._tally.outcomes.update(end.outcome for end in ends if end not in late)
+        right = [found_right(each) for each in releases.found_right(tx, self._target)]
+        results.add_repairs(tx, self._target, right)
 
     def _release(self, tx: Transaction) -> None:
         """Make due what a person wants tried again, and what may have been cured since it was parked."""
@@ -196,11 +193,8 @@ class _Push:
         released = [Result(key, Outcome.RELEASED, "asked_again") for key in again]
         released += [Result(key, Outcome.RELEASED, "connection_changed") for key in curable if key not in again]
         results.add_results(tx, self._target, released)
-        anew = [
-            Repair(key, RepairOutcome.SUSPECTED, "asked_again")
-            for key in releases.suspects_asked_again(tx, self._target)
-        ]
-        results.add_repairs(tx, self._target, anew)
+        suspects = releases.suspects_asked_again(tx, self._target)
+        results.add_repairs(tx, self._target, [Repair(key, RepairOutcome.SUSPECTED, "asked_again") for key in suspects])
 
     # --- The cycle ----------------------------------------------------------------------------------------------------
 
@@ -441,29 +435,6 @@ def _call(group: Group, slot: Slot, last_moment: float, line: Line) -> Answers:
     """A lane's job."""
     line.gate.hand(slot)
     return carry_out(line, group, last_moment)
-
-
-def _decided(decision: Decision) -> Result:
-    """How a version ends by a person's word."""
-    if decision.act is Act.ABANDON:
-        return Result(decision.key, Outcome.ABANDONED, "abandoned_by_person", intent_id=decision.doubt)
-    if not decision.was_sent:  # what is there is an older version: this one goes over it
-        return Result(decision.key, Outcome.RELEASED, "adopted_by_person", partner_id=decision.partner_id)
-    return Result(
-        decision.key,
-        Outcome.DELIVERED_WITH_WARNING if decision.is_overwriting else Outcome.DELIVERED,
-        OVERWRITTEN if decision.is_overwriting else "adopted_by_person",
-        intent_id=decision.doubt,
-        partner_id=decision.partner_id,
-        is_cancelled=decision.op == Op.CANCEL,
-    )
-
-
-def _found_right(word: FoundRight) -> Repair:
-    """How a suspicion ends by a person's word: the partner has the record as it should be."""
-    return Repair(
-        word.key, RepairOutcome.EQUAL, "adopted_by_person", partner_id=word.partner_id, looked_at=word.decided_at
-    )
 
 
 def _is_among(end: End, some: Sequence[End]) -> bool:

@@ -51,6 +51,10 @@ def noted_copy(p: str, s: str) -> str:
                ORDER BY r.result_no DESC LIMIT 1) END"""
 
 
+SUSPECT_KEY = """coalesce(s.delivered_month, CAST(date_trunc('month', s.suspect_since) AS date)) AS month, s.entity,
+           s.record_id, s.delivered_version AS version"""
+"""Of the standing `s`: the delivered version that should stand at the partner; 0: none."""
+
 Record = tuple[Entity, UUID]
 
 
@@ -221,9 +225,8 @@ _SUSPECTS = query(
     "suspect_records",
     Login.PUSH,
     f"""
-    SELECT s.entity, s.record_id, s.delivered_version, s.delivered_month, s.is_cancelled, s.links, s.partner_id,
-           s.partner_version, s.suspect_attempts AS attempts, s.suspect_since, s.doubt_intent, s.doubt_month, c.image,
-           clock_timestamp() AS claimed_at
+    SELECT {SUSPECT_KEY}, s.is_cancelled, s.links, s.partner_id, s.partner_version, s.suspect_attempts AS attempts,
+           s.doubt_intent, s.doubt_month, c.image, clock_timestamp() AS claimed_at
     FROM sync.standing s
     JOIN sync.connection n ON n.tenant_id = s.tenant_id AND n.partner = s.partner AND n.paused_at IS NULL
     LEFT JOIN sync.change c ON c.tenant_id = s.tenant_id AND c.partner = s.partner AND c.entity = s.entity
@@ -441,9 +444,8 @@ def _due(row: RowMapping, doubts: Mapping[UUID, Doubt], bases: Mapping[Record, B
 
 
 def _suspect(row: RowMapping, doubts: Mapping[UUID, Doubt]) -> Suspect:
-    month = row["delivered_month"] or row["suspect_since"].date().replace(day=1)
     return Suspect(
-        Key(month, Entity(row["entity"]), row["record_id"], row["delivered_version"]),
+        key_of(row),
         row["image"],
         _standing_verb(row),
         row["links"],

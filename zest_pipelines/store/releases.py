@@ -9,7 +9,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from resources.logins import Login
-from zest_pipelines.store.claims import noted_copy
+from zest_pipelines.store.claims import SUSPECT_KEY, noted_copy
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Key, Target, key_of, keys_of
 from zest_pipelines.store.query import query
@@ -23,17 +23,17 @@ ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
               AND r.version = p.version))"""
 """Of the pending row `p`: a person wants it tried again, and it was not tried since."""
 
-SUSPECT_ASKED_AGAIN = """s.suspect_state IN ('parked', 'retry') AND EXISTS (
+_LAST_WORD = """(SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.tenant_id AND u.partner = s.partner
+          AND u.entity = s.entity AND u.record_id = s.record_id)"""
+"""Of the standing `s`: when the last of its suspicions, or of what became of them, was stored."""
+
+SUSPECT_ASKED_AGAIN = f"""s.suspect_state IN ('parked', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = s.tenant_id AND q.partner = s.partner
           AND coalesce(q.entity, s.entity) = s.entity AND coalesce(q.record_id, s.record_id) = s.record_id
-          AND q.requested_at > (
-              SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.tenant_id AND u.partner = s.partner
-              AND u.entity = s.entity AND u.record_id = s.record_id))"""
+          AND q.requested_at > {_LAST_WORD})"""
 """Of the standing `s`: a person wants the suspect looked at again, and it was not since."""
 
-IS_FOUND_RIGHT = """d.act = 'adopt' AND s.suspect_state IS NOT NULL AND d.decided_at > (
-        SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.tenant_id AND u.partner = s.partner
-        AND u.entity = s.entity AND u.record_id = s.record_id)"""
+IS_FOUND_RIGHT = f"d.act = 'adopt' AND s.suspect_state IS NOT NULL AND d.decided_at > {_LAST_WORD}"
 """Of the decision `d` on the settled version whose standing is `s`: it ends a suspicion, and was not carried out."""
 
 IS_STILL_TO_DO = """NOT EXISTS (
@@ -41,11 +41,6 @@ IS_STILL_TO_DO = """NOT EXISTS (
         AND r.entity = p.entity AND r.record_id = p.record_id AND r.version = p.version
         AND r.reason = 'adopted_by_person' AND r.made_at > d.decided_at)"""
 """Of the decision `d` on the pending row `p`: it was not carried out. One that ends the version takes the row away."""
-
-
-SUSPECT_KEY = """coalesce(s.delivered_month, CAST(date_trunc('month', s.suspect_since) AS date)) AS month, s.entity,
-           s.record_id, s.delivered_version AS version"""
-"""Of the standing `s`: the delivered version that should stand at the partner; 0: none."""
 
 
 class Act(StrEnum):

@@ -149,6 +149,55 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- What is asked of a connection is asked by its own tenant, and there is one.
+CREATE FUNCTION sync.require_connection(tenant text, partner text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF tenant IS DISTINCT FROM current_setting('app.tenant', true) THEN
+        RAISE EXCEPTION 'the tenant asked for is not the one set in this transaction: run SELECT set_config(''app.tenant'', ''<tenant id>'', true) first'
+            USING ERRCODE = 'ZT001';
+    END IF;
+    IF NOT EXISTS (SELECT FROM sync.connection c WHERE c.tenant_id = tenant AND c.partner = require_connection.partner) THEN
+        RAISE EXCEPTION 'this tenant has no connection to that partner: an operator makes one with zest connect'
+            USING ERRCODE = 'ZT004';
+    END IF;
+END $$;
+REVOKE EXECUTE ON FUNCTION sync.require_connection(text, text) FROM PUBLIC;
+
+-- As before, but for the guard.
+CREATE OR REPLACE FUNCTION sync.request_push(tenant text, partner text, from_date date, to_date date) RETURNS uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE made uuid;
+BEGIN
+    PERFORM sync.require_connection(tenant, partner);
+    INSERT INTO sync.push_request AS r (tenant_id, partner, from_date, to_date, requested_by)
+    VALUES (tenant, request_push.partner, request_push.from_date, request_push.to_date, session_user)
+    RETURNING r.request_id INTO made;
+    RETURN made;
+END $$;
+
+-- As before, but for the guard.
+CREATE OR REPLACE FUNCTION sync.request_retry(tenant text, partner text, entity text DEFAULT NULL, record_id uuid DEFAULT NULL)
+RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE made uuid;
+BEGIN
+    PERFORM sync.require_connection(tenant, partner);
+    IF entity NOT IN ('visit', 'visit_record') THEN
+        RAISE EXCEPTION 'there is no such kind of record: it is visit or visit_record, or NULL for both'
+            USING ERRCODE = 'ZT005';
+    END IF;
+    IF record_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM sync.change c WHERE c.tenant_id = tenant AND c.partner = request_retry.partner
+          AND c.entity = coalesce(request_retry.entity, c.entity) AND c.record_id = request_retry.record_id) THEN
+        RAISE EXCEPTION 'nothing of this record was ever to be sent to that partner: look its kind and id up in sync.badge'
+            USING ERRCODE = 'ZT006';
+    END IF;
+    INSERT INTO sync.retry_request AS r (tenant_id, partner, entity, record_id, requested_by)
+    VALUES (tenant, request_retry.partner, request_retry.entity, request_retry.record_id, session_user)
+    RETURNING r.request_id INTO made;
+    RETURN made;
+END $$;
+
 -- "Give it up" (abandon), or "it is there, under this id" (adopt): of the version that is open now. Or, of a settled one
 -- that a late sender may have touched and that only a person can look up: "it is right as it is" (adopt).
 CREATE OR REPLACE FUNCTION sync.decide(tenant text, partner text, entity text, record_id uuid, version bigint, act text,
@@ -156,14 +205,7 @@ CREATE OR REPLACE FUNCTION sync.decide(tenant text, partner text, entity text, r
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE made uuid;
 BEGIN
-    IF tenant IS DISTINCT FROM current_setting('app.tenant', true) THEN
-        RAISE EXCEPTION 'the tenant asked for is not the one set in this transaction: run SELECT set_config(''app.tenant'', ''<tenant id>'', true) first'
-            USING ERRCODE = 'ZT001';
-    END IF;
-    IF NOT EXISTS (SELECT FROM sync.connection c WHERE c.tenant_id = tenant AND c.partner = decide.partner) THEN
-        RAISE EXCEPTION 'this tenant has no connection to that partner: an operator makes one with zest connect'
-            USING ERRCODE = 'ZT004';
-    END IF;
+    PERFORM sync.require_connection(tenant, partner);
     IF act IS NULL OR act NOT IN ('abandon', 'adopt') THEN
         RAISE EXCEPTION 'there is no such decision: it is abandon or adopt' USING ERRCODE = 'ZT005';
     END IF;
