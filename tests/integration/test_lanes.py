@@ -127,6 +127,61 @@ def test_a_slow_call_holds_up_neither_the_others_nor_the_storing_of_their_answer
     assert (report.delivered, report.pending, report.unknown) == (30, 0, 0)
 
 
+def in_doubt(office: Office) -> int:
+    """How many calls were decided on whose end is not known."""
+    (row,) = office.sql(
+        "SELECT count(*) AS calls FROM sync.intent i WHERE NOT EXISTS ("
+        "SELECT FROM sync.result r WHERE r.intent_id = i.intent_id AND r.outcome <> 'unknown')",
+        Login.OPERATOR,
+    )
+    return int(row.calls)
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "laid_out"),
+    [
+        ("proof_key", (), 6),
+        ("proof_search", (), 6),
+        ("proof_none", (), 0),  # each that a crash leaves there is a person's to look up
+        ("proof_key", ("tenant:60000/60s",), 0),  # its slot could run out
+    ],
+)
+def test_half_as_many_calls_as_there_are_lanes_are_laid_out_where_that_costs_nobody_anything(
+    new_office: NewOffice, partner: RunningPartner, name: str, limits: Sequence[str], laid_out: int
+) -> None:
+    office = new_office(name, limits=limits)
+    office = replace(office, partner=replace(office.partner, parallel=12))
+    others = office.add_visits(40)[1:]  # the first goes alone
+    partner.hold(record_ids=[str(visit) for visit in others], is_applied=True, times=None)
+    with beside(office) as pushing:
+        wait_for(lambda: outcomes(office)["delivered"] == 1 and in_doubt(office) >= 12 + laid_out)
+        time.sleep(0.2)
+        assert in_doubt(office) == 12 + laid_out
+        assert len(writes(partner)) == 1 + 12
+        partner.heal()
+        partner.release()
+        assert pushing.result().delivered == 40
+    assert max(row["in_flight"] for row in writes(partner)) == 12
+    assert truth(office, partner).broken == []
+
+
+def test_what_is_laid_out_does_not_go_once_the_partner_refuses_everything(
+    new_office: NewOffice, partner: RunningPartner
+) -> None:
+    office = new_office("proof_key")
+    office = replace(office, partner=replace(office.partner, parallel=12))
+    others = office.add_visits(40)[1:]
+    partner.fail("refuse", status=401, record_ids=[str(visit) for visit in others])
+    partner.configure(0.05)
+    report = push_now(office)
+    assert (report.stopped, report.delivered) == ("credential_refused", 1)
+    assert report.calls <= 1 + 12
+    partner.heal()
+    office.sql("UPDATE sync.connection SET changed_at = clock_timestamp()", Login.OPERATOR)
+    assert push_now(office).delivered == 39
+    assert truth(office, partner).broken == []
+
+
 def test_versions_of_one_record_never_overtake_each_other(new_office: NewOffice, partner: RunningPartner) -> None:
     office = new_office()
     visits = office.add_visits(10)
@@ -455,7 +510,7 @@ def test_a_push_stops_when_the_partner_closes(new_office: NewOffice, partner: Ru
     office = new_office()
     office.add_visits(40)
     office.sql("UPDATE sync.connection SET closed = ARRAY['02:00-05:00']", Login.OPERATOR)
-    moments = [TWO_AT_NIGHT - timedelta(seconds=1)] * 12 + [TWO_AT_NIGHT]
+    moments = [TWO_AT_NIGHT - timedelta(seconds=1)] * 8 + [TWO_AT_NIGHT]
     report = push_now(at(office, *moments))
     assert report.stopped == "outside_window"
     assert 0 < report.delivered == len(writes(partner)) < 40

@@ -55,6 +55,11 @@ class Ledger:
         self._connection = connection
         self._limits = [limit for limit in limits if isinstance(limit, Rate)]
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether any call needs a slot of its own."""
+        return bool(self._limits)
+
     def take(self, endpoint: str, calls: int = 1) -> tuple[Slot, ...] | Later:
         """At least one slot for a call to `endpoint`, and at most `calls` of them, in rising order."""
         limits = [limit for limit in self._limits if applies(limit, endpoint)]

@@ -1,8 +1,11 @@
 """Lanes: threads that make a push's calls while its coordinator keeps the tables.
 
-A lane has a line of its own and touches nothing else: a job comes in, its answer goes out. The coordinator never waits
-for one lane while others have answered, and never leaves before all have ended. A lane decides nothing and stores
-nothing, so one that is cut off leaves what any dead process leaves: an intent without an end.
+A lane has a line of its own and touches nothing else: a job comes in, its answer goes out. There may be more jobs than
+lanes: whichever is free next takes the first of them, and need not wait for the coordinator. Only after an answer that
+may change what is to be done does a lane wait until that is heeded.
+
+The coordinator never waits for one lane while others have answered, and never leaves before all have ended. A lane
+decides nothing and stores nothing: one that is cut off leaves what any dead process leaves, an intent without an end.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -29,10 +32,15 @@ _GATHER_SECONDS = 0.003
 class Lanes(Generic[T]):
     """The lanes of one push, used by its coordinator alone. All have ended when the block ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_plain: Callable[[T], bool]) -> None:
+        """`is_plain`: whether a lane may go on after such an answer before it is heeded."""
+        self._is_plain = is_plain
+        self._jobs: SimpleQueue[Job[T] | None] = SimpleQueue()
         self._answers: SimpleQueue[_Answer[T]] = SimpleQueue()
         self._lanes: list[_Lane[T]] = []
-        self._free: list[_Lane[T]] = []
+        self._heard_of: list[_Lane[T]] = []
+        """Whose answers were handed on, and may not be heeded yet."""
+        self._given = 0
 
     def __enter__(self) -> Lanes[T]:
         return self
@@ -41,6 +49,7 @@ class Lanes(Generic[T]):
         if kind is not None:
             self.shut()  # the calls under way end by their deadlines; none follows
         for lane in self._lanes:
+            self._jobs.put(None)
             lane.end()
         for lane in self._lanes:
             lane.join()
@@ -51,14 +60,9 @@ class Lanes(Generic[T]):
         return len(self._lanes)
 
     @property
-    def free(self) -> int:
-        """How many have nothing to do."""
-        return len(self._free)
-
-    @property
     def busy(self) -> int:
-        """How many are at work, or have answered and were not heard yet."""
-        return len(self._lanes) - len(self._free)
+        """How many jobs they were given whose answers were not handed on yet."""
+        return self._given
 
     @property
     def calls(self) -> int:
@@ -67,12 +71,18 @@ class Lanes(Generic[T]):
 
     def add(self, line: Line) -> None:
         """One more lane."""
-        self._lanes.append(_Lane(line, self._answers))
-        self._free.append(self._lanes[-1])
+        self._lanes.append(_Lane(line, self._jobs, self._answers, self._is_plain))
 
     def start(self, job: Job[T]) -> None:
-        """Give the job to a lane that is free; there must be one."""
-        self._free.pop().start(job)
+        """Give the job to a lane that is free, or to the one that is so next; there must be a lane."""
+        self._given += 1
+        self._jobs.put(job)
+
+    def go_on(self) -> None:
+        """All answers that were handed on are heeded: their lanes may take further jobs."""
+        for lane in self._heard_of:
+            lane.go_on()
+        self._heard_of.clear()
 
     def shut(self) -> None:
         """Let no further call begin in any lane."""
@@ -98,36 +108,50 @@ class Lanes(Generic[T]):
             lane, answer = self._answers.get(timeout=seconds)
         except Empty:
             return []
-        self._free.append(lane)
+        self._given -= 1
+        self._heard_of.append(lane)
         if isinstance(answer, _Fault):
             raise answer.error
         return [answer]
 
 
 class _Lane(Generic[T]):
-    def __init__(self, line: Line, answers: SimpleQueue[_Answer[T]]) -> None:
+    def __init__(
+        self,
+        line: Line,
+        jobs: SimpleQueue[Job[T] | None],
+        answers: SimpleQueue[_Answer[T]],
+        is_plain: Callable[[T], bool],
+    ) -> None:
         self.line = line
-        self._answers = answers
-        self._jobs: SimpleQueue[Job[T] | None] = SimpleQueue()
+        self._jobs, self._answers, self._is_plain = jobs, answers, is_plain
+        self._may_go_on = Event()
+        self._is_ending = False
         self._thread = Thread(target=self._work, name="lane", daemon=True)
         self._thread.start()
 
-    def start(self, job: Job[T]) -> None:
-        self._jobs.put(job)
+    def go_on(self) -> None:
+        self._may_go_on.set()
 
     def end(self) -> None:
-        self._jobs.put(None)
+        """Wait for nobody any more."""
+        self._is_ending = True
+        self._may_go_on.set()
 
     def join(self) -> None:
         self._thread.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
+            self._may_go_on.clear()
             try:
                 answer: T | _Fault = job(self.line)
             except BaseException as error:  # noqa: BLE001  # it is the coordinator's to say what a fault ends
                 answer = _Fault(error)
             self._answers.put((self, answer))
+            is_plain = not isinstance(answer, _Fault) and self._is_plain(answer)
+            if not is_plain and not self._is_ending:
+                self._may_go_on.wait()
 
 
 @dataclass(frozen=True)

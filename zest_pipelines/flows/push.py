@@ -6,7 +6,7 @@ at the next tick, and is found from the tables alone. A push is one coordinator 
     hear     what the lanes have answered, and judge it
     choose   what goes next: claimed, grouped, with a slot for each call
     commit   in one transaction: the ends, the lease held, the intents of what goes next
-    start    the lanes on it
+    start    the lanes on it, and lay out what they take next
 
 No transaction is open while a call is. The first call of a push goes alone: a partner that is away, or takes our
 credential no more, costs one call a push, however many lanes there could be.
@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache, partial
 
-from partners.contract import Partner
+from partners.contract import Absent, Delivered, Found, Partner, Recovery
 from partners.errors import Deferred, PartnerError
 from partners.reasons import ReasonScope, all_reasons, reason
 from partners.windows import closed_at, parse_windows
@@ -55,6 +55,8 @@ LEASE_SECONDS = 60.0
 """Longer than a call may last; held anew with every cycle."""
 _CLAIM = 60
 _AWAY = "partner_unreachable"
+_RUN_OUT = ("time_box_ended", "budget_deferred")
+"""Why nothing more is begun, though what was given to the lanes may go on."""
 _PATIENCE = timedelta(seconds=5)
 Group = tuple[Errand, ...]
 """What goes in one call: one errand, or a batch."""
@@ -150,7 +152,10 @@ class _Push:
         if not self._begin():
             return
         try:
-            with open_lines(self._services, self._partner, self._row, _PATIENCE) as lines, Lanes[Answers]() as lanes:
+            with (
+                open_lines(self._services, self._partner, self._row, _PATIENCE) as lines,
+                Lanes[Answers](_is_plain) as lanes,
+            ):
                 self._deliver(lines, lanes)
                 self._tally.calls = lanes.calls
         except Deferred as error:  # there is no seat
@@ -203,8 +208,9 @@ class _Push:
         answers: list[Answers] = []
         while True:
             self._hear(answers)
-            if self._has_failed:
+            if self._tally.stopped not in (None, *_RUN_OUT):
                 lanes.shut()
+            lanes.go_on()
             going = self._choose(lines, lanes)
             if going or self._ends or time.monotonic() >= self._keep_at:
                 last_moment = time.monotonic() + LEASE_SECONDS - self._services.http.total_seconds
@@ -214,8 +220,6 @@ class _Push:
                         self._tally.batches += len(group) > 1
             elif not (lanes.busy or self._ask_at):
                 return
-            if lanes.busy and self._is_proven and self._tally.stopped is None:
-                self._fill(self._most_lanes * self._batch_size, is_idle=False)  # while the lanes are at work
             answers = self._wait(lanes)
 
     def _wait(self, lanes: Lanes[Answers]) -> list[Answers]:
@@ -288,14 +292,24 @@ class _Push:
         if self._ask_at is not None and self._tally.stopped is None and time.monotonic() < self._ask_at:
             return []
         self._ask_at = None
-        room = (self._most_lanes if self._is_proven else 1) - lanes.busy
+        room = self._most(lines) - lanes.busy
         if self._tally.stopped is not None or room < 1:
             return []
         self._fill(room * self._batch_size, is_idle=not (lanes.busy or self._ends))
         if not self._waiting or self._is_over():
             return []
-        free = self._open(lines, lanes, room)
-        return self._slotted(lines, grouped(self._waiting, self._batch_size, free))
+        self._open(lines, lanes)
+        return self._slotted(lines, grouped(self._waiting, self._batch_size, self._most(lines) - lanes.busy))
+
+    def _most(self, lines: Lines) -> int:
+        """How many calls may be under way, or laid out for the lanes that are free next.
+
+        None is laid out where a slot would run out meanwhile, or where a call that is cut off is a person's to look up.
+        """
+        if not self._is_proven:
+            return 1
+        is_cheap = self._partner.capability.recovery is not Recovery.NONE
+        return self._most_lanes + (self._most_lanes // 2 if is_cheap and not lines.ledger.is_limited else 0)
 
     def _fill(self, wanted: int, *, is_idle: bool) -> None:
         """See to it that so many errands wait, if there is something to claim; idle, it looks for that anew."""
@@ -329,18 +343,18 @@ class _Push:
             return True
         return self._is_closed()
 
-    def _open(self, lines: Lines, lanes: Lanes[Answers], room: int) -> int:
-        """How many lanes are free, of the `room` that there may be: opened as they are needed and seats are free."""
+    def _open(self, lines: Lines, lanes: Lanes[Answers]) -> None:
+        """Open lanes as they are needed and seats are free."""
         if not lanes.count:
             line = lines.open(_PATIENCE)
             self._batch_size = line.connector.batch_size
             lanes.add(line)
-        while lanes.free < min(room, len(self._waiting)) and lanes.count < self._most_lanes:
+        wanted = lanes.busy + len(self._waiting) if self._is_proven else 1
+        while lanes.count < min(wanted, self._most_lanes):
             try:
                 lanes.add(lines.open(timedelta(0)))
             except Deferred:
                 self._most_lanes = lanes.count
-        return min(lanes.free, room)
 
     def _slotted(self, lines: Lines, groups: Sequence[Group]) -> list[tuple[Group, Slot]]:
         """The groups that the ledger has slots for; the others wait on."""
@@ -435,6 +449,11 @@ def _call(group: Group, slot: Slot, last_moment: float, line: Line) -> Answers:
     """A lane's job."""
     line.gate.hand(slot)
     return carry_out(line, group, last_moment)
+
+
+def _is_plain(answers: Answers) -> bool:
+    """Whether they say nothing about what other records may do."""
+    return all(isinstance(heard, Delivered | Found | Absent) for _, heard in answers)
 
 
 def _is_among(end: End, some: Sequence[End]) -> bool:
