@@ -4,6 +4,7 @@ connected to a sandbox."""
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
+from partner_process import RunningPartner, running_partner
 from psycopg import sql
 
 from partners.contract import Connection, Entity, Partner
@@ -107,6 +109,32 @@ def sandbox() -> Iterator[RunningSandbox]:
     """A FHIR sandbox with 30 clients and 8 staff."""
     with running_sandbox(SandboxConfig(token=TOKEN, clients=30, staff=8)) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def one_partner() -> Iterator[RunningPartner]:
+    """The partner for proofs, one process for all tests of a module."""
+    with running_partner() as running:
+        yield running
+
+
+@pytest.fixture
+def partner(one_partner: RunningPartner) -> Iterator[RunningPartner]:
+    """The same; the next test finds nothing of what this one did to it."""
+    yield one_partner
+    one_partner.release()
+    one_partner.heal()
+    one_partner.configure(0.0)
+    one_partner.revive()
+    one_partner.reset()
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Poll until `is_so`; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import json
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -66,10 +68,8 @@ def _connect(zest: Zest, tenant: str, url: str, token: str = TOKEN, *more: str):
 
 def _insert_visit(zest: Zest, tenant: str, client: UUID | None = None) -> UUID:
     """A confirmed visit, inserted as the product does it; of the first client unless said otherwise."""
-    url, visit = zest("db-url", "--login", "product").out.strip(), uuid4()
-    starts_at = datetime.now(UTC) + timedelta(days=1)
-    with psycopg.connect(url) as tx:
-        tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
+    visit, starts_at = uuid4(), datetime.now(UTC) + timedelta(days=1)
+    with _as(zest, "product", tenant) as tx:
         found = tx.execute("SELECT client_id FROM schedule.client ORDER BY 1 LIMIT 1").fetchone()
         tx.execute(
             "INSERT INTO schedule.visit (tenant_id, visit_id, client_id, starts_at, ends_at, status) "
@@ -243,12 +243,8 @@ def test_a_record_in_conflict_shows_its_fields_and_on_demand_both_sides_and_is_d
     assert zest("sync", tenant, "fhir").code == 0
     visit, other = _insert_visit(zest, tenant), _insert_visit(zest, tenant)
     assert zest("sync", tenant, "fhir").code == 0
-    (copy,) = [each for each in sandbox.state("Appointment") if each["identifier"][0]["value"] == str(visit)]
-    sandbox.put(copy | {"comment": "theirs"})
-    url = zest("db-url", "--login", "product").out.strip()
-    with psycopg.connect(url) as tx:
-        tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
-        tx.execute("UPDATE schedule.visit SET note = 'ours' WHERE visit_id = %s", [visit])
+    sandbox.put(_copy(sandbox, visit) | {"comment": "theirs"})
+    _edit_note(zest, tenant, visit, "ours")
     held = zest("sync", tenant, "fhir")
 
     assert "held, because changed at the partner: 1 record" in held.out
@@ -257,10 +253,7 @@ def test_a_record_in_conflict_shows_its_fields_and_on_demand_both_sides_and_is_d
     assert life.json["conflicts"] == [{"partner": "fhir", "version": 2, "field": "note"}]
     both = zest("explain", tenant, "visit", str(visit), "--values")
     assert ("ours" in both.out, "theirs" in both.out) == (True, True)
-    with psycopg.connect(zest("db-url", "--login", "operator").out.strip()) as tx:
-        tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
-        noted = tx.execute("SELECT detail FROM sync.audit WHERE act = 'show_values'").fetchall()
-    assert noted == [({"entity": "visit", "record": str(visit), "fields": ["note"]},)]
+    assert _audited(zest, tenant, "show_values") == [{"entity": "visit", "record": str(visit), "fields": ["note"]}]
 
     told = zest("abandon", tenant, "fhir", "visit", str(visit), "--reason", "theirs is right", "--json")
     assert (told.code, told.json["abandoned"]) == (0, 1), told.err
@@ -273,6 +266,103 @@ def test_a_record_in_conflict_shows_its_fields_and_on_demand_both_sides_and_is_d
         ("settled", "abandoned"),
     ]
     assert life["timeline"][-2]["reason"] == "theirs is right"
+
+
+def test_a_change_made_there_that_was_overwritten_is_named_and_its_values_are_shown_on_demand_alone(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    assert _connect(zest, tenant, sandbox.url, TOKEN, "--on-conflict", "overwrite").code == 0
+    assert zest("sync", tenant, "fhir").code == 0
+    visit = _insert_visit(zest, tenant)
+    assert zest("sync", tenant, "fhir").code == 0
+    sandbox.put(_copy(sandbox, visit) | {"comment": "theirs"})
+    _edit_note(zest, tenant, visit, "ours")
+    assert zest("sync", tenant, "fhir").code == 0
+
+    assert _copy(sandbox, visit)["comment"] == "ours"
+    named = {"partner": "fhir", "version": 2, "field": "note"}
+    life = zest("explain", tenant, "visit", str(visit), "--json")
+    assert (life.json["badge"], life.json["overwritten"]) == ("delivered_with_warning", [named])
+    plain = zest("explain", tenant, "visit", str(visit))
+    assert ("overwritten" in plain.out, "theirs" in plain.out) == (True, False)
+    assert _audited(zest, tenant, "show_values") == []
+    both = zest("explain", tenant, "visit", str(visit), "--values", "--json")
+    assert both.json["overwritten"] == [named | {"ours": "ours", "theirs": "theirs"}]
+    assert _audited(zest, tenant, "show_values") == [{"entity": "visit", "record": str(visit), "fields": ["note"]}]
+
+
+def test_a_suspect_is_looked_at_again_or_taken_as_right_and_there_is_nothing_of_it_to_give_up(
+    zest: Zest, sandbox: RunningSandbox, tenant: str
+) -> None:
+    assert zest("sync", tenant, "fhir").code == 0
+    again, right = (str(_insert_visit(zest, tenant)) for _ in range(2))
+    assert zest("sync", tenant, "fhir").code == 0
+    for visit in (again, right):
+        _suspect(zest, tenant, visit)
+        assert _badge(zest, tenant, visit) == "check_needed"
+
+    refused = zest("abandon", tenant, "fhir", "visit", right, "--reason", "why")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert refused.err.startswith(f"Visit {right} is settled at fhir, so there is nothing to give up")
+    assert f"`zest adopt {tenant} fhir visit {right} --partner-id ID" in refused.err
+
+    released = zest("release", tenant, "fhir", "visit", again, "--json")
+    follow = ("request", tenant, released.json["request"], "--json")
+    far = zest(*follow).json
+    assert (far["total"], far["check_needed"], far["is_done"]) == (1, 1, False)
+    adopted = zest(
+        "adopt", tenant, "fhir", "visit", right, "--partner-id", _copy(sandbox, right)["id"], "--reason", "seen"
+    )
+    assert adopted.code == 0, adopted.err
+    before = sandbox.health()["journal"]
+    assert zest("sync", tenant, "fhir").code == 0
+
+    assert [_badge(zest, tenant, visit) for visit in (again, right)] == ["ok", "ok"]
+    assert {row["effect"] for row in sandbox.journal(before)} == {"none"}
+    far = zest(*follow).json
+    assert (far["total"], far["delivered"], far["is_done"]) == (1, 1, True)
+    told = zest("adopt", tenant, "fhir", "visit", right, "--partner-id", "x", "--reason", "why")
+    assert (told.code, f"zest explain {tenant} visit {right}" in told.err) == (2, True), told.err
+
+
+def _copy(sandbox: RunningSandbox, visit: UUID | str) -> dict[str, Any]:
+    """What the partner has of a visit."""
+    (copy,) = [each for each in sandbox.state("Appointment") if each["identifier"][0]["value"] == str(visit)]
+    return copy
+
+
+def _edit_note(zest: Zest, tenant: str, visit: UUID, note: str) -> None:
+    with _as(zest, "product", tenant) as tx:
+        tx.execute("UPDATE schedule.visit SET note = %s WHERE visit_id = %s", [note, visit])
+
+
+def _suspect(zest: Zest, tenant: str, visit: str) -> None:
+    """Store what a push does of a delivered visit whose late sender's work it could not judge."""
+    with _as(zest, "push", tenant) as tx:
+        for outcome, reason in (("suspected", "late_answer"), ("parked", "late_answer_unsure")):
+            tx.execute(
+                "INSERT INTO sync.repair (tenant_id, partner, entity, record_id, version, outcome, reason) "
+                "VALUES (%s, 'fhir', 'visit', %s, 1, %s, %s)",
+                [tenant, visit, outcome, reason],
+            )
+
+
+def _audited(zest: Zest, tenant: str, act: str) -> list[Any]:
+    """What the audit log says of each such act."""
+    with _as(zest, "operator", tenant) as tx:
+        return [detail for (detail,) in tx.execute("SELECT detail FROM sync.audit WHERE act = %s", [act])]
+
+
+def _badge(zest: Zest, tenant: str, visit: str) -> str:
+    return str(zest("explain", tenant, "visit", visit, "--json").json["badge"])
+
+
+@contextmanager
+def _as(zest: Zest, login: str, tenant: str) -> Iterator[psycopg.Connection]:
+    """A transaction of that login for the tenant."""
+    with psycopg.connect(zest("db-url", "--login", login).out.strip()) as tx:
+        tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
+        yield tx
 
 
 def test_closed_times_stop_the_way_out_quietly_and_say_when_it_opens(

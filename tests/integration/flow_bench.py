@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
-from conftest import TOKEN, Tenant
+from conftest import TOKEN, Tenant, wait_for
 
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.http import Http
@@ -19,6 +20,7 @@ from resources.logins import Login
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PushReport
+from zest_pipelines.store.database import Database
 
 Row = dict[str, Any]
 
@@ -26,14 +28,6 @@ _UNREAD = """
     SELECT count(*) FROM sync.update_event e LEFT JOIN sync.event_cursor c ON c.partner = :partner
     WHERE (e.xid, e.event_id) > (coalesce(c.xid, xid8 '0'), coalesce(c.event_id, 0))
 """
-
-
-def wait_for(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Poll until `is_so`; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        time.sleep(0.01)
 
 
 def impatient(tenant: Tenant, seconds: float = 0.7) -> Tenant:
@@ -47,15 +41,33 @@ def accumulate_all(tenant: Tenant) -> None:
 
     def is_read() -> bool:
         accumulate(tenant.services, tenant.partner, tenant.name)
-        return bool(tenant.sql(_UNREAD, Login.OPERATOR, partner=tenant.partner.name)[0][0] == 0)
+        return unread(tenant) == 0
 
     wait_for(is_read)
+
+
+def unread(tenant: Tenant) -> int:
+    """How many events its partner's connection has not read."""
+    return int(tenant.sql(_UNREAD, Login.OPERATOR, partner=tenant.partner.name)[0][0])
 
 
 def push_now(tenant: Tenant) -> PushReport:
     """Accumulate everything and push once."""
     accumulate_all(tenant)
     return push(tenant.services, tenant.partner, tenant.name)
+
+
+@contextmanager
+def beside(tenant: Tenant, **how: Any) -> Iterator[Future[PushReport]]:
+    """All accumulated, and a push beside the test, with connections of its own as another process has them."""
+    accumulate_all(tenant)
+    database = Database(tenant.services.database._logins)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            services = replace(tenant.services, database=database)
+            yield pool.submit(push, services, tenant.partner, tenant.name, **how)
+    finally:
+        database.close()
 
 
 def expire_lease(tenant: Tenant) -> None:

@@ -44,7 +44,7 @@ def test_what_waits_after_a_push_that_gave_its_lease_back_is_not_urgent(tenant: 
     epoch = _take_lease(tenant)
     assert epoch is not None
     with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
-        leases.release(tx, Target(tenant.name, tenant.partner.name), epoch)
+        leases.give_back(tx, Target(tenant.name, tenant.partner.name), epoch)
     tenant.add_visit()
     accumulate_all(tenant)
     assert _urgent(tenant) == ()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from threading import Barrier
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from conftest import fresh_database
 from product_hand import Hand, beside, new_hand, wait_for_lock
 
@@ -20,6 +22,7 @@ from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store import due, events
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.events import Accumulated
+from zest_pipelines.store.query import QUERIES
 
 WRITES = (Entity.VISIT, Entity.VISIT_RECORD)
 _UNREAD = """
@@ -568,3 +571,45 @@ def test_another_tenants_unread_edit_makes_nobody_else_due(
         edited(other)
         assert other.comes_due()
         assert not out.is_due()
+
+
+MONTHS = ("2025-01-01", "2025-02-01", "2025-03-01")
+LONG_READ = """
+    INSERT INTO schedule.tenant (tenant_id, name) SELECT 'long-' || t, 'T' FROM generate_series(0, 9) t;
+    INSERT INTO sync.connection (tenant_id, partner, base_url, timing)
+    SELECT 'long-' || t, 'fhir', 'http://x', 'minute' FROM generate_series(0, 9) t;
+    INSERT INTO sync.update_event (month, event_id, xid, tenant_id, entity, record_id, version, op, image, at)
+    SELECT '2025-01-01'::date + n / 10000 * interval '1 month', n + 1, (3 + n / 1000)::text::xid8, 'long-' || n % 10,
+           'visit', gen_random_uuid(), 1, 'insert', '{}', now()
+    FROM generate_series(0, 29999) n;
+    INSERT INTO sync.event_cursor (tenant_id, partner, xid, event_id, system_id)
+    SELECT e.tenant_id, 'fhir', max(e.xid), max(e.event_id), max(s.system_identifier)
+    FROM sync.update_event e CROSS JOIN pg_control_system() s GROUP BY e.tenant_id
+"""
+"""30,000 events of ten tenants in three months, all read."""
+
+
+def test_who_has_unread_edits_is_told_without_reading_what_was_read(server: EmbeddedServer, template: Logins) -> None:
+    with fresh_database(server, template) as logins:
+        with psycopg.connect(server.admin_url, dbname=logins.database, autocommit=True) as admin:
+            for month in MONTHS:
+                admin.execute("SELECT sync.make_months(%s, 1)", [month])
+            admin.execute(LONG_READ)
+            admin.execute("VACUUM ANALYZE")
+        database = Database(logins, connections=1)
+        with closing(database), database.transaction(Login.SCHEDULE, None) as tx:
+            explained = sa.text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {QUERIES['unread_events'].sql}")
+            (found,) = tx.execute(explained, {"partner": "fhir"}).scalar_one()
+
+    plan = found["Plan"]
+    ran = [node for node in nodes(plan) if node.get("Relation Name", "").startswith("update_event_2025")]
+    assert {node["Node Type"] for node in ran} <= {"Index Scan", "Index Only Scan"}
+    assert any(node["Index Name"].endswith("_month_xid_event_id_idx") for node in ran)
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200  # of some 1,000 for the events alone
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The node itself, and all below it."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from conftest import fresh_database
 from partner import PROOFS, Office, connect, truth
-from partner_process import RunningPartner, running_partner
+from partner_process import RunningPartner
 
 from partners.contract import Entity
 from resources.logins import Login, Logins
@@ -34,12 +34,6 @@ from zest_pipelines.store.results import Repair
 THEN = {"starts_at": "2024-08-10T09:00:00+09:00", "ends_at": "2024-08-10T10:00:00+09:00"}
 PARENTS = ("update_event", "change", "intent", "result")
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def partner() -> Iterator[RunningPartner]:
-    with running_partner() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +66,8 @@ def month(admin: psycopg.Connection) -> date:
 
 
 @pytest.fixture
-def office(database: Database, partner: RunningPartner) -> Iterator[Office]:
-    yield connect(database, f"office-{uuid4().hex[:8]}", PROOFS["proof_client_id"], partner.url, limits=())
-    partner.heal()
+def office(database: Database, partner: RunningPartner) -> Office:
+    return connect(database, f"office-{uuid4().hex[:8]}", PROOFS["proof_client_id"], partner.url, limits=())
 
 
 def tables_of(month: date) -> tuple[str, ...]:

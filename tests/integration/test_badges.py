@@ -155,7 +155,7 @@ def shown(out: WayOut, key: Key) -> tuple[str, str | None, datetime | None]:
 
 def hold(out: WayOut, reason: str, until: datetime) -> None:
     with out.transaction() as tx:
-        holds.put(tx, out.target, Hold(reason, {"why": "x"}, 0, NOON, until))
+        holds.put(tx, out.target, Hold(reason, {"why": "x"}, 0, NOON, until, datetime.now(UTC)))
 
 
 @pytest.mark.parametrize(

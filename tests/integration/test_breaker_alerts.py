@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import TOKEN, NewTenant, Tenant
+from conftest import TOKEN, NewTenant, Tenant, wait_for
 from dagster import AssetCheckEvaluation, DagsterEventType, DagsterInstance, SkipReason
 from dead_partner import Wire, wire
-from flow_bench import accumulate_all, forget_backoff, wait_for
+from flow_bench import accumulate_all, forget_backoff
 
 from partners.contract import Partner
 from partners.fhir.sandbox.config import SandboxConfig

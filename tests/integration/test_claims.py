@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -52,8 +52,6 @@ def test_a_due_record_has_all_that_its_command_is_built_of(out: WayOut) -> None:
         op="upsert",
         image={"note": "x"},
         attempts=0,
-        reason=None,
-        edited_at=NOON + timedelta(minutes=1),
         client="C",
         staff="S",
         visit=None,
@@ -74,7 +72,7 @@ def test_an_edit_of_a_delivered_record_knows_what_the_partner_has(out: WayOut) -
     )
 
     (due,) = out.due()
-    assert (due.key, due.settled_version, due.attempts, due.reason) == (second, 1, 1, "found_different")
+    assert (due.key, due.settled_version, due.attempts) == (second, 1, 1)
     assert due.known == Known("p", "8", is_cancelled=False, links={"client": "C"}, version=2)
     assert due.base == Base(first, intent.idempotency_key, {"note": "old"}, Verb.UPDATE, {"client": "C"})
 
@@ -223,7 +221,7 @@ def test_the_tick_sees_what_has_come_since_of_every_tenant(out: WayOut) -> None:
         assert due.recheck_waiting(tx, "another") == 0
         assert due.recheck_waiting(tx, out.partner) == 2
         assert due.recheck_waiting(tx, out.partner) == 0
-        assert due.outbound(tx, out.partner) == ("momiji", "sakura")
+        assert due.outbound(tx, out.partner, "1") == ("momiji", "sakura")
 
 
 # --- Doubt and what comes late ----------------------------------------------------------------------------------------
@@ -313,18 +311,52 @@ def test_what_a_person_wants_tried_again_is_found_until_it_was_tried(out: WayOut
     assert keys(out, releases.asked_again) == [other.record_id]
 
 
+def test_a_doubt_keeps_its_time_when_the_version_above_it_is_given_up(out: WayOut) -> None:
+    """Read back before that, "not there" would be believed of a call that may still take effect."""
+    first = out.change()
+    intent, later = out.intend(first), datetime.now(UTC) + timedelta(hours=1)
+    out.store(ended(intent, Outcome.UNKNOWN, reason="timeout_unsure", not_before=later))
+    second = out.change(replace(first, version=2))
+    out.store(Result(second, Outcome.ABANDONED, "abandoned_by_person"))
+    (row,) = out.sql(
+        "SELECT version, state, reason, not_before FROM sync.pending WHERE record_id = :record", record=first.record_id
+    )
+    assert (row.version, row.state, row.reason, row.not_before) == (1, "unknown", "timeout_unsure", later)
+    assert out.due() == ()
+    out.store(ended(intent, Outcome.RETRY))
+    assert out.due_keys() == [first]
+
+
+def curable(out: WayOut, mapping: str = "1") -> set[UUID]:
+    return set(keys(out, releases.curable, mapping, ["kind_bad"]))
+
+
 def test_what_a_change_or_a_success_may_have_cured_is_found(out: WayOut) -> None:
-    whole, kind, own = parked(out, "connection_bad"), parked(out, "kind_bad"), parked(out, "record_refused")
-    reasons = (["connection_bad"], ["kind_bad"])
-    assert keys(out, releases.curable, *reasons) == []
-    visit = out.change()
-    out.deliver(visit)
-    assert set(keys(out, releases.curable, *reasons)) == {whole.record_id, kind.record_id}
+    kind, own = parked(out, "kind_bad"), parked(out, "record_refused")
+    assert curable(out) == set()
+    out.deliver(out.change())
+    assert curable(out) == {kind.record_id}
     other_kind = parked(out, "kind_bad", Entity.VISIT_RECORD)
     out.deliver(out.change())
-    assert other_kind.record_id not in keys(out, releases.curable, *reasons)
+    assert other_kind.record_id not in curable(out)
+    assert out.outbound() == ()
     out.connect()
-    assert set(keys(out, releases.curable, *reasons)) == {each.record_id for each in (whole, kind, own, other_kind)}
+    assert curable(out) == {each.record_id for each in (kind, own, other_kind)}
+    assert out.outbound() == (out.tenant,)
+
+
+def test_another_mapping_frees_what_was_parked_under_the_one_before(out: WayOut) -> None:
+    own, unsure = parked(out, "record_refused"), parked(out, "delivery_unsure")
+    with out.database.transaction(Login.PUSH, out.tenant) as tx:
+        epoch = leases.take(tx, out.target, "a test", 60.0)
+        assert epoch is not None
+    assert curable(out, "1") == set()  # nobody knows by which mapping it was written
+    for mapping, freed in (("1", set()), ("2", {own.record_id})):
+        assert (curable(out, mapping), out.outbound(mapping)) == (freed, (out.tenant,) if freed else ())
+        with out.database.transaction(Login.PUSH, out.tenant) as tx:
+            leases.note_mapping(tx, out.target, epoch, mapping)
+        assert curable(out, mapping) == set()
+    assert unsure.record_id not in curable(out, "3")
 
 
 def decide(out: WayOut, key: Key, act: str, partner_id: str | None = None) -> None:
@@ -353,7 +385,6 @@ def test_the_newest_word_on_an_open_version_counts_and_is_spent_with_it(out: Way
         None,
     )
     assert (found[doubted].act, found[doubted].op, found[doubted].doubt) == (Act.ABANDON, "cancel", intent.intent_id)
-    assert found[key].reason == "we looked"
     assert out.outbound() == (out.tenant,)
 
     out.store(Result(key, Outcome.DELIVERED, partner_id="p/1"))
@@ -392,10 +423,10 @@ def test_one_push_holds_the_lease_and_a_lost_one_is_noticed(out: WayOut) -> None
         tenants.pause(tx, out.tenant, out.partner, "a reason")
     assert keep(2) == leases.Kept(is_paused=True, on_conflict="hold")
     with out.transaction() as tx:
-        leases.release(tx, out.target, 1)
+        leases.give_back(tx, out.target, 1)
     assert take(60.0) is None
     with out.transaction() as tx:
-        leases.release(tx, out.target, 2)
+        leases.give_back(tx, out.target, 2)
     assert keep(2) is None
     assert take(60.0) == 3
 

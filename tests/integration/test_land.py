@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import NewTenant, Tenant
-from flow_bench import calls, impatient, mark, wait_for
+from conftest import NewTenant, Tenant, wait_for
+from flow_bench import calls, impatient, mark
 
 from partners.contract import Entity
 from partners.fhir.sandbox.faults import FaultKind, FaultRule

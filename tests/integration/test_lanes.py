@@ -5,44 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from conftest import wait_for
 from dead_partner import wire
-from flow_bench import accumulate_all, expire_lease, push_now, wait_for
+from flow_bench import accumulate_all, beside, expire_lease, forget_backoff, push_now
 from partner import PROOFS, Office, connect, truth
-from partner_process import RunningPartner, running_partner
+from partner_process import RunningPartner
 
-from partners.contract import Delivered, Partner, Refused
+from partners.contract import Delivered, Entity, Partner, Refused
 from resources.logins import Login
+from zest_pipelines.core.outcome import RepairOutcome
 from zest_pipelines.flows.push import push
-from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.store import results
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import DatabaseUnreachableError
-
-
-@pytest.fixture(scope="module")
-def one_partner() -> Iterator[RunningPartner]:
-    with running_partner() as running:
-        yield running
-
-
-@pytest.fixture
-def partner(one_partner: RunningPartner) -> Iterator[RunningPartner]:
-    yield one_partner
-    one_partner.release()
-    one_partner.heal()
-    one_partner.configure(0.0)
-    one_partner.revive()
-    one_partner.reset()
-
+from zest_pipelines.store.keys import Key, Target
+from zest_pipelines.store.results import Repair
 
 NewOffice = Callable[..., Office]
 
@@ -65,19 +49,6 @@ def outcomes(office: Office) -> Counter[str]:
 
 def writes(partner: RunningPartner) -> list[dict[str, Any]]:
     return [row for row in partner.log() if row["method"] in ("POST", "PUT")]
-
-
-@contextmanager
-def beside(office: Office, **how: Any) -> Iterator[Future[PushReport]]:
-    """A push of the office beside the test, from another process's point of view."""
-    accumulate_all(office)
-    database = Database(office.services.database._logins)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            services = replace(office.services, database=database)
-            yield pool.submit(push, services, office.partner, office.name, **how)
-    finally:
-        database.close()
 
 
 # --- In flight --------------------------------------------------------------------------------------------------------
@@ -424,7 +395,7 @@ def test_calls_that_wait_for_their_slots_when_the_push_fails_are_not_made(
     first, *others = office.add_visits(3)
     partner.fail("refuse", status=401, record_ids=[str(visit) for visit in others])
     report = push_now(office)
-    assert (report.delivered, report.parked, report.calls) == (1, 1, 2)
+    assert (report.delivered, report.retry, report.calls) == (1, 2, 2)
     assert writes(partner)[0]["record_id"] == str(first)
 
 
@@ -435,7 +406,7 @@ def test_a_refused_credential_opens_the_breaker_at_once_until_somebody_changes_t
     office.add_visits(20)
     partner.fail("refuse", status=401)
     report = push_now(office)
-    assert (report.stopped, report.parked, report.calls, report.is_held) == ("credential_refused", 1, 1, True)
+    assert (report.stopped, report.retry, report.calls, report.is_held) == ("credential_refused", 1, 1, True)
     assert hold(office).away > timedelta(minutes=14)
     assert push_now(office).calls == 0
     partner.heal()
@@ -456,15 +427,34 @@ def test_a_person_who_asks_is_served_at_once_however_long_the_breaker_would_wait
     assert push_now(office).delivered == 3
 
 
-def test_limits_and_times_that_the_partner_names_are_no_failures(
-    new_office: NewOffice, partner: RunningPartner
+@pytest.mark.parametrize("limits", [(), ("tenant:concurrent=4",), ("tenant:60000/60s",)])
+def test_a_time_that_the_partner_names_is_kept_whatever_the_limits_and_is_no_failure(
+    new_office: NewOffice, partner: RunningPartner, limits: Sequence[str]
 ) -> None:
-    office = new_office(limits=["tenant:60000/60s"])
+    office = new_office(limits=limits)
     office.add_visits(3)
     partner.fail("refuse", status=429, retry_after=600, times=1)
     assert push_now(office).stopped == "partner_busy"
-    assert push_now(office).stopped == "budget_deferred"
-    assert hold(office) is None
+    report = push_now(office)
+    assert (report.stopped, report.calls, report.is_held) == ("partner_busy", 0, False)
+    assert (hold(office).failures, timedelta(minutes=9) < hold(office).away < timedelta(minutes=11)) == (0, True)
+
+
+def test_a_suspect_is_looked_at_however_many_others_are_due(new_office: NewOffice, partner: RunningPartner) -> None:
+    office = new_office(call_seconds=20.0)
+    (visit,) = office.add_visits(1)
+    push_now(office)
+    (row,) = office.sql("SELECT month FROM sync.intent WHERE record_id = :visit", Login.PUSH, visit=visit)
+    late = Repair(Key(row.month, Entity.VISIT, visit, 1), RepairOutcome.SUSPECTED, "late_answer")
+    with office.services.database.transaction(Login.PUSH, office.name) as tx:
+        results.add_repairs(tx, Target(office.name, office.partner.name), [late])
+    office.add_visits(400)
+    accumulate_all(office)
+    partner.configure(0.05)
+    report = push(office.services, office.partner, office.name, box_seconds=0.5)
+    assert report.stopped == "time_box_ended"
+    suspected = "SELECT suspect_state FROM sync.standing WHERE record_id = :visit"
+    assert [row.suspect_state for row in office.sql(suspected, Login.PUSH, visit=visit)] == [None]
 
 
 def test_a_connection_without_its_credential_is_held_and_says_so(
@@ -589,6 +579,22 @@ def test_the_halving_goes_on_where_it_was_when_the_push_dies_in_between(
     assert truth(office, partner, but=[visits[3]]).broken == []
 
 
+def test_a_batch_that_the_partner_never_answers_for_one_of_its_records_is_halved_too(
+    new_office: NewOffice, partner: RunningPartner
+) -> None:
+    office = batched(new_office)
+    office = replace(office, partner=replace(office.partner, parallel=1))
+    visits = office.add_visits(8)
+    partner.fail("cut_before", record_ids=[str(visits[3])])
+    for _ in range(4):
+        report = push_now(office)
+        forget_backoff(office)
+    assert (report.pending, len(partner.state())) == (1, 7)
+    first, *others = sorted(batch_sizes(writes(partner)), reverse=True)
+    assert (first, max(others) <= 4) == (8, True)
+    assert truth(office, partner, but=[visits[3]]).broken == []
+
+
 def test_a_batch_whose_answer_is_lost_is_read_back_record_by_record(
     new_office: NewOffice, partner: RunningPartner
 ) -> None:
@@ -640,6 +646,32 @@ def broken(office: Office, record: UUID, reply: Callable[[], Any]) -> Office:
 
     faulty: Partner = replace(real, open=opened)
     return replace(office, partner=faulty)
+
+
+def refusing_after(office: Office, statement: str, login: Login) -> Office:
+    """The office with a new visit, whose write is refused for the credential once the statement was run."""
+    (visit,) = office.add_visits(1)
+
+    def reply() -> Refused:
+        office.sql(statement, login)
+        return Refused("credential_refused")
+
+    return broken(office, visit, reply)
+
+
+def test_a_push_that_has_lost_its_lease_says_nothing_of_the_connection(new_office: NewOffice) -> None:
+    """Another one may have delivered over it since, with another credential."""
+    office = refusing_after(new_office(), "UPDATE sync.lease SET epoch = epoch + 1", Login.PUSH)
+    assert push_now(office).stopped == "credential_refused"
+    assert hold(office) is None
+
+
+def test_a_connection_that_is_changed_while_a_push_runs_is_tried_at_once(new_office: NewOffice) -> None:
+    change = "UPDATE sync.connection SET changed_at = clock_timestamp()"
+    office = new_office()
+    assert push_now(refusing_after(office, change, Login.OPERATOR)).stopped == "credential_refused"
+    report = push_now(office)
+    assert (report.delivered, report.stopped) == (1, None)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,17 +15,21 @@ from partners.contract import Entity
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
+from zest_pipelines.core.outcome import RepairOutcome
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.operate import abandon, abandon_all, adopt, pause, release, resume
 from zest_pipelines.orchestration import demands
-from zest_pipelines.store import due
+from zest_pipelines.store import due, results
 from zest_pipelines.store.errors import (
     NotOpenError,
+    SettledError,
     StoreError,
     UnknownConnectionError,
     UnknownRecordError,
     UnknownTenantError,
 )
+from zest_pipelines.store.keys import Key, Target
+from zest_pipelines.store.results import Repair
 
 RETRY = "SELECT sync.request_retry(:tenant, 'fhir', CAST(:kind AS text), CAST(:record AS uuid))"
 
@@ -36,7 +41,7 @@ def do(tenant: Tenant, act: Any, *given: Any) -> None:
 def due_tenants(tenant: Tenant) -> set[tuple[str, ...]]:
     """Who is due, as the clock and as the sensor see it."""
     with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
-        return {due.outbound(tx, tenant.partner.name), due.urgent(tx, tenant.partner.name)}
+        return {due.outbound(tx, tenant.partner.name, "1"), due.urgent(tx, tenant.partner.name)}
 
 
 def audited(tenant: Tenant, act: str) -> list[Any]:
@@ -269,7 +274,7 @@ def test_a_refused_credential_makes_nobody_due_until_the_next_probe_which_takes_
     tenant.sql("UPDATE sync.hold SET until = clock_timestamp()", Login.PUSH)  # what a quarter of an hour does
     assert wanted_runs(tenant) == {(tenant.name,)}
     report = push_now(tenant)
-    assert (report.parked, report.pending, report.stopped) == (1, 3, "credential_refused")
+    assert (report.retry, report.pending, report.stopped) == (1, 3, "credential_refused")
 
 
 @pytest.mark.parametrize("by", ["credential", "connection", "reading", "days asked for", "another try"])
@@ -388,6 +393,31 @@ def test_a_word_needs_a_record_that_is_open_and_a_reason(tenant: Tenant, sandbox
             do(tenant, act, Entity.VISIT, waiting)
     assert tenant.sql("SELECT FROM sync.decision", Login.OPERATOR) == []
     assert [row.act for row in tenant.sql("SELECT act FROM sync.audit", Login.OPERATOR)] == ["add_tenant", "connect"]
+
+
+def test_a_settled_record_that_may_not_be_right_can_be_taken_as_right_and_not_given_up(tenant: Tenant) -> None:
+    visit = tenant.add_visit()
+    push_now(tenant)
+    key = Key(date(2026, 12, 1), Entity.VISIT, visit, 1)
+    late = [
+        Repair(key, RepairOutcome.SUSPECTED, "late_answer"),
+        Repair(key, RepairOutcome.PARKED, "late_answer_unsure"),
+    ]
+    with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
+        results.add_repairs(tx, Target(tenant.name, tenant.partner.name), late)
+    with pytest.raises(SettledError, match=f"zest explain sakura visit {visit}.*zest adopt sakura fhir visit {visit}"):
+        do(tenant, abandon, Entity.VISIT, visit, "why")
+    do(tenant, adopt, Entity.VISIT, visit, "there", "seen on their screen")
+    assert push_now(tenant).calls == 0
+    with pytest.raises(NotOpenError, match=f"zest explain sakura visit {visit}"):
+        do(tenant, abandon, Entity.VISIT, visit, "why")
+
+
+def test_what_was_never_for_the_partner_cannot_be_tried_again(tenant: Tenant) -> None:
+    visit = tenant.add_visit()  # nobody has looked at the edit so far
+    for entity in (Entity.VISIT, None):
+        with pytest.raises(NotOpenError, match=f"zest explain sakura visit {visit}"):
+            do(tenant, release, entity, visit)
 
 
 def test_a_word_needs_no_call_so_a_pause_does_not_hold_it_up(tenant: Tenant, sandbox: RunningSandbox) -> None:

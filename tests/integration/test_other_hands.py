@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,34 +12,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from flow_bench import accumulate_all, expire_lease, push_now
+from flow_bench import accumulate_all, beside, expire_lease, forget_backoff, push_now
 from partner import PROOFS, Office, connect, truth
-from partner_process import RunningPartner, running_partner
+from partner_process import RunningPartner
 
 from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.core.outcome import RepairOutcome
-from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.store import claims, results
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.results import Repair
-
-
-@pytest.fixture(scope="module")
-def one_partner() -> Iterator[RunningPartner]:
-    with running_partner() as running:
-        yield running
-
-
-@pytest.fixture
-def partner(one_partner: RunningPartner) -> Iterator[RunningPartner]:
-    yield one_partner
-    one_partner.release()
-    one_partner.heal()
-    one_partner.reset()
-
 
 NewOffice = Callable[..., Office]
 
@@ -54,6 +38,11 @@ def new_office(database: Database, partner: RunningPartner) -> NewOffice:
         return office
 
     return add
+
+
+def patient(office: Office) -> Office:
+    """The office, which does not look for half an hour what became of a call without an answer."""
+    return replace(office, services=replace(office.services, under_way=timedelta(minutes=30)))
 
 
 def outcomes(office: Office, record: UUID) -> list[tuple[int, str, str | None]]:
@@ -165,13 +154,9 @@ def test_a_change_made_there_while_ours_was_in_doubt_is_noticed_too(
     push_now(office)
     office.edit(visit, note="ours")
     partner.fail(fault, times=1)
-    patient = replace(office, services=replace(office.services, under_way=timedelta(hours=1)))
-    assert push_now(patient).unknown == 1
+    assert push_now(patient(office)).unknown == 1
     edited_there(office, partner, visit, note="theirs")
-    office.sql("SELECT 1")
-    with office.services.database.transaction(Login.MIGRATOR, office.name) as tx:
-        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
-        tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
+    forget_backoff(office)
     report = push_now(office)
     assert (report.recovered, report.conflict, report.delivered) == (1, 1, 0)
     assert note_of(partner, visit) == "theirs"
@@ -201,24 +186,15 @@ def test_where_nothing_tells_of_changes_made_there_ours_goes_out(
     assert (report.delivered, report.calls) == (1, 1)
 
 
-def hurry(office: Office) -> None:
-    """Let what waits for a later try be due now."""
-    with office.services.database.transaction(Login.MIGRATOR, office.name) as tx:
-        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
-        tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
-        tx.exec_driver_sql("DELETE FROM sync.hold")
-
-
 def overwriting_fails(office: Office, partner: RunningPartner, fault: dict[str, Any]) -> UUID:
     """A change made there is noticed, and the call that is to go over it fails, once."""
     visit = changed_on_both_sides(office, partner)
     if office.partner.capability.has_version_check:
         partner.fail("late", seconds=0, times=1)  # the write by which it is noticed goes its way
     partner.fail(**fault, times=1)
-    patient = replace(office, services=replace(office.services, under_way=timedelta(hours=1)))
-    assert push_now(patient).pending == 1
+    assert push_now(patient(office)).pending == 1
     assert (2, "retry", "overwriting_partner_change") in outcomes(office, visit)
-    hurry(office)
+    forget_backoff(office)
     return visit
 
 
@@ -303,20 +279,14 @@ def test_what_was_overwritten_stays_in_the_records_history(
 
 
 @contextmanager
-def late_sender(office: Office, partner: RunningPartner) -> Iterator[Future[PushReport]]:
-    """A push whose next write is held at the partner, not applied yet, and whose lease has run out."""
-    accumulate_all(office)
-    partner.hold()
-    database = Database(office.services.database._logins)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            pushing = pool.submit(push, replace(office.services, database=database), office.partner, office.name)
-            partner.wait_held()
-            expire_lease(office)
-            yield pushing
-            partner.release()
-    finally:
-        database.close()
+def late_sender(office: Office, partner: RunningPartner, *, is_applied: bool = False) -> Iterator[Future[PushReport]]:
+    """A push whose next write is held at the partner, and whose lease has run out."""
+    partner.hold(is_applied=is_applied)
+    with beside(office) as pushing:
+        partner.wait_held()
+        expire_lease(office)
+        yield pushing
+        partner.release()
 
 
 def overtaken(office: Office, partner: RunningPartner, visit: UUID) -> PushReport:
@@ -404,17 +374,10 @@ def test_a_late_answer_that_did_no_harm_costs_one_look(new_office: NewOffice, pa
     push_now(office)
     # Two pushes that meet at the partner: the second one finds the first one's record there.
     office.edit(*visits, note="2")
-    accumulate_all(office)
-    partner.hold(is_applied=True)
-    database = Database(office.services.database._logins)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(push, replace(office.services, database=database), office.partner, office.name)
-        partner.wait_held()
-        expire_lease(office)
+    with late_sender(office, partner, is_applied=True) as first:
         assert push_now(office).recovered == 1
         partner.release()
         assert first.result().late == 1
-    database.close()
     report = push_now(office)
     assert (report.calls, report.repaired, repairs(office)) == (1, 0, ["suspected", "equal"])
     assert truth(office, partner).broken == []
@@ -442,18 +405,11 @@ def test_a_repair_in_doubt_gives_way_to_a_new_version(new_office: NewOffice, par
     push_now(office)
     overtaken(office, partner, visit)
     partner.fail("cut_after", times=1)
-    patient = replace(office, services=replace(office.services, under_way=timedelta(hours=1)))
-    push_now(patient)
+    push_now(patient(office))
     assert repairs(office) == ["suspected", "unknown"]
     office.edit(visit, note="4")
-    with office.services.database.transaction(Login.MIGRATOR, office.name) as tx:
-        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
-        tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
-        tx.exec_driver_sql("UPDATE sync.standing SET suspect_not_before = NULL")
     accumulate_all(office)
-    with office.services.database.transaction(Login.MIGRATOR, office.name) as tx:
-        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
-        tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
+    forget_backoff(office)
     report = push_now(office)
     assert (report.delivered, report.pending, note_of(partner, visit)) == (1, 0, "4")
     assert repairs(office) == ["suspected", "unknown", "repaired"]
@@ -493,13 +449,10 @@ def test_a_key_makes_the_same_call_again_and_not_another_one(new_office: NewOffi
     office = new_office("key")
     (visit,) = office.add_visits()
     partner.fail("cut_after", times=1)
-    patient = replace(office, services=replace(office.services, under_way=timedelta(hours=1)))
-    push_now(patient)
+    push_now(patient(office))
     office.edit(visit, note="2")  # while the first is in doubt
     accumulate_all(office)
-    with office.services.database.transaction(Login.MIGRATOR, office.name) as tx:
-        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
-        tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
+    forget_backoff(office)
     assert push_now(office).delivered == 2
     rows = [(row["version"], row["effect"], row["key"]) for row in partner.log()]
     first, second = f"visit:{visit}:1", f"visit:{visit}:2"
@@ -531,11 +484,8 @@ def test_a_key_that_the_partner_may_have_forgotten_is_for_a_person(
     office = replace(office, partner=replace(office.partner, capability=lasting))
     (visit,) = office.add_visits()
     partner.fail("cut_after", times=1)
-    patient = replace(office, services=replace(office.services, under_way=timedelta(minutes=30)))
-    push_now(patient)
-    with office.services.database.transaction(Login.MIGRATOR, office.name) as tx:
-        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
-        tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
+    push_now(patient(office))
+    forget_backoff(office)
     later = replace(office.services, now=lambda: datetime.now(UTC) + timedelta(hours=1))
     calls = len(partner.log())
     assert push_now(replace(office, services=later)).parked == 1
@@ -620,8 +570,7 @@ def test_what_is_in_doubt_can_be_given_up_too(new_office: NewOffice, partner: Ru
     office = new_office("client_id")
     (visit,) = office.add_visits()
     partner.fail("cut_before", times=1)
-    patient = replace(office, services=replace(office.services, under_way=timedelta(hours=1)))
-    push_now(patient)
+    push_now(patient(office))
     decide(office, visit, 1, "abandon")
     report = push_now(office)
     assert (report.abandoned, report.pending, report.calls) == (1, 0, 0)
@@ -631,11 +580,12 @@ def given_up_over_doubt(office: Office, partner: RunningPartner) -> UUID:
     """A visit made there whose answer was lost, and whose second version a person has given up; pushed twice since."""
     (visit,) = office.add_visits()
     partner.fail("cut_after", times=1)
-    push_now(replace(office, services=replace(office.services, under_way=timedelta(hours=1))))
+    push_now(patient(office))
     office.edit(visit, note="2")
     accumulate_all(office)
     decide(office, visit, 2, "abandon")
     push_now(office)
+    forget_backoff(office)
     push_now(office)
     return visit
 

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from conftest import TOKEN
+from conftest import TOKEN, wait_for
 from dagster import (
     AssetKey,
     DagsterEvent,
@@ -22,7 +22,7 @@ from dagster import (
     SkipReason,
 )
 from dead_partner import wire
-from flow_bench import calls, wait_for
+from flow_bench import calls
 
 from partners.contract import Partner
 from partners.fhir.sandbox.config import SandboxConfig
@@ -247,7 +247,7 @@ def test_tenants_whose_server_is_dead_cost_the_others_of_their_run_nothing(
 
 def _due(services: Services) -> set[str]:
     with services.database.transaction(Login.SCHEDULE, None) as tx:
-        return set(due.outbound(tx, "fhir"))
+        return set(due.outbound(tx, "fhir", "1"))
 
 
 def _readings(tenant: Any) -> int:

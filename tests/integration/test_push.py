@@ -187,7 +187,7 @@ def test_a_visit_waits_for_a_client_whom_the_partner_does_not_know_and_its_neigh
     assert badge(tenant, waiting) == ("waiting", "client_not_yet_at_partner")
     assert badge(tenant, unstaffed) == ("waiting", "staff_not_yet_at_partner")
     with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
-        assert due.outbound(tx, tenant.partner.name) == ()  # it makes nobody due
+        assert due.outbound(tx, tenant.partner.name, "1") == ()  # it makes nobody due
 
 
 def test_a_delivered_visit_moved_to_an_unknown_client_and_then_cancelled_is_cancelled(
@@ -450,8 +450,10 @@ def test_too_many_calls_with_a_time_named_closes_the_connection_until_then(
     report = push_now(tenant)
     assert (report.retry, report.stopped, report.pending) == (1, "partner_busy", 3)
     report = push_now(tenant)
-    assert (report.delivered, report.stopped) == (0, "budget_deferred")
+    assert (report.delivered, report.stopped, report.is_held) == (0, "partner_busy", False)
     assert len(calls(sandbox, after=start)) == 1
+    tenant.sql("UPDATE sync.hold SET until = clock_timestamp()", Login.PUSH)
+    assert push_now(tenant).stopped == "budget_deferred"  # the ledger keeps it too: others' calls are its as well
     with tenant.services.database.transaction(Login.BUDGET, None) as tx:
         tx.exec_driver_sql("UPDATE sync.budget SET closed_until = clock_timestamp()")
     assert push_now(tenant).delivered == 2  # the third still waits for the time that it was told
@@ -467,7 +469,7 @@ def test_a_refused_credential_costs_one_call_and_a_new_one_releases_what_it_stop
     set_credential(tenant, "an-old-token")
     start = mark(sandbox)
     report = push_now(tenant)
-    assert (report.parked, report.stopped, report.pending) == (1, "credential_refused", 3)
+    assert (report.retry, report.stopped, report.pending) == (1, "credential_refused", 3)
     for _ in range(2):
         assert push_now(tenant).stopped == "credential_refused"
     assert [row["status"] for row in calls(sandbox, after=start)] == [401]

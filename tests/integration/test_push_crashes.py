@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from conftest import TOKEN, NewTenant, Tenant
 from cryptography.fernet import Fernet
 from flow_bench import (
     accumulate_all,
+    beside,
     broken_promises,
     calls,
     effects,
@@ -41,7 +41,6 @@ from resources.logins import Login
 from resources.vault import Vault
 from zest_pipelines.flows.push import push
 from zest_pipelines.store import due, leases
-from zest_pipelines.store.database import Database
 from zest_pipelines.store.leases import Kept
 
 KEY = Fernet.generate_key().decode()
@@ -62,7 +61,7 @@ def exposed(sandbox: RunningSandbox, new_tenant: NewTenant) -> Tenant:
 
 
 @contextmanager
-def push_process(
+def mortal_push(
     tenant: Tenant, *, dies: str = "never", mutant: str = "none", days: tuple[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A push of the tenant, or of some days of it, in a process of its own; gone when the block ends."""
@@ -79,7 +78,7 @@ def push_process(
         "mutant": mutant,
         "days": days,
     }
-    program = Path(__file__).with_name("push_process.py")
+    program = Path(__file__).with_name("mortal_push.py")
     root = str(program.parents[2])
     process = subprocess.Popen(
         [sys.executable, str(program)], stdin=subprocess.PIPE, cwd=root, env={"PYTHONPATH": root, "PATH": ""}
@@ -101,7 +100,7 @@ def die_pushing(tenant: Tenant, dies: str, mutant: str = "none") -> None:
     start = mark(tenant.sandbox)
     if dies == "waiting":
         tenant.sandbox.set_faults(*(FaultRule(FaultKind.DELAY, method=verb, seconds=4) for verb in ("POST", "PUT")))
-    with push_process(tenant, dies=dies, mutant=mutant) as process:
+    with mortal_push(tenant, dies=dies, mutant=mutant) as process:
         if dies == "waiting":
             wait_for(lambda: calls(tenant.sandbox, "POST", "PUT", after=start) != [], 30)
             process.kill()
@@ -112,7 +111,7 @@ def die_pushing(tenant: Tenant, dies: str, mutant: str = "none") -> None:
 def recover(tenant: Tenant, mutant: str = "none") -> list[str]:
     """Push again in another process once the lease has run out; what is broken then."""
     expire_lease(tenant)
-    with push_process(tenant, mutant=mutant) as process:
+    with mortal_push(tenant, mutant=mutant) as process:
         assert process.wait(60) == 0
     return broken_promises(tenant)
 
@@ -177,11 +176,11 @@ def test_the_check_notices_when_a_rule_that_prevents_doubles_is_broken(
 def test_a_week_whose_run_is_killed_is_finished_by_the_clock_without_another_press(exposed: Tenant, dies: str) -> None:
     exposed.sql("UPDATE sync.connection SET timing = 'week'", Login.OPERATOR)
     visits = [exposed.add_visit() for _ in range(3)]
-    with push_process(exposed, dies=dies, days=("2026-11-30", "2026-12-06")) as process:
+    with mortal_push(exposed, dies=dies, days=("2026-11-30", "2026-12-06")) as process:
         assert process.wait(30) == KILLED
     expire_lease(exposed)
     with exposed.services.database.transaction(Login.SCHEDULE, None) as tx:
-        assert due.outbound(tx, exposed.partner.name) == due.urgent(tx, exposed.partner.name) == (exposed.name,)
+        assert due.outbound(tx, exposed.partner.name, "1") == due.urgent(tx, exposed.partner.name) == (exposed.name,)
     report = push(exposed.services, exposed.partner, exposed.name)
     assert (report.pending, report.recovered, report.stopped) == (0, 1, None)
     assert [effects(exposed.sandbox, visit) for visit in visits] == [["created"]] * 3
@@ -215,14 +214,11 @@ def test_the_lease_keeps_two_pushes_from_sending_one_record_and_its_lack_is_noti
     accumulate_all(exposed)
     arrived, may_go = threading.Event(), threading.Event()
     slow = replace(exposed.partner, open=lambda *given: Paused(exposed.partner.open(*given), arrived, may_go))
-    database = Database(exposed.services.database._logins)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(push, replace(exposed.services, database=database), slow, exposed.name)
+    with beside(replace(exposed, partner=slow)) as first:
         assert arrived.wait(10)
         push(exposed.services, exposed.partner, exposed.name)
         may_go.set()
         first.result()
-    database.close()
     assert (broken_promises(exposed) == []) == is_lease_kept
 
 
@@ -240,7 +236,7 @@ def test_after_a_storm_of_faults_and_kills_everything_has_arrived_once(exposed: 
         expire_lease(exposed)
         forget_backoff(exposed)
         start, most = mark(sandbox), draw.randrange(2, 12)
-        with push_process(exposed) as process:
+        with mortal_push(exposed) as process:
             wait_for(lambda: len(calls(sandbox, after=start)) >= most or process.poll() is not None, 30)  # noqa: B023
     sandbox.clear_faults()
     for _ in range(3):

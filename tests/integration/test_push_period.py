@@ -15,8 +15,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from conftest import NewTenant, Tenant
-from flow_bench import accumulate_all, broken_promises, calls, effects, impatient, mark, push_now, wait_for
+from conftest import NewTenant, Tenant, wait_for
+from flow_bench import accumulate_all, broken_promises, calls, effects, impatient, mark, push_now
 
 from partners.contract import Command, Entity, Reply, Verb
 from partners.fhir.sandbox.faults import FaultKind, FaultRule

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from conftest import Tenant
-from flow_bench import accumulate_all, broken_promises, calls, effects, expire_lease, mark, push_now, wait_for
+from conftest import Tenant, wait_for
+from flow_bench import accumulate_all, broken_promises, calls, effects, expire_lease, mark, push_now
 
 from partners.contract import Entity
 from partners.fhir.sandbox.faults import FaultKind, FaultRule

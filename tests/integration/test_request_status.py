@@ -69,6 +69,21 @@ def let_go(out: WayOut, key: Key) -> None:
     out.store(Result(key, Outcome.RELEASED, "asked_again"))
 
 
+def stop_suspect(out: WayOut, outcome: RepairOutcome = RepairOutcome.PARKED) -> Key:
+    """A delivered record that a late sender may have touched, and that was looked at in vain."""
+    key = edit(out)
+    late = out.intend(key)
+    out.deliver(key)
+    out.repair(Repair(key, RepairOutcome.SUSPECTED, "late_answer", intent_id=late.intent_id))
+    out.repair(Repair(key, outcome, "late_answer_unsure"))
+    return key
+
+
+def look_again(out: WayOut, key: Key) -> None:
+    """What a push does to a suspect that was asked for again."""
+    out.repair(Repair(key, RepairOutcome.SUSPECTED, "asked_again"))
+
+
 def test_each_record_of_the_days_counts_once_by_how_it_stands(out: WayOut) -> None:
     out.deliver(edit(out))
     edit(out)
@@ -178,6 +193,53 @@ def test_a_retry_request_for_one_record_or_one_kind_covers_no_other(out: WayOut)
         let_go(out, key)
         out.deliver(key)
     assert [status(out, each).delivered for each in (of_one, of_kind, of_none)] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("stopped", [RepairOutcome.PARKED, RepairOutcome.RETRY])
+def test_a_retry_request_covers_a_suspicion_that_had_stopped_until_it_was_looked_into(
+    out: WayOut, stopped: RepairOutcome
+) -> None:
+    key = stop_suspect(out, stopped)
+    badge = "check_needed" if stopped is RepairOutcome.PARKED else "retrying"
+    request = press_again(out)
+    assert (counts(status(out, request)), status(out, request).is_done) == ({badge: 1}, False)
+    look_again(out, key)
+    assert (counts(status(out, request)), status(out, request).is_done) == ({"retrying": 1}, False)
+    assert status(out, press_again(out)).total == 0  # it is under way: there is nothing to try again
+    out.repair(Repair(key, RepairOutcome.PARKED, "late_answer_unsure"))
+    assert (counts(status(out, request)), status(out, request).is_done) == ({"check_needed": 1}, True)
+
+    again = press_again(out)
+    look_again(out, key)
+    out.repair(Repair(key, RepairOutcome.EQUAL))
+    found = [status(out, each) for each in (request, again)]
+    assert [(counts(each), each.is_done) for each in found] == [({"delivered": 1}, True)] * 2
+
+
+def test_a_retry_request_for_one_record_covers_its_suspicion_alone_and_none_that_came_later(out: WayOut) -> None:
+    one = stop_suspect(out)
+    stop_suspect(out)
+    of_one = press_again(out, Entity.VISIT, one.record_id)
+    of_kind, of_none = press_again(out, Entity.VISIT), press_again(out, Entity.VISIT_RECORD)
+    later = stop_suspect(out)
+    assert [status(out, each).total for each in (of_one, of_kind, of_none)] == [1, 2, 0]
+    press_again(out)
+    for key in (one, later):
+        look_again(out, key)
+    assert [status(out, each).total for each in (of_one, of_kind, of_none)] == [1, 2, 0]
+
+
+def test_a_suspect_with_a_newer_version_counts_once_and_is_held_up_by_no_later_edit(out: WayOut) -> None:
+    key = stop_suspect(out)
+    newer = edit(out, key.record_id, 2)
+    out.store(ended(out.intend(newer), Outcome.PARKED, "record_refused"))
+    request = press_again(out)
+    assert (counts(status(out, request)), status(out, request).is_done) == ({"action_needed": 1}, False)
+    let_go(out, newer)
+    look_again(out, key)
+    assert (counts(status(out, request)), status(out, request).is_done) == ({"waiting": 1}, False)
+    edit(out, key.record_id, 3)
+    assert (counts(status(out, request)), status(out, request).is_done) == ({"waiting": 1}, True)
 
 
 def test_two_presses_for_the_same_come_as_far(out: WayOut) -> None:

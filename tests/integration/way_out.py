@@ -130,10 +130,10 @@ class WayOut:
         with self.transaction() as tx:
             return claims.recheck(tx, self.target)
 
-    def outbound(self) -> tuple[str, ...]:
-        """Who is due, as the scheduler sees it."""
+    def outbound(self, mapping: str = "1") -> tuple[str, ...]:
+        """Who is due, as the scheduler sees it; by that version of the mapping."""
         with self.database.transaction(Login.SCHEDULE, None) as tx:
-            return due.outbound(tx, self.partner)
+            return due.outbound(tx, self.partner, mapping)
 
     def sql(self, statement: str, login: Login = Login.OPERATOR, **parameters: Any) -> Sequence[Any]:
         """Run one statement and return its rows, if it has any; `:tenant` and `:partner` are given."""

@@ -16,7 +16,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from mutants import broken
+from conftest import wait_for
+from flow_bench import accumulate_all, expire_lease, forget_backoff, unread
+from mutants import played
 from partner import PROOFS, Office, connect, truth
 from partner_process import RunningPartner, running_partner
 from push_process import CUT_OFF, Point, Told
@@ -31,13 +33,11 @@ LEASE_SECONDS = 20.0
 """Of a process that is to be stopped. What time does to the lease is done to it in the database; what it does to the
 process itself is waited for: a call may begin until so much is left of the lease as a call may last."""
 MAY_BEGIN_FOR = 1.0
+_UNDER_WAY = 60.0
+"""Seconds for which a call may take effect in scenes where one does so late: longer than a scene."""
 ACTS = ("create", "update", "cancel")
 SIGNALS = (SIGKILL, SIGTERM, SIGSTOP)
 _MOST_PUSHES = 8
-_UNREAD = """
-    SELECT count(*) FROM sync.update_event e LEFT JOIN sync.event_cursor c ON c.partner = :partner
-    WHERE (e.xid, e.event_id) > (coalesce(c.xid, xid8 '0'), coalesce(c.event_id, 0))
-"""
 _GOES = """
     SELECT (SELECT count(*) FROM sync.pending WHERE state IN ('due', 'retry', 'unknown') AND waits_for IS NULL)
          + (SELECT count(*) FROM sync.standing WHERE suspect_state IN ('due', 'retry', 'unknown'))
@@ -45,21 +45,15 @@ _GOES = """
 _ENDS = """
     SELECT c.entity || ' ' || c.record_id || ' version ' || c.version || ' has ended ' || count(r.result_no) || ' times'
     FROM sync.change c
+    LEFT JOIN sync.pending p ON p.partner = c.partner AND p.entity = c.entity AND p.record_id = c.record_id
     LEFT JOIN sync.result r ON r.partner = c.partner AND r.entity = c.entity AND r.record_id = c.record_id
         AND r.version = c.version
         AND r.outcome IN ('delivered', 'delivered_with_warning', 'superseded', 'not_needed', 'abandoned')
-    WHERE NOT EXISTS (SELECT FROM sync.pending p WHERE p.partner = c.partner AND p.entity = c.entity
-                      AND p.record_id = c.record_id)
-    GROUP BY c.entity, c.record_id, c.version HAVING count(r.result_no) <> 1
+    GROUP BY c.entity, c.record_id, c.version
+    HAVING count(r.result_no) > 1
+        OR count(r.result_no) = 0 AND NOT coalesce(bool_or(p.version >= c.version), false)
 """
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Poll until `is_so`; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        time.sleep(0.01)
+"""Each ends once, unless the record is still open at this version or at a newer one."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +69,8 @@ class Stage:
 
     def pushing(self, **how: Any) -> AbstractContextManager[Pusher]:
         """A process that pushes; `how` as Told's fields."""
-        passwords = {login.value: password for login, password in self.logins.passwords.items()}
-        place = self.logins.host, self.logins.port, self.logins.database, passwords
-        told = Told(*place, self.office.name, self.office.partner.name, mutant=self.mutant, **how)
-        return self.pushers.pushing(told)
+        connection = self.office.name, self.office.partner.name
+        return self.pushers.pushing(Told.of(self.logins, connection, mutant=self.mutant, **how))
 
     def push(self, **how: Any) -> dict[str, Any]:
         """Push in a process of its own that ends well: its report."""
@@ -87,23 +79,20 @@ class Stage:
             return pusher.report
 
     def accumulate(self) -> None:
-        """Until every event is read: another transaction may hold the newest back for a moment."""
-
-        def is_read() -> bool:
-            accumulate(self.office.services, self.office.partner, self.office.name)
-            return self._number(_UNREAD) == 0
-
-        wait_until(is_read)
+        """Until every event is read."""
+        accumulate_all(self.office)
 
     def settle(self) -> None:
-        """Accumulate and push from here until nothing is left that goes by itself."""
+        """Accumulate and push from here until nothing is left that goes by itself. Fails if it never comes to that."""
         office = self.office
-        with broken(self.mutant):
+        with played(self.mutant):
             for _ in range(_MOST_PUSHES):
                 accumulate(office.services, office.partner, office.name)
                 push(office.services, office.partner, office.name, box_seconds=3.0)
-                if self._number(_UNREAD) == self._number(_GOES) == 0:
+                ((goes,),) = office.sql(_GOES, Login.OPERATOR)
+                if goes == unread(office) == 0:
                     return
+        raise AssertionError("it does not come to quiet")
 
     def broken(self) -> list[str]:
         """What the partner's log and copies say against us, and versions that have not ended just once."""
@@ -128,15 +117,16 @@ class Stage:
     def release(self) -> None:
         """Have the partner deal with the call that it holds, and wait until it has."""
         self.partner.release()
-        wait_until(lambda: any(row["fault"] == "hold_before" for row in self.partner.log()))
+        wait_for(lambda: any(row["fault"] == "hold_before" for row in self.partner.log()))
+
+    def ask_again(self) -> None:
+        """Have all that stands still sent again, as a person does."""
+        named = {"tenant": self.office.name, "partner": self.office.partner.name}
+        self.office.sql("SELECT sync.request_retry(:tenant, :partner)", **named)
 
     def expire_lease(self) -> None:
         """What time does to the lease of a push that died."""
-        self.office.sql("UPDATE sync.lease SET until = clock_timestamp()", Login.PUSH)
-
-    def _number(self, statement: str) -> int:
-        named = {"partner": self.office.partner.name} if ":partner" in statement else {}
-        return int(self.office.sql(statement, Login.OPERATOR, **named)[0][0])
+        expire_lease(self.office)
 
 
 # --- Crashes --------------------------------------------------------------------------------------------------------
@@ -221,6 +211,52 @@ def answer_lost(stage: Stage) -> list[str]:
     """The partner does what it is asked to, and the line is cut before it says so."""
     stage.office.add_visits(2)
     stage.partner.fail("cut_after", times=1)
+    stage.settle()
+    return stage.broken()
+
+
+def killed_under_way(stage: Stage) -> list[str]:
+    """A push is killed while its call is under way: it is with the partner, and not dealt with yet."""
+    stage.office.add_visits()
+    stage.accumulate()
+    stage.partner.hold()
+    with stage.pushing() as pusher:
+        stage.partner.wait_held()
+        pusher.kill()
+    stage.expire_lease()
+    return _dealt_with_later(stage)
+
+
+def timed_out_under_way(stage: Stage) -> list[str]:
+    """The same, but the push itself has given up waiting for the answer."""
+    stage.office.add_visits()
+    stage.accumulate()
+    stage.partner.hold()
+    with stage.pushing(call_seconds=0.5, under_way=_UNDER_WAY) as pusher:
+        assert pusher.wait_for_end() == 0
+    return _dealt_with_later(stage)
+
+
+def _dealt_with_later(stage: Stage) -> list[str]:
+    """Another push comes before the partner has dealt with the call that it holds, and one after it has."""
+    stage.push(under_way=_UNDER_WAY)
+    stage.release()
+    forget_backoff(stage.office)
+    stage.settle()
+    return stage.broken()
+
+
+def reading_refused(stage: Stage) -> list[str]:
+    """The partner has made records and nobody heard; asked for them, it refuses. Meanwhile one is edited, and a person
+    has all that stands still sent again."""
+    edited, _ = stage.office.add_visits(2)
+    stage.partner.fail("cut_after", times=2)
+    stage.partner.fail("reject", methods=["GET"])
+    stage.push(rounds=1)
+    stage.office.edit(edited, note="2")
+    stage.ask_again()
+    stage.push(rounds=1)
+    stage.partner.heal()
     stage.settle()
     return stage.broken()
 
@@ -368,6 +404,11 @@ SCENES: Mapping[str, Scene] = {
     "applied late, where a key is known": Scene(applied_late, "proof_key"),
     "stopped and applied late": Scene(stopped_and_applied_late),
     "answer lost": Scene(answer_lost),
+    "killed under way": Scene(killed_under_way),
+    "timed out under way": Scene(timed_out_under_way),
+    "reading refused": Scene(reading_refused),
+    "reading refused under our id": Scene(reading_refused, "proof_client_id"),
+    "reading refused where versions are checked": Scene(reading_refused, "proof_version"),
     "two at once": Scene(two_at_once),
     "edited under way": Scene(edited_under_way),
     "edited often": Scene(edited_often),

@@ -17,9 +17,12 @@ import psycopg
 from partner import ProofConnector
 
 from partners.contract import Refused, Reply, Retry, Unknown
-from zest_pipelines.flows import delivery, gate
+from partners.errors import RejectedError
+from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.flows import delivery, gate, verdicts
 from zest_pipelines.store import claims, events, leases, results
 from zest_pipelines.store.leases import Kept
+from zest_pipelines.store.results import Result
 
 Swap = tuple[object, str, Callable[[Any], Any]]
 """An owner, one of its names, and what makes the broken one of the real one."""
@@ -36,6 +39,8 @@ class Mutant:
     record delays no other."""
     scene: str
     """The name of the scene that catches it."""
+    notices: str
+    """What the scene says then."""
     swaps: tuple[Swap, ...] = ()
     rewrites: tuple[tuple[str, str, str], ...] = ()
     """Of the database's functions: name, a part of its text, and what stands there instead."""
@@ -57,8 +62,8 @@ class Mutant:
             admin.execute(row[0].replace(part, instead))
 
 
-def broken(name: str | None) -> AbstractContextManager[None]:
-    """The patches of the mutant in this process; None: none."""
+def played(name: str | None) -> AbstractContextManager[None]:
+    """Within the block, the mutant plays in this process; None: none does."""
     return ExitStack() if name is None else MUTANTS[name].applied()
 
 
@@ -91,6 +96,14 @@ def _taken_as_retry(kind: type[Unknown] | type[Refused]) -> Callable[[Any], Any]
         return Retry(reply.reason, reply.params) if isinstance(reply, kind) else reply
 
     return lambda real: lambda self, command: answered(real(self, command))
+
+
+def _parked_if_refused(real: Any) -> Any:
+    def ended(*given: Any) -> Result:
+        result = real(*given)
+        return replace(result, outcome=Outcome.PARKED) if isinstance(given[-1], RejectedError) else result
+
+    return ended
 
 
 def _named_anew(real: Any) -> Any:
@@ -131,48 +144,80 @@ MUTANTS: dict[str, Mutant] = {
         "another push may hold the connection",
         2,
         "two at once",
+        "is doubled",
         (
             (leases, "_TAKE", _sql(("WHERE l.until <= clock_timestamp()", ""))),
             (leases, "keep", _always_kept),
         ),
     ),
     "no intent": Mutant(
-        "what is about to be sent is not noted", 2, "killed with the answer read", ((results, "add_intents", _nothing),)
+        "what is about to be sent is not noted",
+        2,
+        "killed with the answer read",
+        "is doubled",
+        ((results, "add_intents", _nothing),),
     ),
     "no read-back": Mutant(
         "a call in doubt is sent again unseen",
         2,
         "killed with the answer read",
+        "is doubled",
         ((claims, "due", _each(_doubtless)),),
     ),
     "nobody asked": Mutant(
         "a call in doubt is sent again where nothing can be asked",
         2,
         "the same, where nothing can be asked",
+        "is doubled",
         ((claims, "due", _each(_doubtless)),),
     ),
     "key per attempt": Mutant(
         "each attempt has a key of its own",
         2,
         "the same, where a key is known",
+        "is doubled",
         ((delivery, "command", _named_anew),),
+    ),
+    "looked at too early": Mutant(
+        "a call that may be under way is looked for",
+        2,
+        "killed under way",
+        "is doubled",
+        ((claims, "_DUE", _sql((f"AND {claims._CALL_IS_OVER}", ""))),),
+    ),
+    "timed out for good": Mutant(
+        "a call that was not answered in time counts as over",
+        2,
+        "timed out under way",
+        "is doubled",
+        ((verdicts, "_look_at", _nothing),),
+    ),
+    "refused reading believed": Mutant(
+        "doubt ends where the partner does not want to say",
+        2,
+        "reading refused",
+        "is doubled",
+        ((verdicts, "still_in_doubt", _parked_if_refused),),
     ),
     "doubt as failure": Mutant(
         "a lost answer counts as not applied",
         2,
         "answer lost",
+        "is doubled",
         ((ProofConnector, "send", _taken_as_retry(Unknown)),),
     ),
     "gate left open": Mutant(
         "a call may begin after its lease",
         2,
         "stopped before sending",
+        "is doubled",
         ((gate.LedgerGate, "open_until", _never_closed),),
     ),
     "id > cursor": Mutant(
         "events are read by their numbers alone",
         1,
         "committed late",
+        "is lost",
         (
             (
                 events,
@@ -190,6 +235,7 @@ MUTANTS: dict[str, Mutant] = {
         "a result takes away the pending record, whatever its version",
         1,
         "edited under way",
+        "version 2 has ended 0 times",
         rewrites=(
             ("sync.project_result", "IF is_end AND NEW.version = p.version THEN", "IF is_end THEN"),
             (
@@ -203,6 +249,7 @@ MUTANTS: dict[str, Mutant] = {
         "older versions do not end with the newer one",
         1,
         "edited often",
+        "version 1 has ended 0 times",
         ((results, "supersede_older", _nothing),),
         (("sync.project_result", "IF p.open > 1 THEN", "IF false THEN"),),
     ),
@@ -210,36 +257,42 @@ MUTANTS: dict[str, Mutant] = {
         "an older version that is read late is sent",
         3,
         "read late",
+        "is out of order",
         ((delivery, "decide", _nothing_settled),),
     ),
     "late answer dropped": Mutant(
         "nobody looks what a late call did",
         5,
         "applied late",
+        "is stale",
         ((results, "add_results", _unheard),),
     ),
     "no version check": Mutant(
         "the partner is not told which version we know",
         3,
         "applied late, where versions are checked",
+        "is out of order",
         ((delivery, "command", _of_any_version),),
     ),
     "no content check": Mutant(
         "the partner's copy is not compared before it is written over",
         5,
         "changed at the partner",
+        "what they wrote is lost, and nobody was asked",
         ((claims, "due", _each(lambda due: replace(due, base=None))),),
     ),
     "refusal retried": Mutant(
         "a refused record is sent again and again",
         7,
         "refused records",
+        "cost 3 calls",
         ((ProofConnector, "send", _taken_as_retry(Refused)),),
     ),
     "batch not halved": Mutant(
         "a refused batch is sent again as it was",
         7,
         "refused batches",
+        "has not arrived",
         ((claims, "due", _each(lambda due: replace(due, attempts=0))),),
     ),
 }

@@ -37,7 +37,7 @@ class Verdicts:
 
 
 def main() -> int:
-    """0: all are caught; 1: one is not, or its scene could not be played; 2: a scene fails without any mutant."""
+    """0: all are caught; 1: one is not, or a scene could not be played or fails without any mutant."""
     os.environ["ZEST_MUTANTS"] = "all"
     here, verdicts, started = Path(__file__).parent, Verdicts(), time.monotonic()
     tests = [str(here / name) for name in ("test_mutants.py", "test_scenes.py")]

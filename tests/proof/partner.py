@@ -200,6 +200,8 @@ def _taken(answer: Exchange) -> dict[str, Any]:
             return told
     if isinstance(answer, Answered) and answer.status == 401:
         raise RejectedError("credential_refused")
+    if isinstance(answer, Answered) and answer.status == 422:
+        raise RejectedError("record_refused", {"detail": "HTTP 422"})
     if isinstance(answer, Answered):
         later = retry_after(answer.headers, answer.received_at)
         raise RetryableError("partner_busy" if answer.status == 429 else "answer_unreadable", not_before=later)

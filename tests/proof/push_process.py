@@ -1,9 +1,9 @@
 """Pushes in processes of their own, each of which may be told to end or to stop itself at a named point of its way.
 
-The program loads the platform once and forks for every push, so a push starts within milliseconds. It is given the file
-descriptor of a socket: each message on it is a push to make (JSON, `Told`) and carries the end of another socket, on
-which one hears what becomes of it (JSON: `stopped`, `report`, `ended`) and says which signal it is to get; hanging up
-kills it.
+The program loads the platform once and forks for every process, so one starts within milliseconds. It is given the file
+descriptor of a socket: each message on it is what a process is to do (JSON, `Told`) and carries the end of another
+socket, on which one hears what becomes of it (JSON: `stopped`, `report`, `ended`) and says which signal it is to get;
+hanging up kills it. Time is scaled: the lease and the backoff are as short as it is told.
 
 The points are reached at the seams between the flows and the store and the wire: the product's code knows of none of
 them. A `mutant` breaks a rule on purpose, so that one can see that the breach would be noticed.
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
@@ -26,7 +28,7 @@ from enum import StrEnum
 from typing import Any
 from unittest.mock import patch
 
-from mutants import broken
+from mutants import played
 from partner import PROOFS, VAULT_KEY
 
 from partners import wire
@@ -39,6 +41,7 @@ from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import leases, results
 from zest_pipelines.store.database import Database, Transaction
+from zest_pipelines.store.errors import DatabaseUnreachableError
 
 CUT_OFF = 143
 """How a push ends that was asked to (SIGTERM)."""
@@ -68,19 +71,39 @@ class Told:
     port: int
     database: str
     passwords: dict[str, str] = field(repr=False)
-    tenant: str
-    partner: str
-    """A name in PROOFS."""
+    connections: Sequence[tuple[str, str]]
+    """(tenant, name in PROOFS), served in turn."""
     lease_seconds: float = 60.0
     call_seconds: float = 5.0
     """The deadline of one call: less than the lease."""
     box_seconds: float = 45.0
-    rounds: int = 0
-    """How often it accumulates and pushes; 0: it pushes once and accumulates nothing."""
+    under_way: float = 0.0
+    """Seconds for which a call without an answer may still take effect."""
+    backoff: float = 0.0
+    """Share of the real backoff."""
+    rounds: int | None = 0
+    """How often it accumulates and pushes; 0: it pushes once and accumulates nothing; None: until it gets SIGTERM."""
     point: str | None = None
     """Where it gets the signal; None: nowhere."""
     signal: int = signal.SIGKILL
     mutant: str | None = None
+
+    @classmethod
+    def of(cls, logins: Logins, *connections: tuple[str, str], **how: Any) -> Told:
+        """For connections in the database of `logins`."""
+        passwords = {login.value: password for login, password in logins.passwords.items()}
+        return cls(logins.host, logins.port, logins.database, passwords, connections, **how)
+
+    @contextmanager
+    def services(self) -> Iterator[Services]:
+        """What it pushes with. Within the block, the lease is as told, and the mutant plays."""
+        passwords = {Login(name): password for name, password in self.passwords.items()}
+        database = Database(Logins(self.host, self.port, passwords, database=self.database))
+        http = Http(total_seconds=self.call_seconds, connect_seconds=self.call_seconds)
+        chance, under_way = (lambda: random.random() * self.backoff), timedelta(seconds=self.under_way)
+        with patch.object(engine, "LEASE_SECONDS", self.lease_seconds), played(self.mutant):
+            yield Services(database, Vault([VAULT_KEY]), http, random=chance, under_way=under_way)
+        database.close()
 
 
 @dataclass
@@ -126,7 +149,7 @@ def seams(fuse: Fuse) -> Iterator[None]:
     """Within the block, every point tells the fuse that it is reached."""
     open_transactions = threading.local()
     transaction, heard = Database.transaction, wire._Trail.__call__
-    take, release = leases.take, leases.release
+    take, give_back = leases.take, leases.give_back
     add_intents, add_results = results.add_intents, results.add_results
 
     @contextmanager
@@ -148,9 +171,9 @@ def seams(fuse: Fuse) -> Iterator[None]:
             open_transactions.done.add(Point.CLAIM_COMMITTED)
         return epoch
 
-    def watched_release(*given: Any, **named: Any) -> None:
+    def watched_give_back(*given: Any, **named: Any) -> None:
         fuse.reach(Point.LEASE_NOT_RELEASED)
-        release(*given, **named)
+        give_back(*given, **named)
 
     def watched_intents(tx: Transaction, target: Any, epoch: int, intents: Sequence[Any]) -> None:
         add_intents(tx, target, epoch, intents)
@@ -174,7 +197,7 @@ def seams(fuse: Fuse) -> Iterator[None]:
         for owner, name, watched in (
             (Database, "transaction", watched_transaction),
             (leases, "take", watched_take),
-            (leases, "release", watched_release),
+            (leases, "give_back", watched_give_back),
             (results, "add_intents", watched_intents),
             (results, "add_results", watched_results),
             (wire._Trail, "__call__", watched_trail),
@@ -183,24 +206,38 @@ def seams(fuse: Fuse) -> Iterator[None]:
         yield
 
 
-def run(told: Told) -> dict[str, Any]:
-    """Push as told; the report of the last push."""
-    passwords = {Login(name): password for name, password in told.passwords.items()}
-    database = Database(Logins(told.host, told.port, passwords, database=told.database))
-    http = Http(total_seconds=told.call_seconds, connect_seconds=told.call_seconds)
-    services = Services(database, Vault([VAULT_KEY]), http, random=lambda: 0.0, under_way=timedelta(0))
-    fuse, proof = Fuse(told.point, told.signal), PROOFS[told.partner]
-    partner = replace(proof, open=lambda *given: Watched(proof.open(*given), fuse))
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(engine, "LEASE_SECONDS", told.lease_seconds))
-        stack.enter_context(broken(told.mutant))
-        stack.enter_context(seams(fuse))
-        for _ in range(told.rounds or 1):
-            if told.rounds:
-                accumulate(services, partner, told.tenant)
-            report = engine.push(services, partner, told.tenant, told.box_seconds)
-    database.close()
+def run(told: Told, rounds: int) -> dict[str, Any]:
+    """Push the only connection as told; the report of the last push."""
+    fuse, ((tenant, name),) = Fuse(told.point, told.signal), told.connections
+    partner = replace(PROOFS[name], open=lambda *given: Watched(PROOFS[name].open(*given), fuse))
+    with told.services() as services, seams(fuse):
+        for _ in range(rounds or 1):
+            if rounds:
+                accumulate(services, partner, tenant)
+            report = engine.push(services, partner, tenant, told.box_seconds)
     return {each.name: getattr(report, each.name) for each in fields(report) if each.type in ("int", "str | None")}
+
+
+def serve(told: Told) -> None:
+    """Accumulate and push the connections in turn until SIGTERM. A database that is away is waited for."""
+    is_over = False
+
+    def end(*_: Any) -> None:
+        nonlocal is_over
+        is_over = True
+
+    signal.signal(signal.SIGTERM, end)
+    with told.services() as services:
+        while not is_over:
+            work = 0
+            for tenant, name in random.sample(told.connections, len(told.connections)):
+                try:
+                    work += accumulate(services, PROOFS[name], tenant).events
+                    work += engine.push(services, PROOFS[name], tenant, told.box_seconds).calls
+                except DatabaseUnreachableError:
+                    time.sleep(0.2)
+            if not work:
+                time.sleep(0.05)
 
 
 def _asked_to_end(*_: Any) -> None:
@@ -209,9 +246,12 @@ def _asked_to_end(*_: Any) -> None:
 
 def push_and_tell(told: Told, ear: socket.socket) -> int:
     """The pushing process: its exit code."""
+    if told.rounds is None:
+        serve(told)
+        return 0
     signal.signal(signal.SIGTERM, _asked_to_end)
     try:
-        report = run(told)
+        report = run(told, told.rounds)
     except KeyboardInterrupt:
         return CUT_OFF
     with suppress(OSError):
@@ -238,7 +278,7 @@ def _tell(ear: socket.socket, **what: Any) -> None:
         ear.send(json.dumps(what).encode())
 
 
-def serve(orders: socket.socket) -> int:
+def obey(orders: socket.socket) -> int:
     """Fork for every order until nobody gives any. Returns in each pushing process too: the exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
@@ -258,4 +298,5 @@ def serve(orders: socket.socket) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(socket.socket(fileno=int(sys.argv[1]))))
+    with socket.socket(fileno=int(sys.argv[1])) as given:
+        sys.exit(obey(given))

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from partner import PROOFS, VAULT_KEY, Office, connect
+from partner import PROOFS, Office, connect
 from partner_process import RunningPartner, running_partner
 from product_writers import Ledger, writing
-from pusher_loop import Told
-from pusher_pool import pushing
+from pushers import serving
 from storm import IS_SOAK, broken, drain, looking_at, wait_until, writers
 
 from resources.logins import Logins
@@ -102,8 +101,7 @@ def test_crashes_of_postgresql_under_load_lose_nothing_that_was_acknowledged(
     database = Database(logins)
     office = connect(database, "sakura", PROOFS["proof_version"], partner.url)
     hands = writers(logins, office, ledger, seed=5, rest=0.05)
-    told = Told.of(logins, VAULT_KEY, [(office.name, office.partner.name)], call=1.0, under_way=0.5)
-    with closing(database), kept(data_dir), pushing(told, 2):
+    with closing(database), kept(data_dir), serving(2, logins, office, under_way=0.5):
         with writing(hands):
             resumed = []
             for _ in range(STOPS):

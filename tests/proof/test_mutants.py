@@ -42,9 +42,11 @@ def own_house(house: Theatre, server: EmbeddedServer, template: Logins) -> Itera
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_breach_is_noticed(name: str, own_house: Theatre, server: EmbeddedServer) -> None:
+    mutant = MUTANTS[name]
     with psycopg.connect(server.admin_url, dbname=own_house.logins.database, autocommit=True) as admin:
-        MUTANTS[name].install(admin)
-    assert own_house.play(SCENES[MUTANTS[name].scene], name) != []
+        mutant.install(admin)
+    said = own_house.play(SCENES[mutant.scene], name)
+    assert any(mutant.notices in each for each in said), said
 
 
 def test_there_is_a_mutant_in_every_run_for_each_promise() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +12,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from conftest import wait_for
 from partner import PROOFS, Office, Truth, connect, truth
-from partner_process import RunningPartner, running_partner
+from partner_process import RunningPartner
 
 from partners.contract import (
     Absent,
@@ -38,21 +39,6 @@ from zest_pipelines.store.database import Database
 
 STARTS = datetime.fromisoformat("2026-12-01T09:00:00+09:00")
 ENDS = datetime.fromisoformat("2026-12-01T10:00:00+09:00")
-
-
-@pytest.fixture(scope="module")
-def one_partner() -> Iterator[RunningPartner]:
-    with running_partner() as running:
-        yield running
-
-
-@pytest.fixture
-def partner(one_partner: RunningPartner) -> Iterator[RunningPartner]:
-    yield one_partner
-    one_partner.release()
-    one_partner.heal()
-    one_partner.configure(0.0)
-    one_partner.reset()
 
 
 class OpenGate:
@@ -364,10 +350,3 @@ def unsure(office: Office, visit: UUID) -> None:
         partner=office.partner.name,
         visit=visit,
     )
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        time.sleep(0.01)

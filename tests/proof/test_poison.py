@@ -14,10 +14,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from partner import PROOFS, VAULT_KEY, Office, connect
+from partner import PROOFS, Office, connect
 from partner_process import RunningPartner, running_partner
-from pusher_loop import Told
-from pusher_pool import pushing
+from pushers import serving
 from storm import IS_SOAK, wait_until
 
 from resources.logins import Login, Logins
@@ -97,8 +96,7 @@ def serve(
     def are_quiet() -> bool:
         return (left(well), left(ill)) == ({}, {"parked": len(bad)})
 
-    told = [Told.of(logins, VAULT_KEY, [(office.name, office.partner.name)]) for office in (well, ill)]
-    with pushing(told[0], 1), pushing(told[1], 1):
+    with serving(1, logins, well), serving(1, logins, ill):
         assert wait_until(are_quiet, 300.0 if IS_SOAK else 60.0), (left(well), left(ill))
     assert parked(ill) == bad
     calls = [row for row in partner.log() if row["space"] == ill.name and row["method"] != "GET"]

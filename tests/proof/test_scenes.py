@@ -191,7 +191,7 @@ def test_a_copy_that_was_changed_at_the_partner_is_held_and_shown(house: Theatre
     calls = len(stage.partner.log())
     stage.push()
     assert len(stage.partner.log()) == calls  # it costs nothing while a person thinks
-    _ask_again(stage)
+    stage.ask_again()
     stage.settle()
     assert stage.broken() == stage.office.sql(ASKED) == []
     assert stage.copy(asked.record_id)["content"]["note"] == "ours"
@@ -238,7 +238,7 @@ def unsure(house: Theatre) -> Stage:
 
 def test_released_it_is_sent_again(unsure: Stage) -> None:
     (row,) = unsure.office.sql(OPEN, Login.OPERATOR)
-    _ask_again(unsure)
+    unsure.ask_again()
     unsure.settle()
     assert unsure.effects(row.record_id) == [
         ("created", 1),
@@ -270,7 +270,7 @@ def test_a_newer_edit_of_it_is_not_sent_as_another_one_and_goes_over_what_is_ado
     assert unsure.effects(row.record_id) == [("created", 1), ("updated", 2)]
     assert unsure.broken() == unsure.office.sql(OPEN, Login.OPERATOR) == []
     with unsure.office.services.database.transaction(Login.SCHEDULE, None) as tx:
-        assert unsure.office.name not in due.outbound(tx, unsure.office.partner.name)
+        assert unsure.office.name not in due.outbound(tx, unsure.office.partner.name, "1")
 
 
 def test_abandoned_it_ends_without_another_call(unsure: Stage) -> None:
@@ -313,9 +313,173 @@ def test_a_newer_version_of_what_is_in_doubt_waits_for_the_person_too(house: The
     assert [row.reason for row in stage.office.sql(ASKED)] == ["delivery_unsure"]
 
 
-def _ask_again(stage: Stage) -> None:
-    named = {"tenant": stage.office.name, "partner": stage.office.partner.name}
-    stage.office.sql("SELECT sync.request_retry(:tenant, :partner)", **named)
+def _lost_on_the_way(stage: Stage, *, has_arrived: bool) -> None:
+    """What is due is sent by a push that dies before it knows what became of it."""
+    stage.accumulate()
+    with stage.pushing(point=Point.RESPONSE_READ if has_arrived else Point.INTENT_COMMITTED) as pusher:
+        assert pusher.wait_for_end() == -SIGKILL
+    stage.expire_lease()
+
+
+def _given_up(house: Theatre, partner: str, *, has_arrived: bool) -> tuple[Stage, UUID]:
+    """A new visit that a person gave up while nobody knew whether it had arrived."""
+    stage = house.stage(partner)
+    (visit,) = stage.office.add_visits()
+    _lost_on_the_way(stage, has_arrived=has_arrived)
+    _decide(stage, _only(stage), "abandon", None)
+    stage.settle()
+    assert stage.office.sql(OPEN, Login.OPERATOR) == []
+    return stage, visit
+
+
+def _only(stage: Stage) -> Any:
+    (row,) = stage.office.sql(OPEN, Login.OPERATOR)
+    return row
+
+
+@pytest.mark.parametrize("partner", ["proof_none", "proof_key"])
+def test_an_edit_of_what_was_given_up_in_doubt_waits_for_a_person_where_the_partner_cannot_be_asked(
+    house: Theatre, partner: str
+) -> None:
+    stage, visit = _given_up(house, partner, has_arrived=True)
+    for note in ("2", "3"):
+        stage.office.edit(visit, note=note)
+        stage.settle()
+        assert (_only(stage).state, _only(stage).reason) == ("parked", "delivery_unsure")
+    _decide(stage, _only(stage), "abandon", None)  # to give up once more does not tell either
+    stage.settle()
+    assert stage.office.sql(OPEN, Login.OPERATOR) == stage.office.sql(ASKED) == []
+    stage.office.edit(visit, note="4")
+    stage.settle()
+    assert stage.effects(visit) == [("created", 1)]
+    _decide(stage, _only(stage), "adopt", stage.copy(visit)["partner_id"])
+    stage.settle()
+    assert stage.effects(visit) == [("created", 1), ("updated", 4)]
+    assert stage.broken() == stage.office.sql(OPEN, Login.OPERATOR) == []
+
+
+@pytest.mark.parametrize("partner", ["proof_none", "proof_key"])
+def test_an_edit_of_what_was_given_up_in_doubt_is_sent_when_a_person_says_that_it_is_not_there(
+    house: Theatre, partner: str
+) -> None:
+    stage, visit = _given_up(house, partner, has_arrived=False)
+    stage.office.edit(visit, note="2")
+    stage.settle()
+    assert stage.effects(visit) == []
+    stage.ask_again()
+    stage.settle()
+    stage.office.edit(visit, note="3")
+    stage.settle()
+    assert stage.effects(visit) == [("created", 2), ("updated", 3)]
+    assert stage.broken() == stage.office.sql(OPEN, Login.OPERATOR) == []
+
+
+@pytest.mark.parametrize("partner", ["proof_none", "proof_key"])
+def test_an_edit_of_what_was_given_up_without_any_doubt_goes_as_usual(house: Theatre, partner: str) -> None:
+    stage = house.stage(partner)
+    (visit,) = stage.office.add_visits()
+    stage.partner.fail("reject", times=1)
+    stage.settle()
+    _decide(stage, _only(stage), "abandon", None)
+    stage.settle()
+    stage.office.edit(visit, note="2")
+    stage.settle()
+    assert stage.effects(visit) == [("created", 2)]
+    assert stage.broken() == stage.office.sql(OPEN, Login.OPERATOR) == []
+
+
+@pytest.mark.parametrize("has_arrived", [True, False])
+@pytest.mark.parametrize("partner", ["proof_none", "proof_key"])
+def test_a_cancellation_of_what_was_given_up_in_doubt_goes_to_what_a_person_finds(
+    house: Theatre, partner: str, has_arrived: bool
+) -> None:
+    stage, visit = _given_up(house, partner, has_arrived=has_arrived)
+    stage.office.cancel(visit)
+    stage.settle()
+    assert _only(stage).reason == "delivery_unsure"
+    if has_arrived:
+        _decide(stage, _only(stage), "adopt", stage.copy(visit)["partner_id"])
+    else:
+        stage.ask_again()
+    stage.settle()
+    assert stage.effects(visit) == ([("created", 1), ("cancelled", 2)] if has_arrived else [])
+    assert stage.broken() == stage.office.sql(OPEN, Login.OPERATOR) == []
+
+
+@pytest.mark.parametrize("has_arrived", [True, False])
+@pytest.mark.parametrize("partner", ["proof_search", "proof_client_id", "proof_version"])
+def test_a_cancellation_of_what_was_given_up_in_doubt_goes_to_what_the_partner_has(
+    house: Theatre, partner: str, has_arrived: bool
+) -> None:
+    stage, visit = _given_up(house, partner, has_arrived=has_arrived)
+    stage.office.cancel(visit)
+    stage.accumulate()
+    stage.partner.fail("refuse", times=1, methods=["GET"], status=503)
+    stage.settle()
+    stage.settle()
+    assert stage.effects(visit) == ([("created", 1), ("cancelled", 2)] if has_arrived else [])
+    assert stage.broken() == stage.office.sql(OPEN, Login.OPERATOR) == stage.office.sql(ASKED) == []
+
+
+@pytest.mark.parametrize("partner", ["proof_none", "proof_key"])
+def test_a_cancelled_visit_that_was_perhaps_brought_back_is_cancelled_again(house: Theatre, partner: str) -> None:
+    stage = house.stage(partner)
+    (visit,) = stage.office.add_visits()
+    stage.settle()
+    stage.office.cancel(visit)
+    stage.settle()
+    stage.office.edit(visit, status="confirmed")
+    _lost_on_the_way(stage, has_arrived=True)
+    if partner == "proof_key":  # else a person is asked in any case
+        _decide(stage, _only(stage), "abandon", None)
+    stage.settle()
+    stage.office.cancel(visit)
+    stage.settle()
+    assert [effect for effect, _ in stage.effects(visit)] == ["created", "cancelled", "updated", "cancelled"]
+    assert stage.broken() == stage.office.sql(OPEN, Login.OPERATOR) == []
+
+
+def _answered_late(house: Theatre) -> tuple[Stage, UUID, Any]:
+    """At a partner that can be asked nothing, a creation is under way, and a person is asked about it."""
+    stage = house.stage("proof_none")
+    (visit,) = stage.office.add_visits()
+    stage.accumulate()
+    stage.partner.hold()
+    return stage, visit, stage.pushing()
+
+
+def test_what_a_late_answer_says_is_kept_where_it_is_all_that_will_be_known(house: Theatre) -> None:
+    stage, visit, pushing = _answered_late(house)
+    with pushing as late:
+        stage.partner.wait_held()
+        stage.expire_lease()
+        stage.settle()
+        assert _only(stage).reason == "delivery_unsure"
+        stage.release()
+        assert late.wait_for_end() == 0
+    stage.office.edit(visit, note="2")
+    stage.settle()
+    assert stage.effects(visit) == [("created", 1), ("updated", 2)]
+    assert stage.broken() == stage.office.sql(OPEN, Login.OPERATOR) == []
+
+
+def test_a_late_answer_does_not_turn_a_record_away_from_the_copy_that_is_known(house: Theatre) -> None:
+    stage, visit, pushing = _answered_late(house)
+    with pushing as late:
+        stage.partner.wait_held()
+        stage.expire_lease()
+        stage.settle()
+        stage.partner.heal()
+        stage.ask_again()  # it is not there yet
+        stage.settle()
+        (known,) = [copy["partner_id"] for copy in stage.partner.state() if copy["record_id"] == str(visit)]
+        stage.release()
+        assert late.wait_for_end() == 0
+    stage.office.edit(visit, note="2")
+    stage.settle()
+    notes = {copy["partner_id"]: copy["content"]["note"] for copy in stage.partner.state()}
+    assert notes.pop(known) == "2"
+    assert list(notes.values()) == ["1"]
 
 
 def _decide(stage: Stage, row: Any, act: str, partner_id: str | None) -> None:

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from partner import PROOFS, VAULT_KEY, Office, connect
+from partner import PROOFS, Office, connect
 from partner_process import RunningPartner, running_partner
 from product_writers import Ledger, writing
-from pusher_loop import Told
-from pusher_pool import killing, pushing
+from pushers import killing, serving
 from storm import IS_SOAK, broken, drain, looking_at, writers
 
 from resources.logins import Logins
@@ -66,9 +65,8 @@ def test_after_kills_and_faults_the_partner_equals_us_and_saw_nothing_twice(
             for office, ledger in offices
             for hand in writers(logins, office, ledger, 1, seed=SEED, rest=0.1, fresh=0.2)
         ]
-        connections = [(office.name, office.partner.name) for office, _ in offices]
-        told = Told.of(logins, VAULT_KEY, connections, lease=3.0, call=CALL_SECONDS, under_way=3.0)
-        pool = stack.enter_context(pushing(told, PUSHERS))
+        served = [office for office, _ in offices]
+        pool = stack.enter_context(serving(PUSHERS, logins, *served, call_seconds=CALL_SECONDS, under_way=3.0))
         with writing(hands), killing(pool, 5.0, SEED):
             time.sleep(SECONDS)
         partner.heal()

@@ -19,6 +19,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from conftest import fresh_database
+from flow_bench import accumulate_all, expire_lease
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,7 +29,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from mutants import broken as played
+from mutants import played
 from partner import PROOFS, Office, connect, truth
 from partner_process import RunningPartner, running_partner
 from product_writers import Edit, Ledger, unsettled
@@ -52,12 +53,8 @@ CALL_SECONDS = 0.5
 _DAYS = ("2026-12-01", "2026-12-01")
 _ROUNDS = 12
 """Pushes that quiet may take once all is well again."""
-_UNREAD = """
-    SELECT count(*) FROM sync.update_event e LEFT JOIN sync.event_cursor c
-        ON c.tenant_id = e.tenant_id AND c.partner = :partner
-    WHERE e.tenant_id = :tenant AND (e.xid, e.event_id) > (coalesce(c.xid, xid8 '0'), coalesce(c.event_id, 0))
-"""
-FAULTS = ("refuse", "cut_before", "fail_after", "cut_after", "garbage", "garbage_status", "reading_fails", "dead")
+READING_FAULTS = {"reading_fails": {"kind": "refuse", "status": 503}, "reading_refused": {"kind": "reject"}}
+FAULTS = ("refuse", "cut_before", "fail_after", "cut_after", "garbage", "garbage_status", "dead", *READING_FAULTS)
 EDITS = ("confirmed", "confirmed", "confirmed", "absent", "cancelled", "draft", "not done", "delete")
 visits = st.sampled_from(VISITS)
 plans = st.lists(st.tuples(visits, st.sampled_from(EDITS)), min_size=1, max_size=3)
@@ -218,7 +215,6 @@ class Deliveries(RuleBasedStateMachine):
         self._operate("UPDATE sync.connection SET on_conflict = :policy", policy=policy)
         self.is_weekly, self.asked_of = timing == "week", dict[tuple[str, UUID], int]()
         self.ledger = Ledger()
-        self.abandoned = set[tuple[str, UUID]]()
         url = world.logins.libpq_url(Login.PRODUCT)
         self.hand, self.slow_hand = (Hand(url, self.office, self.ledger) for _ in range(2))
 
@@ -256,20 +252,20 @@ class Deliveries(RuleBasedStateMachine):
     def push(self, edits: Sequence[tuple[UUID, str]], is_read: bool) -> None:
         self.edit(edits)
         if is_read:
-            self._read_all()
+            accumulate_all(self.office)
         self._push()
 
     @rule(edits=plans, fault=st.sampled_from(FAULTS), times=st.integers(1, 3))
     def push_to_a_bad_partner(self, edits: Sequence[tuple[UUID, str]], fault: str, times: int) -> None:
         self.edit(edits)
-        self._read_all()
+        accumulate_all(self.office)
         with self._failing(fault, times):
             self._push()
 
     @rule(edits=plans, point=st.sampled_from(list(Point)))
     def push_and_die(self, edits: Sequence[tuple[UUID, str]], point: Point) -> None:
         self.edit(edits)
-        self._read_all()
+        accumulate_all(self.office)
         with mortal(self.office.partner, point) as partner:
             try:
                 self._push(partner)
@@ -280,7 +276,7 @@ class Deliveries(RuleBasedStateMachine):
     def push_and_be_overtaken(self, edits: Sequence[tuple[UUID, str]]) -> None:
         """The first write's answer comes when the lease has run out and another push has looked after the record."""
         self.edit(edits)
-        self._read_all()
+        accumulate_all(self.office)
         world, other = self.world, replace(self.office.services, database=self.world.databases[1])
         before = self._log_length()
         world.partner.hold(is_applied=True, space=self.office.name)
@@ -289,7 +285,7 @@ class Deliveries(RuleBasedStateMachine):
             wait_until(lambda: first.done() or self._log_length() > before, 5.0, every=0.005)
             world.partner.heal()
             if not first.done():
-                self._expire_lease()
+                expire_lease(self.office)
                 self._push()
             world.partner.release()
             first.result()
@@ -297,27 +293,33 @@ class Deliveries(RuleBasedStateMachine):
     @rule()
     def wait(self) -> None:
         """Leases, backoffs and holds run out."""
-        self._expire_lease()
+        expire_lease(self.office)
         with self.office.services.database.transaction(Login.PUSH, self.office.name) as tx:
             tx.exec_driver_sql("UPDATE sync.hold SET until = clock_timestamp()")
 
     # --- The partner's people, and ours ---
 
-    @rule(visit=visits, entity=entities, is_cancelled=st.booleans(), edits=plans)
-    def meddle(self, visit: UUID, entity: str, is_cancelled: bool, edits: Sequence[tuple[UUID, str]]) -> None:
-        """They change a copy that has just become as we want it, and we change the record after that."""
+    @rule(visit=visits, entity=entities, is_status=st.booleans(), edits=plans)
+    def meddle(self, visit: UUID, entity: str, is_status: bool, edits: Sequence[tuple[UUID, str]]) -> None:
+        """They change a copy that has just become as we want it, and we change the record after that.
+
+        Of a cancelled copy only a version tells more than whether it still is cancelled.
+        """
         self.push([(visit, "confirmed"), (visit, "absent")], True)
         kind = "visits" if entity == "visit" else "records"
         copies = [row for row in self.world.partner.state() if (row["kind"], row["record_id"]) == (kind, str(visit))]
-        if len(copies) == 1:
-            content: dict[str, Any] = {"cancelled": True} if is_cancelled else {"note": "theirs"}
+        for copy in copies if len(copies) == 1 else ():
+            is_status = is_status or (copy["is_cancelled"] and not self.office.partner.capability.has_version_check)
+            content: dict[str, Any] = {"cancelled": not copy["is_cancelled"]} if is_status else {"note": "theirs"}
+            if content.get("cancelled") is False:
+                content["note"] = "theirs"  # else it may be as it was before they cancelled it
             self.world.partner.edit(*self.office.space, visit, kind=kind, **content)
         self.push([(visit, "confirmed" if entity == "visit" else "absent"), *edits], True)
 
     @rule()
     def push_while_paused(self) -> None:
         self._operate("UPDATE sync.connection SET paused_at = clock_timestamp(), pause_reason = 'storm'")
-        self._read_all()
+        accumulate_all(self.office)
         assert self._push().calls == 0
         self._operate("UPDATE sync.connection SET paused_at = NULL, pause_reason = NULL")
 
@@ -409,7 +411,7 @@ class Deliveries(RuleBasedStateMachine):
     def _come_to_quiet(self) -> None:
         for row in self.office.sql("SELECT DISTINCT visit_id FROM schedule.visit_record"):
             self.edit([(row.visit_id, "confirmed")])
-        self._read_all()
+        accumulate_all(self.office)
         for _ in range(_ROUNDS):
             self.wait()
             self.ask_for_the_day()
@@ -420,8 +422,9 @@ class Deliveries(RuleBasedStateMachine):
                 break
         wrong = unsettled(self.world.admin, self.office.name, self.office.partner.name, self.ledger)
         assert wrong == []
-        theirs = {UUID(record_id) for _, record_id in self._left_as_edited()} | {record for _, record in self.abandoned}
-        assert truth(self.office, self.world.partner, but=theirs).broken == []
+        given_up = self.office.sql("SELECT record_id FROM sync.standing WHERE outcome = 'abandoned'", Login.OPERATOR)
+        left = {UUID(record_id) for _, record_id in self._left_as_edited()} | {row.record_id for row in given_up}
+        assert truth(self.office, self.world.partner, but=left).broken == []
         self.the_derived_tables_are_as_history_says()
         self.nothing_contradicts_the_log()
 
@@ -438,8 +441,9 @@ class Deliveries(RuleBasedStateMachine):
                 pass
             case "dead":
                 partner.die()
-            case "reading_fails":
-                partner.fail("refuse", times=times, methods=["GET"], status=503)
+            case str() if fault in READING_FAULTS:
+                partner.fail("cut_after", times=times)  # else there is little to read
+                partner.fail(**READING_FAULTS[fault], times=times, methods=["GET"])
             case _:
                 partner.fail(fault, times=times)
         try:
@@ -448,9 +452,6 @@ class Deliveries(RuleBasedStateMachine):
             partner.heal()
             if fault == "dead":
                 partner.revive()
-
-    def _expire_lease(self) -> None:
-        self.office.sql("UPDATE sync.lease SET until = clock_timestamp()", Login.PUSH)
 
     def _operate(self, statement: str, **parameters: Any) -> None:
         self.office.sql(statement, Login.OPERATOR, **parameters)
@@ -462,8 +463,6 @@ class Deliveries(RuleBasedStateMachine):
                 tenant=self.office.name, partner=self.office.partner.name, entity=row.entity,
                 record_id=row.record_id, version=row.version, act=act, partner_id=partner_id,
             )  # fmt: skip
-            if act == "abandon":
-                self.abandoned.add((row.entity, row.record_id))
 
     def _open(self, *states: str) -> list[Any]:
         rows = self.office.sql("SELECT entity, record_id, version, state, reason FROM sync.pending", Login.OPERATOR)
@@ -473,17 +472,8 @@ class Deliveries(RuleBasedStateMachine):
         query = "SELECT count(*) FROM sync.standing WHERE suspect_state IN ('due', 'retry', 'unknown')"
         return int(self.office.sql(query, Login.OPERATOR)[0][0])
 
-    def _read_all(self) -> None:
-        """Accumulate all: another database's transaction may hold the newest back for a moment."""
-        assert wait_until(self._is_read, 10.0, every=0.01)
-
     def _accumulate(self) -> None:
         accumulate(self.office.services, self.office.partner, self.office.name)
-
-    def _is_read(self) -> bool:
-        self._accumulate()
-        named = {"tenant": self.office.name, "partner": self.office.partner.name}
-        return bool(self.office.sql(_UNREAD, Login.OPERATOR, **named)[0][0] == 0)
 
     def _log(self) -> list[dict[str, Any]]:
         return [row for row in self.world.partner.log() if (row["recovery"], row["space"]) == self.office.space]
@@ -516,8 +506,18 @@ class Deliveries(RuleBasedStateMachine):
         return "\n".join(line for _, line in sorted(lines))
 
     def _is_there(self, row: Any) -> bool:
-        """Whether it is unsure to the platform, and to be seen at the partner."""
-        return row.reason == "delivery_unsure" and bool(self._copies(row))
+        """Whether it is unsure to the platform, and to be seen at the partner: as it was sent, or if it never was, at
+        all."""
+        if row.reason != "delivery_unsure":
+            return False
+        sent = self.office.sql(
+            "SELECT version FROM sync.intent WHERE entity = :entity AND record_id = :record_id",
+            Login.OPERATOR,
+            entity=row.entity,
+            record_id=row.record_id,
+        )
+        was_sent = row.version in {each.version for each in sent}
+        return any(copy["version"] == row.version or not was_sent for copy in self._copies(row))
 
     def _left_as_edited(self) -> set[tuple[str, str]]:
         """Records whose last effect is the partner's own people's."""
@@ -526,7 +526,11 @@ class Deliveries(RuleBasedStateMachine):
 
     def _nothing_was_written_over_silently(self, log: list[dict[str, Any]]) -> None:
         """Where it can be seen: what the partner's people changed was noticed, or found to be what we wanted as well,
-        before a newer version of ours went."""
+        before a newer version of ours went.
+
+        A write that went over a conflict as a person decided, and came into doubt, was compared with nothing: what is
+        found instead of it may be what they decided against, or another change.
+        """
         written = {  # when it last had an effect
             (row["kind"], row["record_id"], row["version"]): row["at"]
             for row in log
@@ -538,8 +542,15 @@ class Deliveries(RuleBasedStateMachine):
             WHERE outcome = 'conflict' OR reason IN ('overwriting_partner_change', 'partner_change_overwritten')
             UNION ALL SELECT entity, record_id, made_at, version FROM sync.result WHERE outcome LIKE 'delivered%'
             UNION ALL SELECT entity, record_id, made_at, 0 FROM sync.repair
+            UNION ALL SELECT r.entity, r.record_id, r.made_at, 0 FROM sync.result r
+            WHERE r.reason = 'found_different' AND NOT CAST(:is_seen AS boolean) AND EXISTS (
+                SELECT FROM sync.result c WHERE c.entity = r.entity AND c.record_id = r.record_id
+                  AND c.outcome = 'conflict' AND c.result_no < r.result_no AND NOT EXISTS (
+                      SELECT FROM sync.result d WHERE d.entity = r.entity AND d.record_id = r.record_id
+                        AND d.outcome LIKE 'delivered%' AND d.result_no BETWEEN c.result_no AND r.result_no))
             """,
             Login.OPERATOR,
+            is_seen=self.office.partner.capability.has_version_check,
         )
         edited = dict[tuple[str, str], float]()
         for row in log:
@@ -607,7 +618,7 @@ def test_whatever_comes_in_whatever_order_nothing_is_lost_or_doubled_or_goes_bac
 
 @pytest.mark.parametrize(
     ("mutant", "seen"),
-    [("no read-back", "made twice|is doubled|went back"), ("no content check", "written over silently")],
+    [("no read-back", "made twice|is doubled|went back|is stale"), ("no content check", "written over silently")],
 )
 def test_the_machine_notices_a_broken_rule(world: World, mutant: str, seen: str) -> None:
     Deliveries.world = world

@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from partner import PROOFS, VAULT_KEY, connect
+from partner import PROOFS, connect
 from partner_process import RunningPartner, running_partner
 from product_writers import Ledger, writing
-from pusher_loop import Told
-from pusher_pool import pushing
+from pushers import serving
 from storm import IS_SOAK, broken, drain, looking_at, wait_for_silence, writers
 
 from resources.logins import Logins
@@ -34,9 +33,8 @@ def storm(
     office = connect(database, "sakura" if mutant is None else "kaede", PROOFS["proof_version"], partner.url)
     ledger = Ledger()
     hands = writers(logins, office, ledger, seed=4)
-    told = Told.of(logins, VAULT_KEY, [(office.name, office.partner.name)], mutant=mutant)
     started = time.monotonic()
-    with pushing(told, 2), looking_at(server.admin_url, logins) as admin:
+    with serving(2, logins, office, mutant=mutant), looking_at(server.admin_url, logins) as admin:
         with writing(hands, events) as threads:
             for thread in threads:
                 thread.join()

@@ -33,8 +33,8 @@ IMAGE = {
 
 def send(number: int, entity: Entity, attempts: int) -> Send:
     due = Due(
-        Key(date(2026, 11, 1), entity, UUID(int=number), 1), op="upsert", image=IMAGE, attempts=attempts, reason=None,
-        edited_at=NOW, client="c", staff=None, visit="v", known=None, base=None, settled_version=0, doubt=None,
+        Key(date(2026, 11, 1), entity, UUID(int=number), 1), op="upsert", image=IMAGE, attempts=attempts,
+        client="c", staff=None, visit="v", known=None, base=None, settled_version=0, doubt=None,
     )  # fmt: skip
     errand = plan(RULES, due)
     assert isinstance(errand, Send)

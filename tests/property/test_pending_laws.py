@@ -26,7 +26,7 @@ from zest_pipelines.store.database import Database
 _VERSIONS = 5
 _OPEN = ("retry", "unknown", "unknown", "conflict", "parked")
 _ENDS = ("delivered", "delivered", "delivered_with_warning", "superseded", "not_needed", "abandoned")
-_REPAIR_ENDS = ("equal", "repaired", "superseded")
+_REPAIR_ENDS = ("equal", "repaired")
 _REPAIRS = ("suspected", "suspected", "retry", "unknown", "parked", *_REPAIR_ENDS)
 _numbers = count(1)
 
@@ -234,11 +234,13 @@ class Model:
             self._add(*(Step("result", each, "superseded") for each in sorted(older)))
 
     def _repair(self, version: int, outcome: str, intent: UUID | None) -> None:
-        partner_id = f"p{len(self.story.steps)}" if outcome in ("equal", "repaired") else None
+        partner_id = f"p{len(self.story.steps)}" if outcome in ("suspected", "equal", "repaired") else None
         is_late = intent is not None and any(
             step.ends_intent and step.intent == intent for step in self.story.of("repair")
         )
         self.history.repair(version, outcome, intent, partner_id)
+        if outcome == "suspected" and self.story.known()[1] is not None:
+            partner_id = None  # a late word counts where there was none
         self._add(Step("repair", version, "suspected" if is_late else outcome, intent, partner_id))
 
     def _is_over(self, intent: UUID | None) -> bool:

@@ -53,7 +53,7 @@ def test_a_plan_is_faulty_if_it_reads_a_table_of_rows_as_a_whole_or_too_many_pag
 def figures(**other: Any) -> dict[str, Any]:
     timed = {"p50_ms": 2.0, "p95_ms": 3.0}
     steps = {"appending_ms_a_change": 0.1, "settling_ms_a_change": 0.1}
-    asked = dict.fromkeys(("who_is_due", "claiming_60", "all_that_is_due"), timed)
+    asked = dict.fromkeys(("who_has_due_records", "claiming_60", "all_that_is_due"), timed)
     return asked | {"faults_of_plans": []} | steps | other
 
 
@@ -65,7 +65,7 @@ def test_what_stays_the_same_is_as_it_must_be() -> None:
     "large",
     [
         figures(claiming_60={"p50_ms": 3.2, "p95_ms": 3.3}),
-        figures(who_is_due={"p50_ms": 3.2, "p95_ms": 3.3}),
+        figures(who_has_due_records={"p50_ms": 3.2, "p95_ms": 3.3}),
         figures(all_that_is_due={"p50_ms": 3.2, "p95_ms": 3.3}),
         figures(appending_ms_a_change=0.21),
         figures(settling_ms_a_change=0.21),

@@ -35,7 +35,7 @@ from zest_pipelines.store.results import Intent
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 KEY = Key(date(2026, 11, 1), Entity.VISIT, UUID(int=1), 2)
 DUE = Due(
-    KEY, op="upsert", image={}, attempts=0, reason=None, edited_at=NOW, client=None, staff=None, visit=None,
+    KEY, op="upsert", image={}, attempts=0, client=None, staff=None, visit=None,
     known=None, base=None, settled_version=0, doubt=None,
 )  # fmt: skip
 OTHER = Found("there", "9", ("note",), {"note": "theirs\0"})

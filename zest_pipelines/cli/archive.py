@@ -17,8 +17,9 @@ def archive(
 ) -> None:
     """Put a month's history away, into the schema `archive`, once all of it is settled for every tenant.
 
-    Nothing is deleted, and nothing stands still. The records stay known; only their steps of that month are not shown
-    any more.
+    Nothing is deleted, and nothing stands still. The records stay known, but their steps of that month are not shown
+    any more. And where only the content tells that somebody changed a copy at the partner, one that was last delivered
+    in that month is not compared any more: its next edit goes over such a change.
     """
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows.archive import archive as put_away

@@ -14,7 +14,7 @@ from zest_pipelines.cli.options import out
 from zest_pipelines.cli.words import Json, local, utc, words
 
 if TYPE_CHECKING:
-    from zest_pipelines.store.hindrances import Difference, Hindrances
+    from zest_pipelines.store.hindrances import Hindrances, TheirChange
 
 
 def hold(found: Hindrances, now: datetime) -> Json | None:
@@ -39,7 +39,7 @@ def closed_times(found: Hindrances) -> Sequence[str]:
     return PARTNERS[found.partner].closed if found.partner in PARTNERS else ()
 
 
-def difference(found: Difference, with_values: bool) -> Json:
+def their_change(found: TheirChange, with_values: bool) -> Json:
     """One field that somebody changed there; both sides' values only if they were asked for."""
     named = {"partner": found.partner, "version": found.version, "field": found.name}
     return named | ({"ours": found.ours, "theirs": found.theirs} if with_values else {})
@@ -52,13 +52,13 @@ def print_hold(tenant: str, hold: Json) -> None:
     out().print(told, soft_wrap=True, markup=False)
 
 
-def print_differences(differences: Sequence[Json], title: str) -> None:
-    """A table of what `difference` made; nothing for none."""
-    if not differences:
+def print_their_changes(changes: Sequence[Json], title: str) -> None:
+    """A table of what `their_change` made; nothing for none."""
+    if not changes:
         return
-    columns = ("partner", "version", "field", *(side for side in ("ours", "theirs") if side in differences[0]))
+    columns = ("partner", "version", "field", *(side for side in ("ours", "theirs") if side in changes[0]))
     table = Table(*columns, title=title, title_justify="left")
-    for each in differences:
+    for each in changes:
         table.add_row(*(escape(str(each[name] or "")) for name in columns))
     out().print(table)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from partners.contract import Entity
 from resources.logins import Login
-from zest_pipelines.cli.hindrances import closed_times, difference, hold, print_differences, print_hold
+from zest_pipelines.cli.hindrances import closed_times, hold, print_hold, print_their_changes, their_change
 from zest_pipelines.cli.options import (
     DataDirOption,
     JsonOption,
@@ -84,18 +84,18 @@ def explain(
             raise UnknownRecordError(tenant, kind, record_id)
         badges = reports.badges(tx, tenant, kind, record_id)
         unread = [Badge.WAITING] if reports.has_unread_edits(tx, tenant, kind, record_id) else []
-        differences = hindrances.differences(tx, tenant, kind, record_id)
+        changed = hindrances.conflicts(tx, tenant, kind, record_id)
         gone = hindrances.overwritten(tx, tenant, kind, record_id)
         found = hindrances.of_tenant(tx, tenant)
-        shown = (*differences, *gone) if values else ()
+        shown = (*changed, *gone) if values else ()
         for partner in sorted({each.partner for each in shown}):
             names = [each.name for each in shown if each.partner == partner]
             detail = {"entity": kind.value, "record": str(record_id), "fields": names}
             tenants.audit(tx, tenant, "show_values", partner, detail)
     told = [*map(_step, steps), *_waiting(badges, steps)]
     badge = worst([*(Badge(each.badge) for each in badges), *unread])
-    conflicts = [difference(each, values) for each in differences]
-    overwritten = [difference(each, values) for each in gone]
+    conflicts = [their_change(each, values) for each in changed]
+    overwritten = [their_change(each, values) for each in gone]
     concerned = {each.partner for each in badges}
     holds = [held for each in found if each.partner in concerned and (held := hold(each, datetime.now(UTC)))]
     if json_:
@@ -105,8 +105,8 @@ def explain(
         print_json(record | lists)
         return
     _print_timeline(f"{kind} {record_id} of {tenant}: {badge}", told)
-    print_differences(conflicts, "changed at the partner")
-    print_differences(overwritten, "changed at the partner, and overwritten")
+    print_their_changes(conflicts, "changed at the partner")
+    print_their_changes(overwritten, "changed at the partner, and overwritten")
     for each in holds:
         print_hold(tenant, each)
 

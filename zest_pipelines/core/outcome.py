@@ -65,8 +65,6 @@ class RepairOutcome(StrEnum):
     """It is as it should be."""
     REPAIRED = "repaired"
     """It was not, and was sent again under a new key."""
-    SUPERSEDED = "superseded"
-    """A newer version settled it."""
     RETRY = "retry"
     UNKNOWN = "unknown"
     PARKED = "parked"
@@ -75,7 +73,7 @@ class RepairOutcome(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether it ends the suspicion."""
-        return self in (RepairOutcome.EQUAL, RepairOutcome.REPAIRED, RepairOutcome.SUPERSEDED)
+        return self in (RepairOutcome.EQUAL, RepairOutcome.REPAIRED)
 
 
 _OPEN = {

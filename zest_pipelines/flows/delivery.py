@@ -1,8 +1,8 @@
 """What to do with one record: which errand to send a lane on, or how it ends without one. No table is looked at.
 
-    plan    a claimed record         -> an errand, or how it ends without a call
-    decided a person's word          -> how the version ends by it
-    judge   an errand and its answer -> a verdict: how it ended, or what has to follow (`verdicts`)
+    plan        a claimed record         -> an errand, or how it ends without a call
+    end_by_word a person's word          -> how the version ends by it
+    judge       an errand and its answer -> a verdict: how it ended, or what has to follow (`verdicts`)
 
 An intent without an end is doubt, and a record in doubt is never simply sent again: a partner that knows our key gets
 the very same command once more, one that can be asked is asked, and where neither is possible a person decides.
@@ -80,25 +80,29 @@ End = Result | Repair
 
 
 def may_be_there(rules: Rules, subject: Due | Suspect) -> bool:
-    """Whether an earlier version may have been made there, and only a person can tell: that is to be looked up."""
-    is_new = isinstance(subject, Due) and subject.known is None and subject.key.version > 1
-    return is_new and subject.doubt is None and not rules.can_read_back
+    """Whether how it goes on depends on what became of an earlier call, of which nothing is known: to be looked up.
+
+    A creation is not among them where the partner can be asked: it is looked for in any case.
+    """
+    if not isinstance(subject, Due) or subject.doubt is not None or subject.key.version == 1:
+        return False
+    if subject.known is None:
+        return subject.op == Op.CANCEL or not rules.can_read_back
+    return subject.op == Op.CANCEL and subject.known.is_cancelled
 
 
 def plan(rules: Rules, subject: Due | Suspect, is_unsure: bool = False) -> Errand | tuple[End, ...]:
     """The errand that takes the record a step on, or how it ends without a call.
 
-    `is_unsure`: a person was asked whether it is there, and a newer edit does not tell.
+    `is_unsure`: an earlier call may have put it there, and a newer edit does not tell.
     """
     if subject.doubt is not None:
         return _out_of_doubt(rules, subject, subject.doubt)
-    if is_unsure:
-        return (Result(subject.key, Outcome.PARKED, "delivery_unsure"),)
-    step = _write(rules, subject) if isinstance(subject, Due) else _look(rules, subject)
+    step = _look(rules, subject) if isinstance(subject, Suspect) else _next(rules, subject, is_unsure)
     return (step,) if isinstance(step, Result | Repair) else step
 
 
-def decided(decision: Decision) -> Result:
+def end_by_word(decision: Decision) -> Result:
     """How a version ends by a person's word."""
     if decision.act is Act.ABANDON:
         return Result(decision.key, Outcome.ABANDONED, "abandoned_by_person", intent_id=decision.doubt)
@@ -114,7 +118,7 @@ def decided(decision: Decision) -> Result:
     )
 
 
-def found_right(word: FoundRight) -> Repair:
+def end_of_suspicion(word: FoundRight) -> Repair:
     """How a suspicion ends by a person's word: the partner has the record as it should be."""
     return Repair(
         word.key, RepairOutcome.EQUAL, "adopted_by_person", partner_id=word.partner_id, looked_at=word.decided_at
@@ -124,8 +128,8 @@ def found_right(word: FoundRight) -> Repair:
 def grouped(waiting: deque[Errand], batch_size: int, most: int) -> list[tuple[Errand, ...]]:
     """Take up to `most` calls' worth of errands off `waiting`, in its order: one each, or several that go as a batch.
 
-    A batch halves with each attempt of its records. So one that was refused as a whole comes to the entry that spoils
-    it, and to that alone, whatever dies in between.
+    A batch halves with each attempt of its records. So one that was refused as a whole, or for which the partner never
+    answers, comes to the entry that spoils it, and to that alone, whatever dies in between.
     """
     groups: list[tuple[Errand, ...]] = []
     while waiting and len(groups) < most:
@@ -146,8 +150,25 @@ def _are_fellows(one: Errand, other: Errand) -> bool:
     return (one.subject.key.entity, one.subject.attempts) == (other.subject.key.entity, other.subject.attempts)
 
 
-def _write(rules: Rules, due: Due) -> Send | Result:
-    decision = decide(Version(due.key.version, Op(due.op)), due.settled_version, _standing(due))
+def _next(rules: Rules, due: Due, is_unsure: bool) -> Send | Look | Result:
+    if not is_unsure:
+        return _write(rules, due, _standing(due))
+    return _search(rules, due) if due.known is None else _write(rules, due, Op.UPSERT)
+
+
+def _search(rules: Rules, due: Due) -> Look | Result:
+    """Of a record that may be there under an id that nobody here knows."""
+    if not rules.can_read_back:
+        return Result(due.key, Outcome.PARKED, "delivery_unsure")
+    try:
+        return Look(due, command_of(_intent(due, Verb.CANCEL), due.image), None)
+    except Exception as error:  # noqa: BLE001  # as in writing
+        return Result(due.key, Outcome.PARKED, "internal_error", {"detail": place_of(error)})
+
+
+def _write(rules: Rules, due: Due, there: Op | None) -> Send | Result:
+    """`there`: what the partner was last made to have of it, perhaps."""
+    decision = decide(Version(due.key.version, Op(due.op)), due.settled_version, there)
     if isinstance(decision, Outcome):
         return Result(due.key, decision)
     intent = _intent(due, decision)
@@ -257,9 +278,11 @@ def is_of_record(error: PartnerError) -> bool:
 
 
 def still_in_doubt(rules: Rules, subject: Due | Suspect, doubt: Doubt, error: PartnerError) -> Result:
-    """It could not be read back: tried again later, unless the fault is the record's own."""
-    if is_of_record(error):
-        return Result(doubt.key, Outcome.PARKED, error.reason, error.params, doubt.intent_id)
+    """It could not be read back: tried again later, also where the fault is the record's own.
+
+    A person is shown that one. But the doubt stands until the partner has answered: what is newer, or sent again at
+    somebody's word, could be made a second time.
+    """
     later = (error.not_before if isinstance(error, RetryableError) else None) or rules.backoff(subject.attempts)
     return Result(doubt.key, Outcome.UNKNOWN, error.reason, error.params, doubt.intent_id, not_before=later)
 

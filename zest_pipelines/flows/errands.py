@@ -1,7 +1,7 @@
 """Errands: the calls that a push makes for one record, as values, and their making.
 
 A lane carries them out and gives back what it heard, whatever the partner or the network does. What that means is
-`delivery`'s to say.
+`verdicts`' to say.
 """
 
 from __future__ import annotations

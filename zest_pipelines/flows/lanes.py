@@ -38,8 +38,8 @@ class Lanes(Generic[T]):
         self._jobs: SimpleQueue[Job[T] | None] = SimpleQueue()
         self._answers: SimpleQueue[_Answer[T]] = SimpleQueue()
         self._lanes: list[_Lane[T]] = []
-        self._heard_of: list[_Lane[T]] = []
-        """Whose answers were handed on, and may not be heeded yet."""
+        self._waiting: list[_Lane[T]] = []
+        """Who wait until the answers that were handed on are heeded."""
         self._given = 0
 
     def __enter__(self) -> Lanes[T]:
@@ -79,10 +79,10 @@ class Lanes(Generic[T]):
         self._jobs.put(job)
 
     def go_on(self) -> None:
-        """All answers that were handed on are heeded: their lanes may take further jobs."""
-        for lane in self._heard_of:
+        """All answers that were handed on are heeded: the lanes that wait for that may take further jobs."""
+        for lane in self._waiting:
             lane.go_on()
-        self._heard_of.clear()
+        self._waiting.clear()
 
     def shut(self) -> None:
         """Let no further call begin in any lane."""
@@ -109,9 +109,10 @@ class Lanes(Generic[T]):
         except Empty:
             return []
         self._given -= 1
-        self._heard_of.append(lane)
         if isinstance(answer, _Fault):
             raise answer.error
+        if not self._is_plain(answer):
+            self._waiting.append(lane)
         return [answer]
 
 

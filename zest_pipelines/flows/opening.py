@@ -22,7 +22,6 @@ from zest_pipelines.store.tenants import ConnectionRow
 class Line:
     """An open line of a connection: one call at a time."""
 
-    row: ConnectionRow
     connector: Connector
     gate: LedgerGate
 
@@ -59,7 +58,7 @@ class Lines:
         client = self.ledger.services.http.client()
         connector = self.partner.open(self.row.connection, self.secret, client, gate)
         self.closing.callback(connector.close)
-        return Line(self.row, connector, gate)
+        return Line(connector, gate)
 
 
 def connection_row(services: Services, partner: Partner, tenant: str, login: Login) -> ConnectionRow:

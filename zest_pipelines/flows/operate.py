@@ -9,7 +9,7 @@ from resources.logins import Login
 from zest_pipelines.flows.reports import Problem, StoppedReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import decisions, reports, requests, tenants
-from zest_pipelines.store.errors import UnknownRecordError
+from zest_pipelines.store.errors import NotOpenError, UnknownRecordError
 from zest_pipelines.store.keys import Target
 
 _MOST_PROBLEMS = 20
@@ -41,14 +41,18 @@ def release(
 ) -> UUID:
     """Have what is stopped (parked, in conflict, waiting for a retry) tried again by the next push; None means all.
 
-    A record in conflict is overwritten at the partner. Returns the request's id. Raises StoreError, UnknownRecordError
-    among them.
+    A record in conflict is overwritten at the partner. Returns the request's id. Raises StoreError: UnknownRecordError,
+    and NotOpenError of a record of which nothing was ever for that partner.
     """
     kinds = partner.writes if entity is None else (entity,)
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         tenants.connection(tx, tenant, partner.name)
-        if record_id and not any(reports.timeline(tx, tenant, kind, record_id) for kind in kinds):
-            raise UnknownRecordError(tenant, entity or "record", record_id)
+        if record_id:
+            steps = [(kind, step) for kind in kinds for step in reports.timeline(tx, tenant, kind, record_id)]
+            if not steps:
+                raise UnknownRecordError(tenant, entity or "record", record_id)
+            if not any(step.partner == partner.name for _, step in steps):
+                raise NotOpenError(tenant, partner.name, steps[0][0], record_id)
         request_id = requests.retry(tx, Target(tenant, partner.name), entity, record_id)
         named = {"entity": entity, "record": record_id and str(record_id)}
         tenants.audit(tx, tenant, "release", partner.name, {name: value for name, value in named.items() if value})
@@ -58,8 +62,8 @@ def release(
 def abandon(services: Services, partner: Partner, tenant: str, entity: Entity, record_id: UUID, reason: str) -> None:
     """Give up the open version of one record: the next push ends it without sending. A newer edit is sent as ever.
 
-    `reason` is kept; it holds nothing of a patient. Raises StoreError: UnknownRecordError, NotOpenError, and without a
-    reason.
+    `reason` is kept; it holds nothing of a patient. Raises StoreError: UnknownRecordError, NotOpenError, SettledError,
+    and without a reason.
     """
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         tenants.connection(tx, tenant, partner.name)
@@ -85,11 +89,12 @@ def adopt(
 ) -> None:
     """Say that the partner has the open version of one record, under this id of its own: it ends as delivered.
 
-    Later edits go to that record of the partner's. Raises as `abandon`.
+    Or that a settled one, which a late sender may have touched, is right there. Later edits go to that record of the
+    partner's. Raises as `abandon`, but for SettledError.
     """
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         tenants.connection(tx, tenant, partner.name)
-        version = decisions.open_version(tx, Target(tenant, partner.name), entity, record_id)
+        version = decisions.adoptable_version(tx, Target(tenant, partner.name), entity, record_id)
         decisions.adopt(tx, Target(tenant, partner.name), entity, record_id, version, partner_id, reason)
         tenants.audit(tx, tenant, "adopt", partner.name, _noted(entity, record_id, version, reason))
 

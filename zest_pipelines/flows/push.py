@@ -20,7 +20,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
 
 from partners.contract import Absent, Delivered, Found, Partner, Recovery
@@ -32,7 +32,7 @@ from resources.vault import VaultError
 from zest_pipelines.core.breaker import stays_away
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.delivery import End, Rules, decided, found_right, grouped, may_be_there, plan
+from zest_pipelines.flows.delivery import End, Rules, end_by_word, end_of_suspicion, grouped, may_be_there, plan
 from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
 from zest_pipelines.flows.gate import Later, Slot
 from zest_pipelines.flows.lanes import Lanes
@@ -54,6 +54,8 @@ _SILENCES = 3
 LEASE_SECONDS = 60.0
 """Longer than a call may last; held anew with every cycle."""
 _CLAIM = 60
+_CLAIM_SUSPECTS = 10
+"""Of settled records that are to be read again: they have their turns however many others are due."""
 _AWAY = "partner_unreachable"
 _RUN_OUT = ("time_box_ended", "budget_deferred")
 """Why nothing more is begun, though what was given to the lanes may go on."""
@@ -96,7 +98,7 @@ def _lease(services: Services, target: Target) -> Iterator[int | None]:
     yield epoch
     if epoch is not None:
         with services.database.transaction(Login.PUSH, target.tenant) as tx:
-            leases.release(tx, target, epoch)
+            leases.give_back(tx, target, epoch)
 
 
 class _Push:
@@ -171,12 +173,12 @@ class _Push:
         """Whether anything may be sent."""
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             self._carry_out(tx)
-            self._noted, standing = holds.last(tx, self._target), holds.standing_hold(tx, self._target)
+            self._noted, standing = holds.last(tx, self._target), holds.hold_in_force(tx, self._target)
             if self._row.is_paused:
                 self._tally.stop("connection_paused")
             elif standing is not None and standing.reason != OUTSIDE_WINDOW:
                 self._tally.stop(standing.reason, standing.params)
-                self._tally.is_held = True
+                self._tally.is_held = standing.failures > 0
             elif not self._is_closed():
                 self._release(tx)
             self._mark(tx)
@@ -184,17 +186,19 @@ class _Push:
 
     def _carry_out(self, tx: Transaction) -> None:
         """End what persons have given up, or found at the partner."""
-        ends = [decided(each) for each in releases.decided(tx, self._target)]
+        ends = [end_by_word(each) for each in releases.decided(tx, self._target)]
         late = results.add_results(tx, self._target, ends)
         results.supersede_older(tx, self._target, [end.key for end in ends if end.outcome.is_terminal])
         self._tally.outcomes.update(end.outcome for end in ends if end not in late)
-        right = [found_right(each) for each in releases.found_right(tx, self._target)]
+        right = [end_of_suspicion(each) for each in releases.found_right(tx, self._target)]
         results.add_repairs(tx, self._target, right)
 
     def _release(self, tx: Transaction) -> None:
         """Make due what a person wants tried again, and what may have been cured since it was parked."""
         again = releases.asked_again(tx, self._target)
-        curable = releases.curable(tx, self._target, _codes(ReasonScope.CONNECTION), _codes(ReasonScope.ENTITY))
+        mapping = self._partner.mapping_version
+        curable = releases.curable(tx, self._target, mapping, _codes(ReasonScope.ENTITY))
+        leases.note_mapping(tx, self._target, self._epoch, mapping)
         released = [Result(key, Outcome.RELEASED, "asked_again") for key in again]
         released += [Result(key, Outcome.RELEASED, "connection_changed") for key in curable if key not in again]
         results.add_results(tx, self._target, released)
@@ -261,6 +265,8 @@ class _Push:
             self._fail(verdict.stop, verdict.params)
         elif verdict.stop is not None and not self._has_failed:
             self._tally.stop(verdict.stop, verdict.params)
+            if verdict.until is not None:
+                self._stand_still(verdict.stop, verdict.params, verdict.until)
 
     def _fail(self, why: str, params: Mapping[str, str]) -> None:
         """Stop for a fault of the whole connection. What fails besides, in calls under way, tells nothing new."""
@@ -268,10 +274,9 @@ class _Push:
             return
         self._has_failed = True
         self._tally.stop(why, params)
-        now, failures = self._services.now(), 1 if self._noted is None else self._noted.failures + 1
-        since = self._noted.since if self._noted is not None and self._noted.failures else now
+        failures = 1 if self._noted is None else self._noted.failures + 1
         away = stays_away(reason(why), failures, self._services.random)
-        self._hold = Hold(why, params, failures, since, now + away)
+        self._stand_still(why, params, self._services.now() + away, failures)
         self._tally.is_held = bool(away)
 
     def _is_closed(self) -> bool:
@@ -281,9 +286,18 @@ class _Push:
         if until is None:
             return False
         self._tally.stop(OUTSIDE_WINDOW)
-        failures = 0 if self._noted is None else self._noted.failures
-        self._hold = Hold(OUTSIDE_WINDOW, {}, failures, now, until)
+        self._stand_still(OUTSIDE_WINDOW, {}, until)
         return True
+
+    def _stand_still(self, why: str, params: Mapping[str, str], until: datetime, failures: int | None = None) -> None:
+        """Have the connection send nothing before `until`. `failures`: in a row by now; None: as many as before.
+
+        It is held as it was read: whatever was changed since speaks against the hold.
+        """
+        noted = self._noted
+        before = 0 if noted is None else noted.failures
+        since = noted.since if noted is not None and before else self._services.now()
+        self._hold = Hold(why, params, before if failures is None else failures, since, until, self._row.read_at)
 
     # --- Choose -------------------------------------------------------------------------------------------------------
 
@@ -318,14 +332,15 @@ class _Push:
             return
         entities = [entity for entity in self._partner.writes if entity not in self._tally.blocked]
         rules = self._rules()
-        chosen = (self._target, entities, _CLAIM, tuple(self._busy | self._tally.done), self._services.under_way)
+        others = (tuple(self._busy | self._tally.done), self._services.under_way)
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             if is_empty:
                 claims.recheck(tx, self._target)
-            found: list[Due | Suspect] = list(claims.due(tx, *chosen, self._days))
-            self._may_be_more = len(found) == _CLAIM
-            if not self._may_be_more and self._days is None:
-                found += claims.suspects(tx, *chosen)
+            is_for_all = self._days is None
+            suspects = claims.suspects(tx, self._target, entities, _CLAIM_SUSPECTS, *others) if is_for_all else ()
+            due = claims.due(tx, self._target, entities, _CLAIM, *others, self._days)
+            self._may_be_more = len(due) == _CLAIM or len(suspects) == _CLAIM_SUSPECTS
+            found: tuple[Due | Suspect, ...] = (*suspects, *due)
             doubtful = [subject.key.record for subject in found if may_be_there(rules, subject)]
             unsure = claims.unsure(tx, self._target, doubtful)
         for subject in found:
@@ -391,13 +406,15 @@ class _Push:
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             kept = leases.keep(tx, self._target, self._epoch, LEASE_SECONDS)
             late = self._store(tx, [end for _, end in ends])
-            self._mark(tx)
+            if kept is not None:  # else another push speaks for the connection
+                self._mark(tx)
             may_go = kept is not None and not kept.is_paused
             if may_go:
                 intents = [errand.intent for errand in going if isinstance(errand, Send)]
                 results.add_intents(tx, self._target, self._epoch, intents)
         self._keep_at = time.monotonic() + LEASE_SECONDS / 3
         self._count(ends, late)
+        self._busy.update(map(record_of, going))
         if kept is not None:
             self._overwrites = kept.on_conflict == "overwrite"
         if going and not may_go:
@@ -433,7 +450,7 @@ class _Push:
             is_left = not end.outcome.is_terminal and end.key.record not in self._tally.done
             self._may_be_more = self._may_be_more or is_left
             self._busy.discard(end.key.record)
-        self._busy.update(map(record_of, self._waiting))  # a repair goes on under the same record
+        self._busy.update(map(record_of, self._waiting))  # what follows an end goes on under the same record
 
     def _rules(self) -> Rules:
         return Rules(

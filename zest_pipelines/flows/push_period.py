@@ -89,7 +89,8 @@ class _Period:
         seconds = min((each.seconds for each in moving if each.entity not in blocked), default=None)
         if held is None or seconds is None:
             return _Outlook(seconds)
-        return _Outlook(max(seconds, held.seconds), held.reason, held.params)
+        until_then = (held.until - self.services.now()).total_seconds()
+        return _Outlook(max(seconds, until_then), held.reason, held.params)
 
     def wait(self, seconds: float, blocked: Collection[str]) -> None:
         """Wait so long, or until there is nothing left to wait for."""

@@ -52,7 +52,7 @@ class Tally:
             self.sends[record] += 1
         if isinstance(end, Result):
             self.outcomes[end.outcome] += 1
-            self.recovered += isinstance(errand, Repeat | Look) and not is_unknown
+            self.recovered += isinstance(errand, Repeat | Look) and errand.doubt is not None and not is_unknown
         else:
             self.repaired += end.outcome is RepairOutcome.REPAIRED
         if self.sends[record] >= _MOST_SENDS or not (end.outcome.is_terminal or self._goes_on(errand, end, is_unknown)):
@@ -63,7 +63,7 @@ class Tally:
     def _goes_on(self, errand: Errand | None, end: End, is_unknown: bool) -> bool:
         """Whether an open record has another turn in this push."""
         if isinstance(errand, Repeat | Look):
-            return isinstance(end, Result) and not is_unknown
+            return isinstance(end, Result) and not is_unknown and end.not_before is None
         return isinstance(errand, Send) and (is_unknown or end.reason in GO_ON)
 
     def report(self, backlog: Backlog, seconds: float) -> PushReport:

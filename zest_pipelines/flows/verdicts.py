@@ -59,6 +59,8 @@ class Verdict:
     params: Mapping[str, str] = field(default_factory=dict)
     is_failure: bool = False
     """Whether the breaker counts the stop; limits, ours or the partner's, are no failure."""
+    until: datetime | None = None
+    """When the partner wants to hear of the connection again, if it has named a time."""
     blocks: Entity | None = None
     """Records of this kind should not be tried now."""
     is_answer: bool = False
@@ -84,7 +86,9 @@ def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
             read = _told(errand.subject, _read(rules, errand.subject, doubt, heard))
             ends = doubt_ends(errand.subject, doubt, read)
             return _verdict(errand, heard, ends)
-    raise AssertionError("a due record is read back because it is in doubt")
+        case Look(subject=Due() as due), _:
+            return _verdict(errand, heard, (_searched(rules, due, heard),))
+    raise AssertionError("there is no other errand")
 
 
 def _told(subject: Due | Suspect, result: Result) -> Result:
@@ -104,8 +108,8 @@ def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
     why, params = ends[0].reason, ends[0].params
     scope = None if why is None else reason(why).scope
     if scope is ReasonScope.CONNECTION:
-        has_named_time = isinstance(heard, Retry | RetryableError) and heard.not_before is not None
-        return Verdict(ends, stop=why, params=params, is_failure=not has_named_time)
+        until = heard.not_before if isinstance(heard, Retry | RetryableError) else None
+        return Verdict(ends, stop=why, params=params, is_failure=until is None, until=until)
     blocks = errand.subject.key.entity if scope is ReasonScope.ENTITY else None
     is_silence = isinstance(heard, Unknown) and heard.reason == _SILENCE
     return Verdict(ends, blocks=blocks, is_answer=not isinstance(heard, Unknown | PartnerError), is_silence=is_silence)
@@ -124,7 +128,9 @@ def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
             when = not_before or rules.backoff(attempts)
             return Result(key, Outcome.RETRY, why, params, intent_id, not_before=when)
         case Refused(why, params):
-            return Result(key, Outcome.PARKED, why, params, intent_id)
+            # What is wrong with the connection is not the record's fault: the breaker says when it is tried again.
+            outcome = Outcome.RETRY if reason(why).scope is ReasonScope.CONNECTION else Outcome.PARKED
+            return Result(key, outcome, why, params, intent_id)
         case Clash(copy=Found(matches=False) as found) if _is_for_itself(errand):
             return _noting(found, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
         case Clash():
@@ -173,6 +179,23 @@ def _clashed(rules: Rules, sent: Command, key: Key, intent_id: UUID, attempts: i
     return Result(key, Outcome.CONFLICT, why, params, intent_id)
 
 
+def _searched(rules: Rules, due: Due, heard: Heard) -> Result:
+    """What follows for a cancellation of a record that may be there: it goes to what is found."""
+    match heard:
+        case Found():
+            return _noting(heard, Result(due.key, Outcome.RETRY, "found_different"))
+        case Absent():
+            return Result(due.key, Outcome.NOT_NEEDED)
+        case PartnerError() if is_of_record(heard):
+            return Result(due.key, Outcome.PARKED, "delivery_unsure")
+        case PartnerError():
+            named = heard.not_before if isinstance(heard, RetryableError) else None
+            when = named or rules.backoff(due.attempts)
+            return Result(due.key, Outcome.RETRY, heard.reason, heard.params, not_before=when)
+        case _:
+            raise AssertionError("a reading back finds something or not")
+
+
 def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> Result:
     """How a doubt ends when the partner was asked."""
     key, intent_id = doubt.key, doubt.intent_id
@@ -196,14 +219,17 @@ def suspect(rules: Rules, late: Result) -> Repair | None:
     """What has to be noted of an end that came when its intent or version had ended: None, if it did no harm.
 
     A write that took effect, or may have, can have come over a newer one. Under a key it cannot: whoever repeated it
-    had the same one.
+    had the same one. Where the partner cannot be asked, what it said late is all that will be known of its copy.
     """
     is_write = late.outcome in (Outcome.DELIVERED, Outcome.DELIVERED_WITH_WARNING, Outcome.UNKNOWN)
     if not is_write or rules.capability.recovery is Recovery.KEY:
         return None
-    return Repair(
+    noted = Repair(
         late.key, RepairOutcome.SUSPECTED, "late_answer", intent_id=late.intent_id, not_before=late.not_before
     )
+    if rules.can_read_back:
+        return noted
+    return replace(noted, partner_id=late.partner_id, partner_version=late.partner_version)
 
 
 def _looked_at(rules: Rules, errand: Look, suspect: Suspect, heard: Heard) -> Verdict:

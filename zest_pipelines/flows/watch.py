@@ -63,7 +63,7 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
         oldest_pending=left.oldest,
         stopped="connection_paused" if left.is_paused else held.reason if held else None,
         params=held.params if held and not left.is_paused else {},
-        is_held=held is not None and held.reason != OUTSIDE_WINDOW,
+        is_held=held is not None and held.reason != OUTSIDE_WINDOW and held.failures > 0,
         problems=_problems(stuck),
     )
     return Watched(tenant, ages, backlog, _problems(parked), left.is_moving)

@@ -73,7 +73,7 @@ def pushes_due(partner: Partner) -> Demand:
         partner,
         Direction.OUT,
         "a record or an edit to push now",
-        lambda tx: due.outbound(tx, partner.name),
+        lambda tx: due.outbound(tx, partner.name, partner.mapping_version),
         MAX_RUNS_OUT,
         assets_of(partner, Direction.OUT),
         # What a record waited for may have come by a way that touches no queue: a client taken in, a week asked for.

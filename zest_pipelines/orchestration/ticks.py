@@ -24,6 +24,7 @@ def request_runs(
     """The runs to start now, or in plain words why there are none. Adds the partition keys that are missing first."""
     partner, direction = demand.partner, demand.direction
     try:
+        asked(postgres, demand.prepare)  # it keeps rows that pushes wait for, and the questions take their time
         connected, wanted = asked(postgres, lambda tx: _ask(demand, tx))
     except NOT_ANSWERED as error:
         return SkipReason(f"{str(error).removesuffix('.')}. Nothing was requested; the next tick asks again.")
@@ -40,6 +41,5 @@ def request_runs(
 
 def _ask(demand: Demand, tx: Transaction) -> tuple[frozenset[str], frozenset[str]]:
     """All connected tenants, and those of them who are wanted."""
-    demand.prepare(tx)
     connected = frozenset(due.tenants(tx, demand.partner.name))
     return connected, connected & frozenset(demand.who(tx))

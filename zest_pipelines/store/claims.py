@@ -109,9 +109,6 @@ class Due:
     """upsert or cancel."""
     image: Mapping[str, Any]
     attempts: int
-    reason: str | None
-    """Why the last attempt failed; None: there was none since it came or was released."""
-    edited_at: datetime
     client: str | None
     """The partner's id of the client; None: not known there."""
     staff: str | None
@@ -199,7 +196,7 @@ _DUE = query(
         UNION ALL
         ({_TAKEN % "NOT EXISTS (SELECT FROM asked_for a WHERE a.waits_in_truth IS NULL)"})
     )
-    SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.reason, p.edited_at, p.settled_version,
+    SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.settled_version,
            p.delivered_version, p.delivered_month, p.is_cancelled, p.known_version, p.partner_id, p.partner_version,
            p.links, p.doubt_intent, p.doubt_month, {noted_copy("p", "p")} AS overwriting,
            (SELECT c.image FROM sync.change c
@@ -281,8 +278,11 @@ _UNSURE = query(
         SELECT r.outcome, r.reason FROM sync.result r
         WHERE r.tenant_id = :tenant AND r.partner = :partner AND r.entity = asked.entity
           AND r.record_id = asked.record_id
+          -- of these, only what ended a call tells of what is there
+          AND (r.intent_id IS NOT NULL OR r.outcome NOT IN ('superseded', 'abandoned', 'retry', 'parked')
+               OR r.reason = 'delivery_unsure')
         ORDER BY r.version DESC, r.result_no DESC LIMIT 1) AS newest
-    WHERE newest.outcome = 'parked' AND newest.reason = 'delivery_unsure'
+    WHERE newest.outcome = 'abandoned' OR (newest.outcome = 'parked' AND newest.reason = 'delivery_unsure')
     """,
 )
 _RECHECK = query("recheck_pending", Login.PUSH, "SELECT sync.recheck(:tenant, :partner)")
@@ -336,7 +336,7 @@ def suspects(
 
 
 def unsure(tx: Transaction, target: Target, records: Sequence[Record]) -> frozenset[Record]:
-    """Of these, those that a person was asked about and has not answered: an earlier call may have made them."""
+    """Of these, those that an earlier call may have put there: nobody has said what became of it."""
     if not records:
         return frozenset()
     rows = _UNSURE.all(
@@ -430,8 +430,6 @@ def _due(row: RowMapping, doubts: Mapping[UUID, Doubt], bases: Mapping[Record, B
         op=row["op"],
         image=row["image"],
         attempts=row["attempts"],
-        reason=row["reason"],
-        edited_at=row["edited_at"],
         client=row["client"],
         staff=row["staff"],
         visit=row["visit"],

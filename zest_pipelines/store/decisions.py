@@ -10,21 +10,21 @@ from uuid import UUID
 from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.errors import NotOpenError, UnknownRecordError
+from zest_pipelines.store.errors import NotOpenError, SettledError, UnknownRecordError
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
 
 # Index: the primary keys of both.
-_OPEN_VERSION = query(
-    "open_version",
+_VERSIONS = query(
+    "versions_to_decide_on",
     Login.OPERATOR,
     """
-    SELECT coalesce(
-        (SELECT p.version FROM sync.pending p
-         WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.entity = :entity AND p.record_id = :record_id),
-        (SELECT s.version FROM sync.standing s
-         WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.record_id = :record_id
-           AND s.suspect_state = 'parked'))
+    SELECT (SELECT p.version FROM sync.pending p
+            WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.entity = :entity
+              AND p.record_id = :record_id) AS open,
+           (SELECT s.version FROM sync.standing s
+            WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.record_id = :record_id
+              AND s.suspect_state = 'parked') AS suspect
     """,
 )
 _IS_KNOWN = query(
@@ -51,17 +51,26 @@ _ABANDON_ALL = query(
 
 
 def open_version(tx: Transaction, target: Target, entity: Entity, record_id: UUID) -> int:
+    """The version of the record that is open at the connection.
+
+    UnknownRecordError; SettledError if there is none but a settled one for a person to look up; else NotOpenError.
+    """
+    version, suspect = _versions(tx, target, entity, record_id)
+    if version is None:
+        refusal = NotOpenError if suspect is None else SettledError
+        raise refusal(target.tenant, target.partner, entity, record_id)
+    return version
+
+
+def adoptable_version(tx: Transaction, target: Target, entity: Entity, record_id: UUID) -> int:
     """The version of the record that is open at the connection, or is settled and for a person to look up.
 
     UnknownRecordError; NotOpenError if there is none.
     """
-    named = {"entity": entity.value, "record_id": record_id}
-    version: int | None = _OPEN_VERSION.run(tx, **named, **target.parameters()).scalar_one()
-    if version is not None:
-        return version
-    if not _IS_KNOWN.run(tx, tenant=target.tenant, **named).scalar_one():
-        raise UnknownRecordError(target.tenant, entity, record_id)
-    raise NotOpenError(target.tenant, target.partner, entity, record_id)
+    version, suspect = _versions(tx, target, entity, record_id)
+    if (found := suspect if version is None else version) is None:
+        raise NotOpenError(target.tenant, target.partner, entity, record_id)
+    return found
 
 
 def abandon(tx: Transaction, target: Target, entity: Entity, record_id: UUID, version: int, reason: str) -> None:
@@ -83,6 +92,16 @@ def abandon_all(tx: Transaction, target: Target, reason: str) -> int:
     """`abandon` all that is open at the connection; how many records. StoreError if the reason says nothing."""
     records: int = _ABANDON_ALL.run(tx, reason=reason.strip(), **target.parameters()).scalar_one()
     return records
+
+
+def _versions(tx: Transaction, target: Target, entity: Entity, record_id: UUID) -> tuple[int | None, int | None]:
+    """The open version, and the settled one that is for a person to look up. UnknownRecordError."""
+    named = {"entity": entity.value, "record_id": record_id}
+    row = _VERSIONS.one(tx, **named, **target.parameters())
+    assert row is not None  # a SELECT without FROM has one row
+    if row["open"] is None and not _IS_KNOWN.run(tx, tenant=target.tenant, **named).scalar_one():
+        raise UnknownRecordError(target.tenant, entity, record_id)
+    return row["open"], row["suspect"]
 
 
 def _decide(

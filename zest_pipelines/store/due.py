@@ -13,7 +13,7 @@ from zest_pipelines.store.claims import IS_ITS_TIME, IS_SUSPECT
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.holds import IS_HELD
 from zest_pipelines.store.query import Query, query
-from zest_pipelines.store.releases import ASKED_AGAIN, IS_FOUND_RIGHT, IS_STILL_TO_DO, SUSPECT_ASKED_AGAIN
+from zest_pipelines.store.releases import ASKED_AGAIN, HAS_CHANGED, IS_FOUND_RIGHT, IS_STILL_TO_DO, SUSPECT_ASKED_AGAIN
 from zest_pipelines.store.unread import CURSOR, IS_BELOW_OPEN, IS_OF_ANOTHER_CLUSTER
 
 _TENANTS = query(
@@ -83,6 +83,10 @@ _ASKED_AGAIN = _among_open(
     UNION ALL
     SELECT s.tenant_id FROM sync.standing s WHERE s.partner = :partner AND {SUSPECT_ASKED_AGAIN}
     """,
+)
+# Index: pending_stopped, then one probe a row in connection, credential, lease and result.
+_CHANGED = _among_open(
+    "changed_since", f"SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {HAS_CHANGED}"
 )
 # It takes no call to carry one out, so a pause or a hold is nothing to it. Index: the primary key of pending, one probe
 # a decision.
@@ -165,12 +169,14 @@ def recheck_waiting(tx: Transaction, partner: str) -> int:
     return changed
 
 
-def outbound(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has something to push now: a record, one that is to be read again, a person's word, or an unread edit.
+def outbound(tx: Transaction, partner: str, mapping: str) -> tuple[str, ...]:
+    """Who has something to push now: a record, one that is to be read again, a person's word, an unread edit, or what
+    was parked under another connection, credential or mapping (`mapping`: its version now).
 
     Whose connection is paused or held is among them only for a decision, which takes no call.
     """
-    return _merged(_PENDING.column(tx, partner=partner), _SUSPECTS.column(tx, partner=partner), _persons(tx, partner))
+    found = (each.column(tx, partner=partner) for each in (_PENDING, _SUSPECTS))
+    return _merged(*found, _CHANGED.column(tx, partner=partner, mapping=mapping), _persons(tx, partner))
 
 
 def urgent(tx: Transaction, partner: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@
     ├── UnknownTenantError         no such tenant: `zest tenant add`
     ├── UnknownConnectionError     no such connection: `zest connect`
     ├── UnknownRecordError         no such record: another id
-    └── NotOpenError               nothing of the record waits: nothing to decide
+    ├── NotOpenError               nothing of the record waits: nothing to decide
+    └── SettledError               it is settled, and may not be right: nothing to give up, but to look up
 
 PostgreSQL's DETAIL and a statement's parameters can hold a patient's name. A StoreError is therefore built from the
 sqlstate, the primary message where that is safe, and the constraint's name, and carries no cause.
@@ -82,6 +83,17 @@ class NotOpenError(StoreError):
         super().__init__(
             f"nothing of {kind} {record_id} is open at {partner}, so there is nothing to decide: see how it stands "
             f"with `zest explain {tenant} {kind} {record_id}`"
+        )
+
+
+class SettledError(StoreError):
+    """The record is settled, and a late sender may have touched it; `kind` in words a person reads."""
+
+    def __init__(self, tenant: str, partner: str, kind: str, record_id: UUID) -> None:
+        super().__init__(
+            f"{kind} {record_id} is settled at {partner}, so there is nothing to give up, but it may not be right "
+            f"there: see what to do with `zest explain {tenant} {kind} {record_id}`; if it is right on the partner's "
+            f"screen run `zest adopt {tenant} {partner} {kind} {record_id} --partner-id ID --reason WHY`"
         )
 
 

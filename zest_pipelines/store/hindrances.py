@@ -5,31 +5,15 @@ A conflict's values are a person's data: they are shown to who asked for them, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import UUID
-
-from sqlalchemy import RowMapping
 
 from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.holds import IS_HELD
+from zest_pipelines.store.holds import COLUMNS, IS_HELD, Hold
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
-
-
-@dataclass(frozen=True)
-class Held:
-    """Why nothing is sent for now."""
-
-    reason: str
-    params: Mapping[str, str]
-    since: datetime
-    until: datetime
-    seconds: float
-    """From now until then."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +25,7 @@ class Hindrances:
     """hold or overwrite."""
     closed: tuple[str, ...] | None
     """Its own closed times; None: the partner's."""
-    held: Held | None
+    held: Hold | None
     """None: nothing holds it, as far as any push has noted."""
     conflicts: int
     """Records that wait for a word on a copy that was changed at the partner."""
@@ -50,7 +34,7 @@ class Hindrances:
 
 
 @dataclass(frozen=True)
-class Difference:
+class TheirChange:
     """One field in which the partner's copy was found to be another than ours."""
 
     partner: str
@@ -60,14 +44,12 @@ class Difference:
     theirs: str | None = field(repr=False)
 
 
-_HELD_COLUMNS = """held.reason, held.params, held.since, held.until,
-           CAST(extract(epoch FROM held.until - clock_timestamp()) AS float8) AS seconds"""
 _HELD = query(
     "held",
     Login.OPERATOR,
     f"""
-    SELECT {_HELD_COLUMNS} FROM sync.connection n
-    JOIN sync.hold held ON held.tenant_id = n.tenant_id AND held.partner = n.partner AND {IS_HELD}
+    SELECT {COLUMNS} FROM sync.connection n
+    JOIN sync.hold h ON h.tenant_id = n.tenant_id AND h.partner = n.partner AND {IS_HELD}
     WHERE n.tenant_id = :tenant AND n.partner = :partner
     """,
 )
@@ -76,19 +58,19 @@ _HINDRANCES = query(
     "hindrances",
     Login.OPERATOR,
     f"""
-    SELECT n.partner, n.on_conflict, n.closed, {_HELD_COLUMNS},
+    SELECT n.partner, n.on_conflict, n.closed, {COLUMNS},
            (SELECT count(*) FROM sync.pending p WHERE p.tenant_id = n.tenant_id AND p.partner = n.partner
               AND p.state = 'conflict') AS conflicts,
            (SELECT count(*) FROM sync.standing s WHERE s.tenant_id = n.tenant_id AND s.partner = n.partner
               AND s.suspect_state IS NOT NULL) AS repairs
     FROM sync.connection n
-    LEFT JOIN sync.hold held ON held.tenant_id = n.tenant_id AND held.partner = n.partner AND {IS_HELD}
+    LEFT JOIN sync.hold h ON h.tenant_id = n.tenant_id AND h.partner = n.partner AND {IS_HELD}
     WHERE n.tenant_id = :tenant
     ORDER BY n.partner
     """,
 )
-_DIFFERENCES = query(
-    "differences_of_record",
+_CONFLICTS = query(
+    "conflicts_of_record",
     Login.OPERATOR,
     """
     SELECT c.partner, c.version, c.field AS name, c.ours, c.theirs FROM sync.conflict c
@@ -107,10 +89,10 @@ _OVERWRITTEN = query(
 )
 
 
-def held(tx: Transaction, target: Target) -> Held | None:
+def held(tx: Transaction, target: Target) -> Hold | None:
     """What holds the connection now; None: nothing, as far as any push has noted."""
     row = _HELD.one(tx, **target.parameters())
-    return None if row is None else _held(row)
+    return None if row is None else Hold(**row)
 
 
 def of_tenant(tx: Transaction, tenant: str) -> tuple[Hindrances, ...]:
@@ -120,7 +102,7 @@ def of_tenant(tx: Transaction, tenant: str) -> tuple[Hindrances, ...]:
             row["partner"],
             row["on_conflict"],
             None if row["closed"] is None else tuple(row["closed"]),
-            None if row["reason"] is None else _held(row),
+            None if row["reason"] is None else Hold(**{name: row[name] for name in Hold.__dataclass_fields__}),
             row["conflicts"],
             row["repairs"],
         )
@@ -128,17 +110,13 @@ def of_tenant(tx: Transaction, tenant: str) -> tuple[Hindrances, ...]:
     )
 
 
-def differences(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[Difference, ...]:
+def conflicts(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[TheirChange, ...]:
     """In what a record in conflict differs from the partner's copy, field by field; empty if it is in none."""
-    rows = _DIFFERENCES.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
-    return tuple(Difference(**row) for row in rows)
+    rows = _CONFLICTS.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
+    return tuple(TheirChange(**row) for row in rows)
 
 
-def overwritten(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[Difference, ...]:
+def overwritten(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[TheirChange, ...]:
     """What the partner's people had changed of a record and ours went over, or is to; oldest first at each partner."""
     rows = _OVERWRITTEN.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
-    return tuple(Difference(**row) for row in rows)
-
-
-def _held(row: RowMapping) -> Held:
-    return Held(**{name: row[name] for name in Held.__dataclass_fields__})
+    return tuple(TheirChange(**row) for row in rows)

@@ -16,7 +16,7 @@ from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
 
 OUTSIDE_WINDOW = "outside_window"
-"""The reason of a hold for closed hours; every other one is the breaker's."""
+"""The reason of a hold for closed hours. Every other one is the breaker's, or for a time that the partner named."""
 
 _STANDS = f"""h.until > statement_timestamp()
       AND NOT EXISTS (SELECT FROM sync.connection changed WHERE changed.tenant_id = h.tenant_id
@@ -52,30 +52,31 @@ class Hold:
     """When it began to stand still, over all renewals."""
     until: datetime
     """When the next call may be tried."""
-    noted_at: datetime | None = None
-    """By the database's clock; None: not stored yet."""
+    noted_at: datetime
+    """By the database's clock: when the connection was read that it speaks of. What changed since speaks against it."""
 
 
-_COLUMNS = "h.reason, h.params, h.failures, h.since, h.until, h.noted_at"
-_STANDING = query(
-    "standing_hold",
+COLUMNS = "h.reason, h.params, h.failures, h.since, h.until, h.noted_at"
+"""Of the row `h` of sync.hold: a Hold."""
+_IN_FORCE = query(
+    "hold_in_force",
     Login.PUSH,
-    f"SELECT {_COLUMNS} FROM sync.hold h WHERE h.tenant_id = :tenant AND h.partner = :partner AND {_STANDS}",
+    f"SELECT {COLUMNS} FROM sync.hold h WHERE h.tenant_id = :tenant AND h.partner = :partner AND {_STANDS}",
 )
 _LAST = query(
     "last_hold",
     Login.PUSH,
-    f"SELECT {_COLUMNS} FROM sync.hold h WHERE h.tenant_id = :tenant AND h.partner = :partner",
+    f"SELECT {COLUMNS} FROM sync.hold h WHERE h.tenant_id = :tenant AND h.partner = :partner",
 )
 _PUT = query(
     "put_hold",
     Login.PUSH,
     """
-    INSERT INTO sync.hold (tenant_id, partner, reason, params, failures, since, until)
-    VALUES (:tenant, :partner, :reason, CAST(:params AS jsonb), :failures, :since, :until)
+    INSERT INTO sync.hold (tenant_id, partner, reason, params, failures, since, until, noted_at)
+    VALUES (:tenant, :partner, :reason, CAST(:params AS jsonb), :failures, :since, :until, :noted_at)
     ON CONFLICT (tenant_id, partner) DO UPDATE SET
         reason = excluded.reason, params = excluded.params, failures = excluded.failures, since = excluded.since,
-        until = excluded.until, noted_at = clock_timestamp()
+        until = excluded.until, noted_at = excluded.noted_at
     """,
 )
 _LIFT = query(
@@ -85,9 +86,9 @@ _LIFT = query(
 )
 
 
-def standing_hold(tx: Transaction, target: Target) -> Hold | None:
+def hold_in_force(tx: Transaction, target: Target) -> Hold | None:
     """The hold that is in force now and that nothing speaks against; None: calls may be tried."""
-    row = _STANDING.one(tx, **target.parameters())
+    row = _IN_FORCE.one(tx, **target.parameters())
     return None if row is None else Hold(**row)
 
 
@@ -98,7 +99,7 @@ def last(tx: Transaction, target: Target) -> Hold | None:
 
 
 def put(tx: Transaction, target: Target, hold: Hold) -> None:
-    """Note the hold in place of the one there was; it is noted as of now."""
+    """Note the hold in place of the one there was."""
     _PUT.run(
         tx,
         reason=hold.reason,
@@ -106,6 +107,7 @@ def put(tx: Transaction, target: Target, hold: Hold) -> None:
         failures=hold.failures,
         since=hold.since,
         until=hold.until,
+        noted_at=hold.noted_at,
         **target.parameters(),
     )
 

@@ -42,8 +42,16 @@ _KEEP = query(
     RETURNING n.paused_at IS NOT NULL AS is_paused, n.on_conflict
     """,
 )
-_RELEASE = query(
-    "release_lease",
+_NOTE_MAPPING = query(
+    "note_mapping",
+    Login.PUSH,
+    """
+    UPDATE sync.lease SET mapping = :mapping
+    WHERE tenant_id = :tenant AND partner = :partner AND epoch = :epoch AND mapping IS DISTINCT FROM :mapping
+    """,
+)
+_GIVE_BACK = query(
+    "give_back_lease",
     Login.PUSH,
     """
     UPDATE sync.lease SET until = clock_timestamp(), holder = ''
@@ -66,6 +74,11 @@ def keep(tx: Transaction, target: Target, epoch: int, seconds: float) -> Kept | 
     return None if row is None else Kept(**row)
 
 
-def release(tx: Transaction, target: Target, epoch: int) -> None:
+def note_mapping(tx: Transaction, target: Target, epoch: int, mapping: str) -> None:
+    """Note the version of the mapping that is written by from now on, if the lease is still ours."""
+    _NOTE_MAPPING.run(tx, epoch=epoch, mapping=mapping, **target.parameters())
+
+
+def give_back(tx: Transaction, target: Target, epoch: int) -> None:
     """Give the lease back, if it is still ours."""
-    _RELEASE.run(tx, epoch=epoch, **target.parameters())
+    _GIVE_BACK.run(tx, epoch=epoch, **target.parameters())

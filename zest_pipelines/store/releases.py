@@ -23,6 +23,18 @@ ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
               AND r.version = p.version))"""
 """Of the pending row `p`: a person wants it tried again, and it was not tried since."""
 
+HAS_CHANGED = """p.state = 'parked' AND p.reason <> 'delivery_unsure' -- only a person can tell whether it is there
+      AND EXISTS (
+          SELECT FROM sync.connection n
+          LEFT JOIN sync.credential k ON k.tenant_id = n.tenant_id AND k.partner = n.partner
+          LEFT JOIN sync.lease l ON l.tenant_id = n.tenant_id AND l.partner = n.partner
+          WHERE n.tenant_id = p.tenant_id AND n.partner = p.partner AND (
+              l.mapping <> :mapping OR greatest(n.changed_at, k.changed_at) > (
+                  SELECT max(r.made_at) FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id
+                  AND r.partner = p.partner AND r.entity = p.entity AND r.record_id = p.record_id
+                  AND r.version = p.version)))"""
+"""Of the pending row `p`: its connection, its credential or the mapping (:mapping now) changed since it was parked."""
+
 _LAST_WORD = """(SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.tenant_id AND u.partner = s.partner
           AND u.entity = s.entity AND u.record_id = s.record_id)"""
 """Of the standing `s`: when the last of its suspicions, or of what became of them, was stored."""
@@ -60,8 +72,6 @@ class Decision:
     act: Act
     partner_id: str | None
     """Of ADOPT: the id under which the partner has it."""
-    reason: str
-    """In the person's words."""
     doubt: UUID | None
     """The intent of this version whose end is not known; None: there is none."""
     was_sent: bool
@@ -91,28 +101,20 @@ _ASKED_AGAIN = query(
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND {ASKED_AGAIN}
     """,
 )
-# What may be cured: the connection or its credential changed since, or a fault of the whole connection has passed.
+# What may be cured: something that it was refused by has changed since, or the partner has taken another of its kind.
 # Index: pending_stopped; result_of_record in the month of each; result_of_connection for what came after.
 _CURABLE = query(
     "curable_records",
     Login.PUSH,
-    """
+    f"""
     SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
-    JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partner = p.partner
-    LEFT JOIN sync.credential k ON k.tenant_id = p.tenant_id AND k.partner = p.partner
-    CROSS JOIN LATERAL (
-        SELECT r.result_no, r.made_at FROM sync.result r
-        WHERE r.month = p.month AND r.tenant_id = p.tenant_id AND r.partner = p.partner AND r.entity = p.entity
-          AND r.record_id = p.record_id AND r.version = p.version
-        ORDER BY r.result_no DESC LIMIT 1) AS parked
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = 'parked'
-      AND p.reason <> 'delivery_unsure' -- only a person can tell whether it is there
-      AND (greatest(n.changed_at, k.changed_at) > parked.made_at
-           OR EXISTS (
-               SELECT FROM sync.result r WHERE r.tenant_id = p.tenant_id AND r.partner = p.partner
-               AND r.result_no > parked.result_no AND r.outcome = 'delivered'
-               AND (p.reason = ANY (CAST(:connection_reasons AS text[]))
-                    OR (p.reason = ANY (CAST(:entity_reasons AS text[])) AND r.entity = p.entity))))
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND (({HAS_CHANGED})
+        OR (p.state = 'parked' AND p.reason = ANY (CAST(:entity_reasons AS text[])) AND EXISTS (
+            SELECT FROM sync.result r WHERE r.tenant_id = p.tenant_id AND r.partner = p.partner
+            AND r.entity = p.entity AND r.outcome = 'delivered' AND r.result_no > (
+                SELECT max(o.result_no) FROM sync.result o WHERE o.month = p.month AND o.tenant_id = p.tenant_id
+                AND o.partner = p.partner AND o.entity = p.entity AND o.record_id = p.record_id
+                AND o.version = p.version))))
     """,
 )
 # The newest word on each version counts; one on a version that is not open any more is spent.
@@ -121,7 +123,7 @@ _DECIDED = query(
     Login.PUSH,
     f"""
     SELECT DISTINCT ON (p.entity, p.record_id)
-           p.month, p.entity, p.record_id, p.version, p.op, d.act, d.partner_id, d.reason,
+           p.month, p.entity, p.record_id, p.version, p.op, d.act, d.partner_id,
            CASE WHEN s.doubt_version = p.version THEN s.doubt_intent END AS doubt,
            EXISTS (SELECT FROM sync.intent i WHERE i.month = p.month AND i.tenant_id = p.tenant_id
                    AND i.partner = p.partner AND i.entity = p.entity AND i.record_id = p.record_id
@@ -163,12 +165,10 @@ _FOUND_RIGHT = query(
 )
 
 
-def curable(
-    tx: Transaction, target: Target, connection_reasons: Sequence[str], entity_reasons: Sequence[str]
-) -> tuple[Key, ...]:
-    """Parked records worth another try. The reasons: faults of a whole connection, and of all records of a kind."""
-    reasons = {"connection_reasons": list(connection_reasons), "entity_reasons": list(entity_reasons)}
-    return keys_of(_CURABLE.all(tx, **reasons, **target.parameters()))
+def curable(tx: Transaction, target: Target, mapping: str, entity_reasons: Sequence[str]) -> tuple[Key, ...]:
+    """Parked records worth another try. `mapping`: its version now; the reasons: faults of all records of a kind."""
+    given = {"mapping": mapping, "entity_reasons": list(entity_reasons)}
+    return keys_of(_CURABLE.all(tx, **given, **target.parameters()))
 
 
 def asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:
@@ -197,7 +197,6 @@ def decided(tx: Transaction, target: Target) -> tuple[Decision, ...]:
             row["op"],
             Act(row["act"]),
             row["partner_id"],
-            row["reason"],
             row["doubt"],
             row["was_sent"],
             row["is_overwriting"],

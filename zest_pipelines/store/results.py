@@ -147,6 +147,8 @@ _SUPERSEDE = query(
     RETURNING 1
     """,
 )
+# A late answer's word on where the copy is counts only where there was none: else it could turn the record away from
+# the copy that is known. Index: the primary key of standing.
 _ADD_REPAIRS = query(
     "add_repairs",
     Login.PUSH,
@@ -154,10 +156,15 @@ _ADD_REPAIRS = query(
     INSERT INTO sync.repair (tenant_id, partner, entity, record_id, version, intent_id, outcome, reason, params,
                              partner_id, partner_version, not_before, looked_at)
     SELECT :tenant, :partner, r.entity, r.record_id, r.version, r.intent_id, r.outcome, r.reason, r.params,
-           r.partner_id, r.partner_version, r.not_before, r.looked_at
+           CASE WHEN NOT late.is_known THEN r.partner_id END, CASE WHEN NOT late.is_known THEN r.partner_version END,
+           r.not_before, r.looked_at
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         place integer, entity text, record_id uuid, version bigint, intent_id uuid, outcome text, reason text,
         params jsonb, partner_id text, partner_version text, not_before timestamptz, looked_at timestamptz)
+    CROSS JOIN LATERAL (
+        SELECT r.outcome = 'suspected' AND EXISTS (
+            SELECT FROM sync.standing s WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = r.entity
+              AND s.record_id = r.record_id AND s.partner_id IS NOT NULL) AS is_known) AS late
     ORDER BY r.entity, r.record_id, r.place
     """,
 )

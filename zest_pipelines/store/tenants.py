@@ -32,7 +32,8 @@ class ConnectionRow:
     """When the partner takes no calls; None: as the partner declares."""
     is_paused: bool
     pause_reason: str | None
-    changed_at: datetime
+    read_at: datetime
+    """By the database's clock."""
     ciphertext: bytes | None
     """The sealed credential; None: none is kept, or the login may not see it."""
 
@@ -106,7 +107,7 @@ _WRITE_AUDIT = query(
 )
 _CONNECTION_COLUMNS = """
     c.tenant_id, c.partner, c.base_url, c.timing, c.settings, c.limits, c.land_every, c.on_conflict, c.closed,
-    c.paused_at IS NOT NULL AS is_paused, c.pause_reason, c.changed_at
+    c.paused_at IS NOT NULL AS is_paused, c.pause_reason, clock_timestamp() AS read_at
 """
 _CONNECTION = query(
     "connection",
@@ -122,11 +123,6 @@ _IS_IDENTIFIED = query(
     "has_identities",
     Login.OPERATOR,
     "SELECT EXISTS (SELECT FROM sync.identity WHERE tenant_id = :tenant AND partner = :partner)",
-)
-_IS_PAUSED = query(
-    "is_paused",
-    Login.PUSH,
-    "SELECT paused_at IS NOT NULL FROM sync.connection WHERE tenant_id = :tenant AND partner = :partner",
 )
 _OPENABLE = query(
     "connection_with_credential",
@@ -233,11 +229,6 @@ def has_identities(tx: Transaction, tenant: str, partner: str) -> bool:
     return found
 
 
-def is_paused(tx: Transaction, tenant: str, partner: str) -> bool:
-    """Whether the connection is paused, asked as who sends."""
-    return bool(_IS_PAUSED.run(tx, tenant=tenant, partner=partner).scalar_one())
-
-
 def openable_connection(tx: Transaction, tenant: str, partner: str) -> ConnectionRow:
     """One connection with its sealed credential, for the logins that call partners. UnknownConnectionError."""
     row = _OPENABLE.one(tx, tenant=tenant, partner=partner)
@@ -262,6 +253,6 @@ def _row(row: RowMapping) -> ConnectionRow:
         closed=None if closed is None else tuple(closed),
         is_paused=row["is_paused"],
         pause_reason=row["pause_reason"],
-        changed_at=row["changed_at"],
+        read_at=row["read_at"],
         ciphertext=row.get("ciphertext"),
     )
