@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,9 @@ from way_out import WayOut, way_out
 from resources.logins import Login, Logins
 from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.local.embedded import EmbeddedServer
+from zest_pipelines.store import tenants
 from zest_pipelines.store.database import Database
+from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.results import Result
 
 _DECIDE = (
@@ -86,6 +89,25 @@ def test_whoever_decides_is_told_what_is_wrong(out: WayOut, wrong: dict[str, Any
         decide(out, **{"record": key.record_id} | wrong)
     assert refused.value.sqlstate == sqlstate
     assert decisions(out) == []
+
+
+def test_no_record_is_taken_to_be_under_the_id_of_another_one(out: WayOut) -> None:
+    """The next edit would be written over that one."""
+    other, key = out.change(), out.change()
+    out.deliver(other, partner_id="P1")
+    with pytest.raises(psycopg.Error) as refused:
+        decide(out, record=key.record_id, act="adopt", id="P1")
+    assert refused.value.sqlstate == "ZT008"
+    decide(out, record=key.record_id, act="adopt", id="P2")
+    again = out.change(replace(other, version=2))
+    decide(out, record=other.record_id, version=again.version, act="adopt", id="P1")
+    assert [row[2] for row in decisions(out)] == ["P2", "P1"]
+
+
+@pytest.mark.parametrize("reason", ["", " ", "a\x01b", "two\nlines", "x" * 501])
+def test_a_reason_that_nobody_could_read_later_is_refused_in_words(out: WayOut, reason: str) -> None:
+    with pytest.raises(StoreError, match=r"one line of 1 to 500 characters"), out.transaction(Login.OPERATOR) as tx:
+        tenants.pause(tx, out.tenant, out.partner, reason)
 
 
 def test_a_settled_version_is_past_deciding(out: WayOut) -> None:

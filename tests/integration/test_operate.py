@@ -97,7 +97,7 @@ def test_a_connection_is_paused_and_resumed_and_what_is_parked_stays_so(
 
 @pytest.mark.parametrize("reason", ["", "  \n"])
 def test_a_pause_without_a_reason_is_refused_with_the_next_step(tenant: Tenant, reason: str) -> None:
-    with pytest.raises(StoreError, match="needs a reason: say"):
+    with pytest.raises(StoreError, match="say why in one line"):
         do(tenant, pause, reason)
     assert row_of(tenant).paused_at is None
 
@@ -344,12 +344,13 @@ def test_a_word_stands_for_the_version_that_was_open_and_no_other(tenant: Tenant
 def test_a_record_that_a_person_found_at_the_partner_is_delivered_there_and_edited_there(
     tenant: Tenant, sandbox: RunningSandbox
 ) -> None:
-    model, visit = tenant.add_visit(note="typed in"), tenant.add_visit(note="ours")
+    neighbour, visit = tenant.add_visit(note="next to it"), tenant.add_visit(note="ours")
     refuse(sandbox, visit)
     push_now(tenant)
     sandbox.clear_faults()
-    theirs = copy_of(sandbox, model)["id"]
-    start = mark(sandbox)
+    start, theirs = mark(sandbox), "as-they-typed-it-in"
+    with pytest.raises(StoreError, match="another record of this tenant"):
+        do(tenant, adopt, Entity.VISIT, visit, copy_of(sandbox, neighbour)["id"], "the wrong line of their screen")
 
     do(tenant, adopt, Entity.VISIT, visit, f" {theirs} ", "seen on their screen")
 

@@ -124,6 +124,21 @@ def test_days_without_a_record_are_done(out: WayOut) -> None:
     assert (found.total, found.is_done) == (0, True)
 
 
+@pytest.mark.parametrize(
+    ("days", "what"),
+    [
+        ("DATE '2026-12-02', DATE '2026-12-01'", "the first not after the last"),
+        ("NULL, DATE '2026-12-01'", "give the first and the last"),
+        ("DATE '2026-12-01', NULL", "give the first and the last"),
+        ("DATE '-infinity', DATE 'infinity'", "no visit lies outside"),
+        ("DATE '4713-01-01 BC', DATE '2026-12-01'", "no visit lies outside"),
+    ],
+)
+def test_days_that_cannot_be_pushed_are_refused_in_words(out: WayOut, days: str, what: str) -> None:
+    with pytest.raises(StoreError, match=what):
+        out.sql(f"SELECT sync.request_push(:tenant, :partner, {days})", Login.PRODUCT)
+
+
 def test_an_edit_that_was_not_read_yet_keeps_the_request_open_and_one_made_since_does_not(out: WayOut) -> None:
     early = press(out)
     out.sql(
@@ -258,5 +273,5 @@ def test_the_product_reads_it_and_nobody_reads_another_tenants(out: WayOut, data
     assert (row.request_id, row.tenant_id, row.partner, row.waiting) == (request, out.tenant, out.target.partner, 1)
     other = way_out(database, tenant="momiji")
     for asked in (request, uuid4()):
-        with pytest.raises(StoreError, match="no such request: give the id that request_push or request_retry"):
+        with pytest.raises(StoreError, match="this tenant has no such request: give the id"):
             status(other, asked)

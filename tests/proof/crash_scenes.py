@@ -116,8 +116,9 @@ class Stage:
 
     def release(self) -> None:
         """Have the partner deal with the call that it holds, and wait until it has."""
+        seen = len(self.partner.log())
         self.partner.release()
-        wait_for(lambda: any(row["fault"] == "hold_before" for row in self.partner.log()))
+        wait_for(lambda: any(row["fault"] == "hold_before" for row in self.partner.log(seen)))
 
     def ask_again(self) -> None:
         """Have all that stands still sent again, as a person does."""
@@ -170,6 +171,13 @@ def stopped_before_sending(stage: Stage) -> list[str]:
 
 def applied_late(stage: Stage) -> list[str]:
     """A call is dealt with by the partner after its push has lost the lease and a newer version was delivered."""
+    applied_over_a_newer_one(stage)
+    stage.settle()
+    return stage.broken()
+
+
+def applied_over_a_newer_one(stage: Stage) -> UUID:
+    """The same, until the late sender has told of it."""
     (visit,) = stage.office.add_visits()
     stage.settle()
     stage.office.edit(visit, note="2")
@@ -182,8 +190,7 @@ def applied_late(stage: Stage) -> list[str]:
         stage.settle()
         stage.release()
         assert late.wait_for_end() == 0
-    stage.settle()
-    return stage.broken()
+    return visit
 
 
 def stopped_and_applied_late(stage: Stage) -> list[str]:
@@ -218,12 +225,16 @@ def answer_lost(stage: Stage) -> list[str]:
 def killed_under_way(stage: Stage) -> list[str]:
     """A push is killed while its call is under way: it is with the partner, and not dealt with yet."""
     stage.office.add_visits()
-    stage.accumulate()
-    stage.partner.hold()
-    with stage.pushing() as pusher:
-        stage.partner.wait_held()
-        pusher.kill()
-    stage.expire_lease()
+    _kill_under_way(stage)
+    return _dealt_with_later(stage)
+
+
+def killed_while_a_repair_is_under_way(stage: Stage) -> list[str]:
+    """The same with the call that puts a newer version back; then the record is edited."""
+    visit = applied_over_a_newer_one(stage)
+    _kill_under_way(stage)
+    stage.push(under_way=_UNDER_WAY)
+    stage.office.edit(visit, note="4")
     return _dealt_with_later(stage)
 
 
@@ -237,8 +248,18 @@ def timed_out_under_way(stage: Stage) -> list[str]:
     return _dealt_with_later(stage)
 
 
+def _kill_under_way(stage: Stage) -> None:
+    stage.accumulate()
+    stage.partner.hold()
+    with stage.pushing() as pusher:
+        stage.partner.wait_held()
+        pusher.kill()
+    stage.expire_lease()
+
+
 def _dealt_with_later(stage: Stage) -> list[str]:
     """Another push comes before the partner has dealt with the call that it holds, and one after it has."""
+    stage.accumulate()
     stage.push(under_way=_UNDER_WAY)
     stage.release()
     forget_backoff(stage.office)
@@ -406,6 +427,7 @@ SCENES: Mapping[str, Scene] = {
     "answer lost": Scene(answer_lost),
     "killed under way": Scene(killed_under_way),
     "timed out under way": Scene(timed_out_under_way),
+    "killed while a repair is under way": Scene(killed_while_a_repair_is_under_way),
     "reading refused": Scene(reading_refused),
     "reading refused under our id": Scene(reading_refused, "proof_client_id"),
     "reading refused where versions are checked": Scene(reading_refused, "proof_version"),

@@ -185,6 +185,13 @@ MUTANTS: dict[str, Mutant] = {
         "is doubled",
         ((claims, "_DUE", _sql((f"AND {claims._CALL_IS_OVER}", ""))),),
     ),
+    "repair looked at too early": Mutant(
+        "a repair that may be under way is looked for",
+        3,
+        "killed while a repair is under way",
+        "is out of order",
+        ((claims, "_SUSPECTS", _sql((f"AND {claims._CALL_IS_OVER}", ""))),),
+    ),
     "timed out for good": Mutant(
         "a call that was not answered in time counts as over",
         2,

@@ -22,7 +22,7 @@ from push_process import Told
 from resources.logins import Logins
 
 _TESTS = Path(__file__).resolve().parents[1]
-_PATH = (_TESTS.parent, _TESTS, _TESTS / "proof", _TESTS / "integration")
+_PATH = (_TESTS.parent, _TESTS / "proof")
 _MOST_BYTES = 100_000
 
 

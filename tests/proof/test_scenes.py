@@ -18,6 +18,7 @@ from crash_scenes import (
     Stage,
     Theatre,
     applied_late,
+    applied_over_a_newer_one,
     changed_at_the_partner,
     stopped_and_applied_late,
     theatre,
@@ -105,18 +106,7 @@ def test_a_late_creation_that_makes_a_second_copy_is_noticed_and_a_person_is_ask
 @pytest.mark.parametrize("point", [Point.INTENT_COMMITTED, Point.BYTES_SENT, Point.RESPONSE_READ])
 def test_a_repair_that_is_killed_is_repaired(house: Theatre, point: Point) -> None:
     stage = house.stage("proof_search")
-    (visit,) = stage.office.add_visits()
-    stage.settle()
-    stage.office.edit(visit, note="2")
-    stage.accumulate()
-    stage.partner.hold()
-    with stage.pushing() as late:
-        stage.partner.wait_held()
-        stage.expire_lease()
-        stage.office.edit(visit, note="3")
-        stage.settle()
-        stage.release()
-        assert late.wait_for_end() == 0
+    visit = applied_over_a_newer_one(stage)
     with stage.pushing(point=point) as repairing:
         assert repairing.wait_for_end() == -SIGKILL
     stage.expire_lease()

@@ -39,7 +39,11 @@ def request(
         return
     of = f"{found.from_date} to {found.to_date}" if found.from_date else "what was stopped"
     title = f"{tenant} at {found.partner}, {of}: {'done' if found.is_done else 'under way'}"
-    table = Table(*(name.replace("_", " ") for name in _COUNTS), title=title, title_justify="left")
+    is_open = found.waiting + found.retrying + found.action_needed + found.check_needed
+    left = "What is open was edited after that, or waits for a person: `zest status` tells." if is_open else None
+    caption = left if found.is_done else None
+    columns = (name.replace("_", " ") for name in _COUNTS)
+    table = Table(*columns, title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_row(*(str(getattr(found, name)) for name in _COUNTS))
     out().print(table)
 

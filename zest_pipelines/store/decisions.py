@@ -13,6 +13,7 @@ from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import NotOpenError, SettledError, UnknownRecordError
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
+from zest_pipelines.store.remarks import remark
 
 # Index: the primary keys of both.
 _VERSIONS = query(
@@ -90,7 +91,7 @@ def adopt(
 
 def abandon_all(tx: Transaction, target: Target, reason: str) -> int:
     """`abandon` all that is open at the connection; how many records. StoreError if the reason says nothing."""
-    records: int = _ABANDON_ALL.run(tx, reason=reason.strip(), **target.parameters()).scalar_one()
+    records: int = _ABANDON_ALL.run(tx, reason=remark(reason), **target.parameters()).scalar_one()
     return records
 
 
@@ -121,6 +122,6 @@ def _decide(
         version=version,
         act=act,
         partner_id=partner_id,
-        reason=reason.strip(),
+        reason=remark(reason),
         **target.parameters(),
     )

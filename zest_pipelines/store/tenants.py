@@ -12,8 +12,9 @@ from sqlalchemy import RowMapping
 from partners.contract import Connection
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.errors import StoreError, UnknownConnectionError, UnknownTenantError
+from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
 from zest_pipelines.store.query import query
+from zest_pipelines.store.remarks import remark
 
 
 @dataclass(frozen=True)
@@ -209,11 +210,10 @@ def pause(tx: Transaction, tenant: str, partner: str, reason: str) -> None:
     The reason is shown to people and kept; it holds nothing of a patient. StoreError without one, UnknownTenantError,
     UnknownConnectionError.
     """
-    if not reason.strip():
-        raise StoreError("a pause needs a reason: say in a few words why, for whoever finds the connection paused")
+    said = remark(reason)
     connection(tx, tenant, partner)
-    _PAUSE.run(tx, tenant=tenant, partner=partner, reason=reason.strip())
-    audit(tx, tenant, "pause", partner, {"reason": reason.strip()})
+    _PAUSE.run(tx, tenant=tenant, partner=partner, reason=said)
+    audit(tx, tenant, "pause", partner, {"reason": said})
 
 
 def resume(tx: Transaction, tenant: str, partner: str) -> None:

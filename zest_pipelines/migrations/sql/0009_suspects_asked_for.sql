@@ -115,7 +115,7 @@ BEGIN
     FROM asked a LEFT JOIN stands n ON true
     GROUP BY a.request_id, a.kind, a.tenant_id, a.partner, a.from_date, a.to_date, a.requested_at;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the tenant set in this transaction has no such request: give the id that request_push or request_retry returned, after SELECT set_config(''app.tenant'', ''<tenant id>'', true)'
+        RAISE EXCEPTION 'this tenant has no such request: give the id that push-week, release, request_push or request_retry told, and in SQL set the tenant first (set_config)'
             USING ERRCODE = 'ZT007';
     END IF;
 END $$;

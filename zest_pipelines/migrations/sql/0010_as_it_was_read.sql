@@ -84,3 +84,35 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+
+-- What is asked for in SQL is answered in sentences.
+CREATE FUNCTION sync.check_days() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF NEW.from_date IS NULL OR NEW.to_date IS NULL OR NEW.from_date > NEW.to_date THEN
+        RAISE EXCEPTION 'give the first and the last of the days to be pushed, the first not after the last'
+            USING ERRCODE = 'ZT005';
+    END IF;
+    IF NEW.from_date < '1900-01-01' OR NEW.to_date > '2200-01-01' THEN
+        RAISE EXCEPTION 'days from 1900-01-01 to 2200-01-01 can be pushed: no visit lies outside'
+            USING ERRCODE = 'ZT005';
+    END IF;
+    RETURN NEW;
+END $$;
+REVOKE EXECUTE ON FUNCTION sync.check_days() FROM PUBLIC;
+CREATE TRIGGER check_days BEFORE INSERT ON sync.push_request FOR EACH ROW EXECUTE FUNCTION sync.check_days();
+
+-- Under an id that is another record's, the next edit would be written over that one. Index: the primary key of standing.
+CREATE FUNCTION sync.check_adoption() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF EXISTS (SELECT FROM sync.standing s WHERE s.tenant_id = NEW.tenant_id AND s.partner = NEW.partner
+               AND s.entity = NEW.entity AND s.partner_id = NEW.partner_id AND s.record_id <> NEW.record_id) THEN
+        RAISE EXCEPTION 'under that id the partner has another record of this tenant: look up which one is this record''s, and give that id'
+            USING ERRCODE = 'ZT008';
+    END IF;
+    RETURN NEW;
+END $$;
+REVOKE EXECUTE ON FUNCTION sync.check_adoption() FROM PUBLIC;
+CREATE TRIGGER check_adoption BEFORE INSERT ON sync.decision
+    FOR EACH ROW WHEN (NEW.act = 'adopt') EXECUTE FUNCTION sync.check_adoption();
