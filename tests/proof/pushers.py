@@ -107,8 +107,10 @@ def running_pushers() -> Iterator[Pushers]:
         )
         theirs.close()
         with process:
-            yield Pushers(ours)
-            ours.close()
+            try:
+                yield Pushers(ours)
+            finally:
+                ours.close()
 
 
 @dataclass

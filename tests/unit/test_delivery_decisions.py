@@ -64,7 +64,7 @@ def doubt(verb: Verb = Verb.UPDATE, version: int = 2, **more: Any) -> Doubt:
 
 def due(version: int = 2, **more: Any) -> Due:
     values: dict[str, Any] = {"op": "upsert", "attempts": 0, "known": known(), "doubt": None} | more
-    base = values.pop("base", Base(key(1), f"visit:{RECORD}:1", IMAGE, Verb.UPDATE, {"client": "c1"}))
+    base = values.pop("base", Base(key(1), IMAGE, Verb.UPDATE, {"client": "c1"}))
     settled = values.pop("settled_version", 1)
     return Due(
         key(version), image=IMAGE, client="c1", staff=None, visit=None, base=base,

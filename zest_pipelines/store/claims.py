@@ -76,7 +76,6 @@ class Base:
     """The newest delivered version of a record: what the partner's copy should be."""
 
     key: Key
-    idempotency_key: str
     image: Mapping[str, Any]
     verb: Verb
     """UPDATE, whatever it was sent as; CANCEL if the partner should hold it as cancelled."""
@@ -256,7 +255,7 @@ _BASES = query(
     "delivered_versions",
     Login.PUSH,
     """
-    SELECT r.month, r.entity, r.record_id, r.version, r.is_cancelled, i.key, i.links, c.image
+    SELECT r.month, r.entity, r.record_id, r.version, r.is_cancelled, i.links, c.image
     FROM unnest(CAST(:months AS date[]), CAST(:entities AS text[]), CAST(:record_ids AS uuid[]),
                 CAST(:versions AS bigint[])) AS asked (month, entity, record_id, version)
     JOIN sync.result r ON r.tenant_id = :tenant AND r.partner = :partner AND r.entity = asked.entity
@@ -400,7 +399,7 @@ def _bases(tx: Transaction, target: Target, rows: Sequence[RowMapping]) -> dict[
         versions=[row["delivered_version"] for row in delivered],
         **target.parameters(),
     )
-    bases = [Base(key_of(row), row["key"], row["image"], _standing_verb(row), row["links"]) for row in found]
+    bases = [Base(key_of(row), row["image"], _standing_verb(row), row["links"]) for row in found]
     return {base.key.record: base for base in bases}
 
 
