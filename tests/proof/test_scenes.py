@@ -51,6 +51,34 @@ def test_nothing_is_broken_in_any_scene(house: Theatre, name: str) -> None:
     assert house.play(SCENES[name]) == []
 
 
+# --- Changed there before we had looked -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+@pytest.mark.parametrize("partner", ["proof_search", "proof_client_id", "proof_version"])
+@pytest.mark.parametrize("policy", ["hold", "overwrite"])
+def test_a_creation_whose_answer_was_lost_goes_over_no_change_of_theirs_unseen(
+    house: Theatre, policy: str, partner: str, is_edited: bool
+) -> None:
+    stage = house.stage(partner)
+    stage.office.sql("UPDATE sync.connection SET on_conflict = :policy", Login.OPERATOR, policy=policy)
+    (visit,) = stage.office.add_visits()
+    stage.accumulate()
+    with stage.pushing(point=Point.RESPONSE_READ) as pusher:
+        assert pusher.wait_for_end() == -SIGKILL
+    stage.expire_lease()
+    stage.partner.edit(*stage.office.space, visit, note="theirs")
+    if is_edited:
+        stage.office.edit(visit, note="2")
+    stage.settle()
+    held, ours = policy == "hold", "2" if is_edited else "1"
+    assert stage.copy(visit)["content"]["note"] == ("theirs" if held else ours)
+    view = "SELECT field, theirs FROM sync." + ("conflict" if held else "overwritten")
+    assert ("note", "theirs") in [tuple(row) for row in stage.office.sql(view, Login.OPERATOR)]
+    (badge,) = stage.office.sql("SELECT badge FROM sync.badge WHERE record_id = :visit", visit=visit)
+    assert badge.badge == ("check_needed" if held else "delivered_with_warning")
+
+
 # --- Late senders -----------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -288,11 +288,14 @@ def still_in_doubt(rules: Rules, subject: Due | Suspect, doubt: Doubt, error: Pa
 
 
 def doubt_ends(subject: Due | Suspect, doubt: Doubt, result: Result) -> tuple[End, ...]:
-    """How a doubt ends. Where a person has to end it, what is newer waits with it: it could be made a second time."""
+    """How a doubt ends. What a person has to find out of a creation, or what was found changed of it, holds for what is
+    newer too: that could be made a second time, or go unseen over somebody's change.
+    """
     end = end_of(result, doubt.is_repair)
-    is_for_person = result.outcome is Outcome.PARKED and doubt.verb is Verb.CREATE
-    if is_for_person and isinstance(subject, Due) and subject.key.version != doubt.key.version:
-        return end, Result(subject.key, Outcome.PARKED, result.reason, result.params)
+    holds_on = result.outcome in (Outcome.PARKED, Outcome.CONFLICT) or result.reason == OVERWRITING
+    is_older = isinstance(subject, Due) and subject.key.version != doubt.key.version
+    if holds_on and is_older and doubt.verb is Verb.CREATE:
+        return end, replace(result, key=subject.key, intent_id=None)
     return (end,)
 
 

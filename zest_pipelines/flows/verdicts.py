@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from partners.contract import (
     Absent,
-    Command,
+    Conflict,
     Delivered,
     Entity,
     Found,
@@ -134,7 +134,7 @@ def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
         case Clash(copy=Found(matches=False) as found) if _is_for_itself(errand):
             return _noting(found, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
         case Clash():
-            return _clashed(rules, errand.command, key, intent_id, attempts, heard)
+            return _clashed(rules, errand.command.verb, key, intent_id, attempts, heard)
         case Unknown(why, params):
             later = _look_at(rules, why, attempts)
             return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=later)
@@ -149,7 +149,7 @@ def _repeated(rules: Rules, errand: Repeat, heard: Heard) -> Result:
         case Delivered():
             return _delivered(key, intent_id, errand.command.verb, heard)
         case Clash():
-            return _clashed(rules, errand.command, key, intent_id, attempts, heard)
+            return _clashed(rules, errand.command.verb, key, intent_id, attempts, heard)
         case Refused(why, params) if reason(why).scope is ReasonScope.RECORD:
             return Result(key, Outcome.PARKED, why, params, intent_id)
         case Retry(why, params, datetime() as named):
@@ -163,12 +163,12 @@ def _repeated(rules: Rules, errand: Repeat, heard: Heard) -> Result:
             raise AssertionError("a write is answered by a reply")
 
 
-def _clashed(rules: Rules, sent: Command, key: Key, intent_id: UUID, attempts: int, clash: Clash) -> Result:
+def _clashed(rules: Rules, verb: Verb, key: Key, intent_id: UUID, attempts: int, clash: Clash) -> Result:
     """The partner's copy is not the one we knew. It may be as we want it: then an earlier call of ours did that."""
     why, params = clash.conflict.reason, clash.conflict.params
     match clash.copy:
         case Found(matches=True) as found:
-            return _delivered(key, intent_id, sent.verb, Delivered(found.partner_id, found.partner_version))
+            return _delivered(key, intent_id, verb, Delivered(found.partner_id, found.partner_version))
         case Found() as found if rules.overwrites:
             return _noting(found, Result(key, Outcome.RETRY, OVERWRITING, {}, intent_id))
         case Found() as found:
@@ -202,6 +202,10 @@ def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> R
     match heard:
         case Found(matches=True):
             return _delivered(key, intent_id, doubt.verb, Delivered(heard.partner_id, heard.partner_version))
+        case Found() if doubt.verb is Verb.CREATE and isinstance(subject, Due) and not subject.settled_version:
+            # Nothing of the record was there before: it is what this call made, and somebody has changed it since.
+            changed = Clash(Conflict("changed_at_partner"), heard)
+            return _clashed(rules, doubt.verb, key, intent_id, subject.attempts, changed)
         case Found() if doubt.verb is Verb.CREATE:
             return _noting(heard, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
         case Found():
