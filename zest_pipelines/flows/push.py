@@ -263,7 +263,7 @@ class _Push:
                 self._fail(_AWAY, {})
         if verdict.stop is not None and verdict.is_failure:
             self._fail(verdict.stop, verdict.params)
-        elif verdict.stop is not None and not self._has_failed:
+        elif verdict.stop is not None and self._tally.stopped in (None, *_RUN_OUT):
             self._tally.stop(verdict.stop, verdict.params)
             if verdict.until is not None:
                 self._stand_still(verdict.stop, verdict.params, verdict.until)

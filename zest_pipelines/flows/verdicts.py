@@ -108,8 +108,9 @@ def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
     why, params = ends[0].reason, ends[0].params
     scope = None if why is None else reason(why).scope
     if scope is ReasonScope.CONNECTION:
-        until = heard.not_before if isinstance(heard, Retry | RetryableError) else None
-        return Verdict(ends, stop=why, params=params, is_failure=until is None, until=until)
+        named = heard.not_before if isinstance(heard, Retry | RetryableError) else None
+        until = None if isinstance(heard, Deferred) else named  # our own limits hold nothing back that keeps them
+        return Verdict(ends, stop=why, params=params, is_failure=named is None, until=until)
     blocks = errand.subject.key.entity if scope is ReasonScope.ENTITY else None
     is_silence = isinstance(heard, Unknown) and heard.reason == _SILENCE
     return Verdict(ends, blocks=blocks, is_answer=not isinstance(heard, Unknown | PartnerError), is_silence=is_silence)
