@@ -40,8 +40,11 @@ SIGNALS = (SIGKILL, SIGTERM, SIGSTOP)
 _MOST_PUSHES = 8
 _GOES = """
     SELECT (SELECT count(*) FROM sync.pending WHERE state IN ('due', 'retry', 'unknown') AND waits_for IS NULL)
-         + (SELECT count(*) FROM sync.standing WHERE suspect_state IN ('due', 'retry', 'unknown'))
+         + (SELECT count(*) FROM sync.standing s WHERE s.suspect_state IN ('due', 'retry', 'unknown') AND NOT EXISTS (
+               SELECT FROM sync.pending p
+               WHERE p.partner = s.partner AND p.entity = s.entity AND p.record_id = s.record_id))
 """
+"""A suspicion waits for as long as a newer version of the record stands open."""
 _ENDS = """
     SELECT c.entity || ' ' || c.record_id || ' version ' || c.version || ' has ended ' || count(r.result_no) || ' times'
     FROM sync.change c

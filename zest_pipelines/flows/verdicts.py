@@ -203,12 +203,10 @@ def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> R
     match heard:
         case Found(matches=True):
             return _delivered(key, intent_id, doubt.verb, Delivered(heard.partner_id, heard.partner_version))
-        case Found() if doubt.verb is Verb.CREATE and isinstance(subject, Due) and not subject.settled_version:
+        case Found() if doubt.verb is Verb.CREATE and not doubt.is_repair:
             # Nothing of the record was there before: it is what this call made, and somebody has changed it since.
             changed = Clash(Conflict("changed_at_partner"), heard)
             return _clashed(rules, doubt.verb, key, intent_id, subject.attempts, changed)
-        case Found() if doubt.verb is Verb.CREATE:
-            return _noting(heard, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
         case Found():
             # Nothing is taken from the copy: if it is not the one we knew, the next write has to notice.
             return Result(key, Outcome.RETRY, "found_different", intent_id=intent_id)
