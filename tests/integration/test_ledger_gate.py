@@ -101,7 +101,8 @@ def test_the_partner_would_notice_calls_beyond_its_limit(sandbox: RunningSandbox
     sandbox.configure(limit={"calls": 20, "seconds": 2})
     report = push_now(tenant)
     assert (report.delivered, report.stopped) == (20, "partner_busy")
-    assert 1 <= report.retry == refused(sandbox)["refused"] <= tenant.partner.parallel
+    # A call laid out ahead when the refusal came ends as retry too, and the partner never sees it.
+    assert 1 <= refused(sandbox)["refused"] <= min(report.retry, tenant.partner.parallel)
 
 
 def test_a_limit_of_one_endpoint_holds_up_no_other(services: Services) -> None:
