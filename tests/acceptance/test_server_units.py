@@ -38,6 +38,11 @@ PROGRAMS, DATA, PORT = "/opt/zest-pipelines/.venv/bin", "/var/lib/zest", "3000"
 """What the files say."""
 
 
+def hear_interrupts() -> None:
+    """SIGINT is heard: Dagster treats SIGTERM alike, and a shell's background jobs start with it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Server:
     """A prepared data directory, and where the units are to find it."""
@@ -64,6 +69,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=hear_interrupts,  # as under systemd, and never as this test's own parent was told
             )
         try:
             yield process
