@@ -1,63 +1,60 @@
-"""Whether a call may go, under all the limits that it falls under at once.
+"""Whether calls may go, under all the limits that they fall under at once: granted all of it or none.
 
-Every limit is paced (the generic cell rate algorithm with a burst of one): its calls are spread evenly
-over a little more than the window. A bucket of calls that refills would let two bursts fall into one
-sliding window; so would a count by calendar minute, as measurements showed (39 calls where 20 were
-allowed).
+Slots are given no further than HORIZON ahead, so that what lies further is for who comes first then, and a limit that
+was closed meanwhile costs few of them. A slot ahead of now is never given where only the tenant's own limits are what
+holds it up: what all share would stand idle until then, and with it every other tenant. That tenant waits instead.
 
-Why a little more than the window: a call leaves up to LATENESS after its slot, so N + 1 slots must span
-the window W plus that lateness J. The margin is thus at most W / (W + J): 98.3 % of the limit for a
-minute, 50 % for a second. It holds for every half-open window of W seconds, and therefore for windows with
-a fixed reset too, which are paced all the same for now. A call later than that must not be sent; its slot
-stays spent.
-
-Calls in flight are not counted here: a `Concurrency` has no pace, and the types keep it out.
+Where several wait for a limit that has a pace, they have turns there (`turns`): at the widest one alone. Two queues in
+which two tenants stand the other way round would hold up both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
 
-from partners.limits import Limit, LimitScope, Rate
+from partners.limits import Limit, LimitScope
+from zest_pipelines.core import turns
+from zest_pipelines.core.belief import doubted, relaxed
+from zest_pipelines.core.meters import Bucket, aligned, free_at, interval, spent
+from zest_pipelines.core.turns import Who
+from zest_pipelines.core.usage import doubtful, noted
 
-LATENESS = timedelta(seconds=1)
-"""A call leaves less than this after its slot, or not at all."""
-
-_MOST_PER_MILLE = 983
-"""Of a limit, however long its window: ten simulated hours at 985 were over by one call."""
-
-_TICK = timedelta(microseconds=1)
+HORIZON = 1.0
+"""Seconds, inclusive."""
+_SOONEST = 0.005
+"""Seconds after which it is asked again at the earliest."""
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """A limit and how far it is spent."""
+class Ask:
+    """What is wanted."""
 
-    limit: Rate
-    tat: datetime | None
-    """When its next call may leave (theoretical arrival time); None: never used."""
-    closed_until: datetime | None = None
-    """When the partner wants to hear of us again (Retry-After); None: it is open."""
+    who: Who
+    calls: int
+    """At least one; fewer may be granted."""
+    waits_until: float
+    """Until when it goes on asking; beyond that it has no place in a queue."""
 
 
 @dataclass(frozen=True)
 class Granted:
-    """The calls that are now reserved; the buckets must be stored with their new times."""
+    """The calls that are now reserved."""
 
-    send_at: tuple[datetime, ...]
-    """When each may leave, in rising order: at least one, as many as were asked for at most."""
-    tats: tuple[datetime, ...]
-    """Each bucket's new time, in the order of the buckets."""
+    send_at: tuple[float, ...]
+    """When each may leave, in rising order: at least one."""
+    buckets: tuple[Bucket, ...]
+    """To be stored."""
 
 
 @dataclass(frozen=True)
 class Wait:
     """Nothing was reserved in any bucket."""
 
-    until: datetime
+    until: float
     """When to ask again; others may have been faster by then."""
+    buckets: tuple[Bucket, ...]
+    """To be stored, where they differ: who waits."""
 
 
 def applies(limit: Limit, endpoint: str) -> bool:
@@ -65,44 +62,91 @@ def applies(limit: Limit, endpoint: str) -> bool:
     return limit.scope is not LimitScope.ENDPOINT or limit.endpoint == endpoint
 
 
-def interval(limit: Rate) -> timedelta:
-    """Time from one slot to the next, rounded up to the microsecond."""
-    window = timedelta(seconds=limit.seconds) // _TICK
-    spread = max(-(-window * 1000 // _MOST_PER_MILLE), window + LATENESS // _TICK)
-    return -(-spread // limit.calls) * _TICK
+def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
+    """Reserve up to `ask.calls` slots, in all buckets or in none.
 
-
-def admit(buckets: Sequence[Bucket], now: datetime, calls: int, horizon: timedelta) -> Granted | Wait:
-    """Reserve up to `calls` slots that lie at most `horizon` ahead, in all buckets or in none.
-
-    `buckets` are those that apply to the calls; with none every call may leave now. `now` is the ledger's
-    clock, read after its rows were locked: a time read before the wait for the lock once let 23 of 20
-    through.
-
-    A slot ahead of now is never given where only the tenant's own limits are what holds it up: the
-    vendor's bucket would stand idle until then, and with it every other tenant. That tenant waits instead.
-    Raises ValueError for fewer than one call.
+    `buckets` are those that apply to the calls; with none every call may leave now. `now` is the ledger's clock, read
+    after its rows were locked: a time read before the wait for the lock once let 23 of 20 through. Raises ValueError for
+    fewer than one call.
     """
-    if calls < 1:
+    if ask.calls < 1:
         raise ValueError("at least one call must be asked for")
-    free = [_free(bucket, now) for bucket in buckets]
-    send_at: list[datetime] = []
-    while len(send_at) < calls and _ask_again_at(buckets, free, now, horizon) <= now:
-        slot = max(free, default=now)
-        send_at.append(slot)
-        free = [slot + interval(bucket.limit) for bucket in buckets]
-    if send_at:
-        return Granted(tuple(send_at), tuple(free))
-    return Wait(_ask_again_at(buckets, free, now, horizon))
+    found = [_believed(aligned(bucket, now), now) for bucket in buckets]
+    queued = _queued(found)
+    send_at: list[float] = []
+    until = now
+    while len(send_at) < ask.calls and (until := _next(found, queued, ask, now)) <= now:
+        at = _slot(found, ask, now)
+        found = [spent(bucket, at, ask.who.priority) for bucket in found]
+        if queued is not None:
+            found[queued] = _with_turn(found[queued], ask, now, at)
+        send_at.append(at)
+    stored = tuple(
+        replace(bucket, state=noted(_left(bucket, ask, now, until, send_at) if number == queued else bucket, now, len(send_at)))
+        for number, bucket in enumerate(found)
+    )
+    return Granted(tuple(send_at), stored) if send_at else Wait(until, stored)
 
 
-def _free(bucket: Bucket, now: datetime) -> datetime:
-    return max(now, bucket.tat or now, bucket.closed_until or now)
+def refused(buckets: Sequence[Bucket], now: float) -> tuple[Bucket, ...]:
+    """The buckets after the partner has refused a call that they allowed: which of them it spoke of is believed less.
+
+    Those alone that have changed.
+    """
+    return tuple(
+        replace(bucket, state=replace(bucket.state, belief=belief))
+        for bucket in doubtful(buckets, now)
+        if (belief := doubted(bucket.state.belief, now, bucket.limit.seconds)) != bucket.state.belief
+    )
 
 
-def _ask_again_at(buckets: Sequence[Bucket], free: Sequence[datetime], now: datetime, horizon: timedelta) -> datetime:
-    """When the next slot can be reserved: `horizon` ahead, or not ahead if a vendor's bucket would idle."""
-    slot = max(free, default=now)
-    by_scope = [(bucket.limit.scope, at) for bucket, at in zip(buckets, free, strict=True)]
-    vendor = max((at for scope, at in by_scope if scope is LimitScope.VENDOR), default=slot)
-    return slot if vendor < slot else slot - horizon
+def _believed(bucket: Bucket, now: float) -> Bucket:
+    """With quiet windows heeded; where nothing was called nothing was learnt."""
+    belief = bucket.state.belief
+    eased = relaxed(belief, now, bucket.limit.seconds)
+    return bucket if eased is belief else replace(bucket, state=replace(bucket.state, belief=eased))
+
+
+def _queued(buckets: Sequence[Bucket]) -> int | None:
+    """Which bucket's queue is waited in: the widest scope's; of several the first by its text."""
+    widest = list(LimitScope)
+    paced = [number for number, bucket in enumerate(buckets) if bucket.is_shared]
+    return min(paced, key=lambda each: (widest.index(buckets[each].limit.scope), str(buckets[each].limit)), default=None)
+
+
+def _slot(buckets: Sequence[Bucket], ask: Ask, now: float) -> float:
+    """The earliest time at which all of them have a call left."""
+    at, before = now, None
+    while at != before:
+        before = at
+        for bucket in buckets:
+            at = free_at(bucket, at, ask.who.priority)
+    return at
+
+
+def _next(buckets: Sequence[Bucket], queued: int | None, ask: Ask, now: float) -> float:
+    """When the next slot can be reserved."""
+    slot = _slot(buckets, ask, now)
+    shared = [bucket for bucket in buckets if bucket.limit.scope is LimitScope.VENDOR]
+    if shared and _slot(shared, ask, now) < slot:
+        return slot
+    if queued is not None:
+        bucket = buckets[queued]
+        others = turns.rivals(bucket.state.queue, ask.who, now, slot)
+        if not turns.is_next(bucket.state.queue, ask.who, others):
+            slot += turns.ahead(bucket.state.queue, ask.who, others) * interval(bucket)
+            return max(now + _SOONEST, slot - HORIZON)
+    return slot - HORIZON
+
+
+def _with_turn(bucket: Bucket, ask: Ask, now: float, at: float) -> Bucket:
+    queue = bucket.state.queue
+    others = turns.rivals(queue, ask.who, now, at)
+    return replace(bucket, state=replace(bucket.state, queue=turns.served(queue, ask.who, others)))
+
+
+def _left(bucket: Bucket, ask: Ask, now: float, until: float, send_at: Sequence[float]) -> Bucket:
+    """The queued bucket, with who asked in its place for the calls that it still wants, if it will come for them."""
+    waits = len(send_at) < ask.calls and until <= ask.waits_until
+    queue = turns.told(bucket.state.queue, ask.who, until if waits else None)
+    return replace(bucket, state=replace(bucket.state, queue=turns.pruned(queue, now)))

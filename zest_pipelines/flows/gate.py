@@ -2,28 +2,37 @@
 
 The ledger runs on the database's clock and the slot is kept on this machine's monotonic one, so the clocks of workers
 do not matter: a slot counts from the moment the ledger was asked (at the latest) to the moment it answered (at the
-earliest), and a call is sent only where both say yes.
+earliest), and a call is sent only where both say yes. A slot that was waited for is asked about once more before the
+call goes: the partner may have closed the limit meanwhile, to another process.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from partners.contract import Connection, Gate
 from partners.errors import Deferred
 from partners.limits import Limit, LimitScope, Rate
 from resources.logins import Login
-from zest_pipelines.core.budget import LATENESS, Bucket, Granted, admit, applies
+from zest_pipelines.core.budget import Ask, Wait, admit, applies, refused
+from zest_pipelines.core.meters import LATENESS, Bucket, State
+from zest_pipelines.core.turns import Priority, Who
+from zest_pipelines.core.usage import doubtful
+from zest_pipelines.flows.naming import bucket_name
+from zest_pipelines.flows.seats import Seat
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import budgets
+from zest_pipelines.store.database import Transaction
 
-_AHEAD = timedelta(seconds=1)
-"""Slots are taken no further ahead: what lies further is taken by who comes first then."""
+_FRESH_SECONDS = 0.02
+"""So old, a slot is asked about again before its call goes."""
+_MOMENT_SECONDS = 15.0
+"""How long a limit rests, at most, after a refusal that names no time: a twentieth of its window, a second at least."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +40,10 @@ class Slot:
     """Leave for one call."""
 
     endpoint: str
+    granted_at: float
+    """Monotonic seconds, as the others."""
     not_before: float
-    """Monotonic seconds, inclusive."""
+    """Inclusive."""
     until: float
     """Exclusive."""
 
@@ -50,56 +61,129 @@ class Later:
 class Ledger:
     """The limits of one connection as the ledger of calls keeps them, for all its gates."""
 
-    def __init__(self, services: Services, connection: Connection, limits: Sequence[Limit]) -> None:
+    def __init__(self, services: Services, connection: Connection, limits: Sequence[Limit], weight: int = 1) -> None:
+        """`weight`: of the tenant among those who wait for what all share, 1 to 100."""
         self.services = services
         self._connection = connection
         self._limits = [limit for limit in limits if isinstance(limit, Rate)]
+        self._weight = weight
 
     @property
     def is_limited(self) -> bool:
         """Whether any call needs a slot of its own."""
         return bool(self._limits)
 
-    def take(self, endpoint: str, calls: int = 1) -> tuple[Slot, ...] | Later:
-        """At least one slot for a call to `endpoint`, and at most `calls` of them, in rising order."""
-        limits = [limit for limit in self._limits if applies(limit, endpoint)]
-        before = time.monotonic()
-        if not limits:
-            return (Slot(endpoint, before, float("inf")),) * calls
-        names = [bucket_name(self._connection, limit) for limit in limits]
-        with self.services.database.transaction(Login.BUDGET, None) as tx:
-            states, now = budgets.lock(tx, names)
-            buckets = [
-                Bucket(limit, states[name].tat, states[name].closed_until)
-                for limit, name in zip(limits, names, strict=True)
-            ]
-            answer = admit(buckets, now, calls, _AHEAD)
-            if isinstance(answer, Granted):
-                budgets.save(tx, dict(zip(names, answer.tats, strict=True)))
-        if not isinstance(answer, Granted):
-            return Later(answer.until, (answer.until - now).total_seconds())
-        after, lateness = time.monotonic(), LATENESS.total_seconds()
-        waits = [(send_at - now).total_seconds() for send_at in answer.send_at]
-        return tuple(Slot(endpoint, after + wait, before + wait + lateness) for wait in waits)
+    def take(
+        self,
+        endpoint: str,
+        calls: int = 1,
+        priority: Priority = Priority.BACKGROUND,
+        patience: timedelta = timedelta(0),
+    ) -> tuple[Slot, ...] | Later:
+        """At least one slot for a call to `endpoint`, and at most `calls` of them, in rising order.
 
-    def close_until(self, until: datetime) -> None:
-        """Let nobody of this connection call before `until`, as the partner asked.
-
-        The vendor's own limits, which other tenants share, are closed only if the connection has no others.
+        `patience`: for how long the caller will come again when told to; so long it has a place among those who wait.
         """
-        own = [limit for limit in self._limits if limit.scope is not LimitScope.VENDOR]
-        names = [bucket_name(self._connection, limit) for limit in own or self._limits]
+        named = self._named(endpoint)
+        before = time.monotonic()
+        if not named:
+            return (Slot(endpoint, before, before, float("inf")),) * calls
+        who = Who(self._connection.tenant, priority, self._weight)
+        with self._locked(named) as found:
+            answer = admit(found.buckets, Ask(who, calls, found.now + patience.total_seconds()), found.now)
+            found.save(answer.buckets)
+        if isinstance(answer, Wait):
+            return Later(_moment(answer.until), answer.until - found.now)
+        after = time.monotonic()
+        waits = [at - found.now for at in answer.send_at]
+        return tuple(Slot(endpoint, after, after + wait, before + wait + LATENESS) for wait in waits)
+
+    def is_closed(self, endpoint: str) -> bool:
+        """Whether a limit that a call to `endpoint` falls under is closed now."""
+        named = self._named(endpoint)
+        if not named:
+            return False
         with self.services.database.transaction(Login.BUDGET, None) as tx:
-            budgets.close(tx, names, until)
+            return budgets.is_closed(tx, list(named))
+
+    def refused(self, endpoint: str, until: datetime | None) -> None:
+        """The partner has refused a call to `endpoint` for its limits: nobody calls under them before `until`.
+
+        Which of them it speaks of it rarely says: `_Found.meant`. What allowed the call is believed less from now on.
+        `until` None: it named no time, and is left alone for a moment.
+        """
+        named = self._named(endpoint)
+        if named:
+            with self._locked(named) as found:
+                found.save(refused(found.buckets, found.now))
+                for name, limit in found.meant():
+                    rest = min(_MOMENT_SECONDS, max(1.0, limit.seconds / 20))
+                    budgets.close(found.tx, [name], until or _moment(found.now + rest))
+
+    def close_until(self, endpoint: str, until: datetime) -> None:
+        """The partner has said that it allows nothing more before `until`, without refusing the call."""
+        named = self._named(endpoint)
+        if named:
+            with self._locked(named) as found:
+                budgets.close(found.tx, [name for name, _ in found.meant()], until)
+
+    def _named(self, endpoint: str) -> dict[str, Rate]:
+        """The limits that a call falls under, by the names of their buckets, in the order of these."""
+        found = {bucket_name(self._connection, each): each for each in self._limits if applies(each, endpoint)}
+        return dict(sorted(found.items()))
+
+    @contextmanager
+    def _locked(self, named: Mapping[str, Rate]) -> Iterator[_Found]:
+        with self.services.database.transaction(Login.BUDGET, None) as tx:
+            entries, now = budgets.lock(tx, list(named))
+            buckets = [Bucket(limit, entries[name].state, entries[name].closed_until) for name, limit in named.items()]
+            yield _Found(tx, dict(zip(named, buckets, strict=True)), now)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Buckets that are locked until the transaction ends."""
+
+    tx: Transaction
+    named: Mapping[str, Bucket]
+    now: float
+
+    @property
+    def buckets(self) -> list[Bucket]:
+        return list(self.named.values())
+
+    def save(self, changed: Sequence[Bucket]) -> None:
+        """Store them; each has the limit of one that was found."""
+        names = {bucket.limit: name for name, bucket in self.named.items()}
+        states: dict[str, State] = {names[bucket.limit]: bucket.state for bucket in changed}
+        budgets.save(self.tx, states)
+
+    def meant(self) -> list[tuple[str, Rate]]:
+        """What a refusal speaks of: the limits that are used most.
+
+        Without any use the tenant's own, or what it shares where it has no others.
+        """
+        limits = {bucket.limit for bucket in doubtful(self.buckets, self.now)}
+        own = {bucket.limit for bucket in self.buckets if bucket.limit.scope is not LimitScope.VENDOR}
+        meant = limits or own
+        return [(name, bucket.limit) for name, bucket in self.named.items() if not meant or bucket.limit in meant]
 
 
 class LedgerGate(Gate):
     """The gate of one connector; used by one thread, but for `shut`."""
 
-    def __init__(self, ledger: Ledger, patience: timedelta) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        patience: timedelta,
+        priority: Priority = Priority.BACKGROUND,
+        seat: Seat | None = None,
+    ) -> None:
         """`patience`: how long a call may wait for its slot before it is deferred to a later push."""
         self.ledger = ledger
+        self._seat = seat
         self._patience = patience
+        self._priority = priority
         self._slots: deque[Slot] = deque()
         self._closes_at = float("inf")
         self._is_shut = False
@@ -112,12 +196,18 @@ class LedgerGate(Gate):
 
     def admit(self, endpoint: str) -> None:
         """See Gate."""
+        give_up = time.monotonic() + self._patience.total_seconds()
+        if self._seat is not None:
+            self._seat.hold()
         while True:
-            slot = self._slot(endpoint)
+            slot = self._slot(endpoint, give_up)
             if (early := slot.not_before - time.monotonic()) > 0:
                 self.ledger.services.sleep(early)
             if self._is_shut or time.monotonic() >= self._closes_at:
                 raise Deferred(self.ledger.services.now())
+            is_fresh = time.monotonic() - slot.granted_at < _FRESH_SECONDS
+            if not is_fresh and self.ledger.is_closed(endpoint):
+                continue  # the ledger says until when
             if time.monotonic() < slot.until:
                 self.calls += 1
                 return
@@ -135,21 +225,21 @@ class LedgerGate(Gate):
         finally:
             self._closes_at = float("inf")
 
-    def _slot(self, endpoint: str) -> Slot:
-        """One that was handed in, else one of the ledger's. Raises Deferred if it is further off than our patience."""
+    def _slot(self, endpoint: str, give_up: float) -> Slot:
+        """One that was handed in, else one of the ledger's. Raises Deferred if there is none before `give_up`."""
         for slot in self._slots:
             if slot.endpoint == endpoint:
                 self._slots.remove(slot)
                 return slot
-        give_up = time.monotonic() + self._patience.total_seconds()
-        while isinstance(answer := self.ledger.take(endpoint), Later):
-            if time.monotonic() + answer.seconds > give_up:
+        while True:
+            left = max(0.0, give_up - time.monotonic())
+            answer = self.ledger.take(endpoint, 1, self._priority, timedelta(seconds=left))
+            if not isinstance(answer, Later):
+                return answer[0]
+            if answer.seconds > left:
                 raise Deferred(answer.until)
             self.ledger.services.sleep(max(answer.seconds, 0.001))
-        return answer[0]
 
 
-def bucket_name(connection: Connection, limit: Limit) -> str:
-    """Who shares the limit, and the limit itself: a changed limit is another bucket."""
-    owner = "" if limit.scope is LimitScope.VENDOR else connection.tenant
-    return f"{connection.partner}/{owner}/{limit}"
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -11,8 +11,9 @@ from partners.contract import Connector, Partner
 from partners.errors import AuthenticationError, Deferred, RetryableError
 from partners.limits import parse_limit
 from resources.logins import Login
+from zest_pipelines.core.turns import Priority
 from zest_pipelines.flows.gate import Ledger, LedgerGate
-from zest_pipelines.flows.seats import Seats, seated
+from zest_pipelines.flows.seats import Seats
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
@@ -50,11 +51,13 @@ class Lines:
     """How long a call may wait for its slot."""
     seats: Seats
     closing: ExitStack
+    priority: Priority = Priority.BACKGROUND
 
     def open(self, patience: timedelta) -> Line:
         """One more. Raises Deferred if it would be a call too many in flight, and none ends within `patience`."""
-        self.seats.take(patience)
-        gate = LedgerGate(self.ledger, self.patience)
+        seat = self.seats.take(patience)
+        self.closing.callback(seat.free)
+        gate = LedgerGate(self.ledger, self.patience, self.priority, seat)
         client = self.ledger.services.http.client()
         connector = self.partner.open(self.row.connection, self.secret, client, gate)
         self.closing.callback(connector.close)
@@ -68,7 +71,13 @@ def connection_row(services: Services, partner: Partner, tenant: str, login: Log
 
 
 @contextmanager
-def open_lines(services: Services, partner: Partner, row: ConnectionRow, patience: timedelta) -> Iterator[Lines]:
+def open_lines(
+    services: Services,
+    partner: Partner,
+    row: ConnectionRow,
+    patience: timedelta,
+    priority: Priority = Priority.BACKGROUND,
+) -> Iterator[Lines]:
     """What opens lines for `row`, all of them closed at the end of the block.
 
     Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened.
@@ -82,13 +91,21 @@ def open_lines(services: Services, partner: Partner, row: ConnectionRow, patienc
         else services.vault.decrypt(row.ciphertext, tenant=connection.tenant, partner=connection.partner)
     )
     limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
-    ledger = Ledger(services, connection, limits)
-    with seated(services, connection, limits) as seats, ExitStack() as closing:
-        yield Lines(partner, row, secret, ledger, patience, seats, closing)
+    ledger = Ledger(services, connection, limits, row.weight)
+    with ExitStack() as closing:
+        yield Lines(
+            partner, row, secret, ledger, patience, Seats.of(services, connection, limits), closing, priority
+        )
 
 
 @contextmanager
-def open_line(services: Services, partner: Partner, row: ConnectionRow, patience: timedelta) -> Iterator[Line]:
+def open_line(
+    services: Services,
+    partner: Partner,
+    row: ConnectionRow,
+    patience: timedelta,
+    priority: Priority = Priority.BACKGROUND,
+) -> Iterator[Line]:
     """One line for `row`. Raises as `open_lines`, and Deferred if too many calls are in flight."""
-    with open_lines(services, partner, row, patience) as lines:
+    with open_lines(services, partner, row, patience, priority) as lines:
         yield lines.open(patience)

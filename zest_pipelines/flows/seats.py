@@ -1,60 +1,101 @@
-"""Limits on calls in flight: a line that is open has a seat, and calls one at a time.
+"""Limits on calls in flight: an open line has a seat under each of them, and calls one at a time.
 
-A seat is taken for as long as lines of the connection are open here, so it counts a call more than needed now and then,
-and never one less.
+A seat is taken for as long as its line is open, so it counts a call more than needed now and then, and never one less.
+It is a lease in the ledger, held anew before a call that might outlast it. Who dies leaves it to run out, and a call
+that got no answer leaves it behind too: the partner may still be at work on it, and counts it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from uuid import uuid4
 
 from partners.contract import Connection
 from partners.errors import Deferred
 from partners.limits import Concurrency, Limit
 from resources.logins import Login
-from zest_pipelines.flows.gate import bucket_name
+from zest_pipelines.core.seats import with_seat, without
+from zest_pipelines.flows.naming import bucket_name
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import budgets
-from zest_pipelines.store.database import Transaction
 
 _ASK_EVERY = timedelta(milliseconds=200)
+_HELD_LONGER = 10.0
+"""Seconds, beyond what a call may take, for which a seat is leased: so often it is held anew."""
 
 
+@dataclass(frozen=True)
 class Seats:
-    """The seats of one connection in this process."""
+    """The seats of one connection."""
 
-    def __init__(self, services: Services, buckets: Sequence[tuple[str, int]], session: Transaction | None) -> None:
-        """`buckets`: the name of each limit, and how many seats it has; `session` None: there are no such limits."""
-        self._services = services
-        self._buckets = buckets
-        self._session = session
-        self._mine: dict[str, set[int]] = defaultdict(set)
+    services: Services
+    most: Mapping[str, int]
+    """By name of the limit: how many there are. None: calls in flight are not limited."""
 
-    def take(self, patience: timedelta) -> None:
-        """One more seat under every limit. Raises Deferred if none comes free within `patience`."""
-        give_up = time.monotonic() + patience.total_seconds()
-        for bucket, seats in self._buckets:
-            while (seat := self._free(bucket, seats)) is None:
-                if time.monotonic() >= give_up:
-                    raise Deferred(self._services.now() + patience)
-                self._services.sleep(_ASK_EVERY.total_seconds())
-            self._mine[bucket].add(seat)
+    @staticmethod
+    def of(services: Services, connection: Connection, limits: Sequence[Limit]) -> Seats:
+        """Those that the limits speak of."""
+        found = {bucket_name(connection, each): each.allowed for each in limits if isinstance(each, Concurrency)}
+        return Seats(services, dict(sorted(found.items())))
 
-    def _free(self, bucket: str, seats: int) -> int | None:
-        assert self._session is not None  # there is a bucket, so there is a session
-        return budgets.take_seat(self._session, bucket, seats, self._mine[bucket])
+    def take(self, patience: timedelta) -> Seat:
+        """One more, under every limit. Raises Deferred if none comes free within `patience`."""
+        seat = Seat(self, patience)
+        seat.hold(patience)
+        return seat
 
 
-@contextmanager
-def seated(services: Services, connection: Connection, limits: Sequence[Limit]) -> Iterator[Seats]:
-    """What takes seats under the limits on calls in flight; those taken are free again at the end of the block."""
-    buckets = [(bucket_name(connection, each), each.in_flight) for each in limits if isinstance(each, Concurrency)]
-    if not buckets:
-        yield Seats(services, (), None)
-        return
-    with services.database.session(Login.BUDGET) as session:
-        yield Seats(services, buckets, session)
+class Seat:
+    """One line's, under every limit at once or under none."""
+
+    def __init__(self, seats: Seats, patience: timedelta) -> None:
+        """`patience`: how long it waits for another one before a call, where the one it had was left behind."""
+        self._seats = seats
+        self._patience = patience
+        self._holder = uuid4().hex
+        self._until = 0.0
+        """Monotonic."""
+
+    def hold(self, patience: timedelta | None = None) -> None:
+        """See to it that it lasts as long as a call that begins now. Raises Deferred if that cannot be had."""
+        services = self._seats.services
+        call = services.under_way.total_seconds()
+        if not self._seats.most or time.monotonic() + call < self._until:
+            return
+        give_up = time.monotonic() + (self._patience if patience is None else patience).total_seconds()
+        while not self._lease(call + _HELD_LONGER):
+            if time.monotonic() >= give_up:
+                raise Deferred(services.now() + _ASK_EVERY)
+            services.sleep(_ASK_EVERY.total_seconds())
+
+    def leave_behind(self) -> None:
+        """Give it up without freeing it: a call may still be under way. The next call takes another one."""
+        self._holder, self._until = uuid4().hex, 0.0
+
+    def free(self) -> None:
+        """Let others have it: no call of its line is under way."""
+        if not self._until:
+            return
+        with self._seats.services.database.transaction(Login.BUDGET, None) as tx:
+            seats, now = budgets.lock_seats(tx, list(self._seats.most))
+            budgets.save_seats(tx, {name: without(each, self._holder, now) for name, each in seats.items()})
+        self._until = 0.0
+
+    def _lease(self, seconds: float) -> bool:
+        """Whether there was a seat, which is now taken for so long."""
+        before = time.monotonic()
+        with self._seats.services.database.transaction(Login.BUDGET, None) as tx:
+            seats, now = budgets.lock_seats(tx, list(self._seats.most))
+            found = {
+                name: with_seat(each, self._holder, self._seats.most[name], now, now + seconds)
+                for name, each in seats.items()
+            }
+            granted = {name: each for name, each in found.items() if each is not None}
+            if len(granted) < len(found):
+                return False
+            budgets.save_seats(tx, granted)
+        self._until = before + seconds
+        return True

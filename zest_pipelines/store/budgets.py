@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import RowMapping
 
 from resources.logins import Login
+from zest_pipelines.core.belief import FULL, Belief
+from zest_pipelines.core.meters import State
+from zest_pipelines.core.seats import Seats
+from zest_pipelines.core.turns import Place, Priority, Queue
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 
 
 @dataclass(frozen=True)
-class BucketState:
+class Entry:
     """What the ledger keeps of one limit."""
 
-    tat: datetime
-    """When the next call would be exactly on pace; in the past if the bucket is idle."""
-    closed_until: datetime | None
+    state: State
+    closed_until: float
+    """Seconds by the ledger's clock; 0: it is open."""
 
 
 _MAKE = query(
     "make_buckets",
     Login.BUDGET,
-    """
-    INSERT INTO sync.budget (bucket, tat) SELECT b, timestamptz '2000-01-01 00:00+00'
-    FROM unnest(CAST(:buckets AS text[])) AS b
-    ON CONFLICT DO NOTHING
-    """,
+    "INSERT INTO sync.budget (bucket) SELECT unnest(CAST(:buckets AS text[])) ON CONFLICT DO NOTHING",
 )
-# In the order of their names, so that two senders never wait for each other in a ring.
+_COLUMNS = "bucket, state, coalesce(extract(epoch FROM closed_until), 0)::float8 AS closed_until"
+# In the order of their names, so that two senders never wait for each other in a ring. The clock is read where the rows
+# are given out, when they are locked; not now(), which is the time before the wait for the locks.
 _LOCK = query(
     "lock_buckets",
     Login.BUDGET,
-    """
-    SELECT bucket, tat, closed_until FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
-    ORDER BY bucket FOR UPDATE
+    f"""
+    SELECT locked.*, extract(epoch FROM clock_timestamp())::float8 AS now
+    FROM (SELECT {_COLUMNS} FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
+          ORDER BY bucket FOR UPDATE) AS locked
     """,
 )
-# Not now(): that is the time before the wait for the locks.
-_CLOCK = query("clock", Login.BUDGET, "SELECT clock_timestamp()")
-_SAVE = query("save_bucket", Login.BUDGET, "UPDATE sync.budget SET tat = :tat WHERE bucket = :bucket")
+_READ = query(
+    "read_buckets",
+    Login.BUDGET,
+    f"""
+    SELECT {_COLUMNS}, extract(epoch FROM clock_timestamp())::float8 AS now
+    FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
+    """,
+)
+_SAVE = query("save_bucket", Login.BUDGET, "UPDATE sync.budget SET state = :state WHERE bucket = :bucket")
 _CLOSE = query(
     "close_buckets",
     Login.BUDGET,
@@ -49,43 +61,108 @@ _CLOSE = query(
     WHERE bucket = ANY (CAST(:buckets AS text[]))
     """,
 )
-
-
-# Locks of the session: they end with its connection, so a killed process frees its seat.
-_SIT = query(
-    "take_seat",
+_IS_CLOSED = query(
+    "is_bucket_closed",
     Login.BUDGET,
-    "SELECT pg_try_advisory_lock(hashtextextended(:seat, 0))",
+    """
+    SELECT coalesce(bool_or(closed_until > clock_timestamp()), false)
+    FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
+    """,
 )
 
 
-def take_seat(session: Transaction, bucket: str, seats: int, mine: Collection[int] = ()) -> int | None:
-    """One of the bucket's seats that was free, as its number; it is then the session's until that ends. None: none was.
-
-    `mine`: those that the session has already; its own lock keeps it from none.
-    """
-    for seat in range(1, seats + 1):
-        # One by one: a single statement over all seats may lock more than the one that it returns.
-        if seat not in mine and _SIT.run(session, seat=f"{bucket}#{seat}").scalar_one():
-            return seat
-    return None
+def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float]:
+    """At least one bucket, locked until the transaction ends, and the database's clock once they are."""
+    rows = _locked(tx, buckets)
+    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows)
 
 
-def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, BucketState], datetime]:
-    """The buckets, locked until the transaction ends, and the database's clock once they are."""
-    _MAKE.run(tx, buckets=sorted(buckets))
-    rows = _LOCK.all(tx, buckets=sorted(buckets))
-    states = {row["bucket"]: BucketState(row["tat"], row["closed_until"]) for row in rows}
-    now: datetime = _CLOCK.run(tx).scalar_one()
-    return states, now
+def read(tx: Transaction, buckets: Sequence[str]) -> dict[str, tuple[Entry, float]]:
+    """Those of the buckets that were ever called, each with the database's clock."""
+    return {row["bucket"]: (_entry(row), row["now"]) for row in _READ.all(tx, buckets=sorted(set(buckets)))}
 
 
-def save(tx: Transaction, tats: Mapping[str, datetime]) -> None:
-    """Store new arrival times of locked buckets."""
-    _SAVE.run_many(tx, [{"bucket": bucket, "tat": tat} for bucket, tat in sorted(tats.items())])
+def save(tx: Transaction, states: Mapping[str, State]) -> None:
+    """Store new states of locked buckets."""
+    _SAVE.run_many(tx, [{"bucket": bucket, "state": Jsonb(_json(state))} for bucket, state in sorted(states.items())])
 
 
-def close(tx: Transaction, buckets: Sequence[str], until: datetime) -> None:
-    """Let nobody through before `until`; an earlier closing that lasts longer stays."""
-    _MAKE.run(tx, buckets=sorted(buckets))  # one that was never called must be closed too
-    _CLOSE.run(tx, buckets=sorted(buckets), until=until)
+def close(tx: Transaction, buckets: Sequence[str], until: Any) -> None:
+    """Let nobody through before `until`, an aware time; an earlier closing that lasts longer stays."""
+    names = sorted(set(buckets))
+    _MAKE.run(tx, buckets=names)  # one that was never called must be closed too
+    _CLOSE.run(tx, buckets=names, until=until)
+
+
+def is_closed(tx: Transaction, buckets: Sequence[str]) -> bool:
+    """Whether one of them is closed now."""
+    found: bool = _IS_CLOSED.run(tx, buckets=list(buckets)).scalar_one()
+    return found
+
+
+def lock_seats(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Seats], float]:
+    """The seats of limits on calls in flight, as `lock`."""
+    rows = _locked(tx, buckets)
+    return {row["bucket"]: row["state"].get("seats", {}) for row in rows}, max(row["now"] for row in rows)
+
+
+def save_seats(tx: Transaction, seats: Mapping[str, Seats]) -> None:
+    """Store who sits in locked buckets."""
+    _SAVE.run_many(tx, [{"bucket": bucket, "state": Jsonb({"seats": each})} for bucket, each in sorted(seats.items())])
+
+
+def _locked(tx: Transaction, buckets: Sequence[str]) -> Sequence[RowMapping]:
+    names = sorted(set(buckets))
+    rows = _LOCK.all(tx, buckets=names)
+    if len(rows) < len(names):
+        _MAKE.run(tx, buckets=names)
+        rows = _LOCK.all(tx, buckets=names)
+    return rows
+
+
+# --- As JSON: what is as it was at first is left out ------------------------------------------------------------------
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    return Entry(_state(row["state"]), row["closed_until"])
+
+
+def _json(state: State) -> dict[str, Any]:
+    belief, queue = state.belief, state.queue
+    return {
+        "free_at": state.free_at,
+        "counts": state.counts,
+        "lent_at": state.lent_at,
+        "load": state.load,
+        "seen": state.seen,
+        "used": state.used,
+        "belief": None if belief == FULL else [belief.share, belief.held, belief.since, belief.patience],
+        "places": [
+            [tenant, priority, place.tag, place.weight, place.back_at]
+            for (tenant, priority), place in queue.places.items()
+        ],
+        "times": queue.times,
+        "shares": queue.shares,
+        "share_time": queue.share_time,
+    }
+
+
+def _state(json: Mapping[str, Any]) -> State:
+    if not json:
+        return State()
+    belief = json["belief"]
+    return State(
+        json["free_at"],
+        {int(number): calls for number, calls in json["counts"].items()},
+        json["lent_at"],
+        json["load"],
+        json["seen"],
+        {int(minute): calls for minute, calls in json["used"].items()},
+        FULL if belief is None else Belief(*belief),
+        Queue(
+            {(tenant, Priority(priority)): Place(*place) for tenant, priority, *place in json["places"]},
+            {Priority(priority): tag for priority, tag in json["times"].items()},
+            {Priority(priority): tag for priority, tag in json["shares"].items()},
+            json["share_time"],
+        ),
+    )

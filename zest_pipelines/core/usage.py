@@ -1,0 +1,39 @@
+"""What was used of a limit, for people to look at, and which of several limits a refusal speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from zest_pipelines.core.meters import Bucket, State, load
+
+MINUTES = 60
+"""Of which the calls are remembered one by one."""
+_ALIKE = 0.9
+"""Limits that are used at least so much as the most used one, relatively, are doubted with it."""
+_IDLE = 0.25
+"""Of a limit: with less use than that, a refusal is not for our number of calls."""
+
+
+def noted(bucket: Bucket, now: float, calls: int) -> State:
+    """The state after so many calls were granted now."""
+    minute = int(now // 60)
+    used = {each: count for each, count in bucket.state.used.items() if minute - MINUTES < each <= minute}
+    if calls:
+        used[minute] = used.get(minute, 0) + calls
+    return replace(bucket.state, load=load(bucket, now) + calls, seen=now, used=used)
+
+
+def hour(used: Mapping[int, int], now: float) -> tuple[int, ...]:
+    """Calls in each of the last MINUTES minutes, the current one last."""
+    minute = int(now // 60)
+    return tuple(used.get(each, 0) for each in range(minute - MINUTES + 1, minute + 1))
+
+
+def doubtful(buckets: Sequence[Bucket], now: float) -> tuple[Bucket, ...]:
+    """Which limits a refusal may be for: those that are used most, if any is used enough to be spent."""
+    loads = [load(bucket, now) / bucket.allowed for bucket in buckets]
+    most = max(loads, default=0.0)
+    if most < _IDLE:
+        return ()
+    return tuple(bucket for bucket, each in zip(buckets, loads, strict=True) if each >= most * _ALIKE)

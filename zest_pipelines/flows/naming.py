@@ -1,0 +1,12 @@
+"""What the ledger calls the bucket of a limit."""
+
+from __future__ import annotations
+
+from partners.contract import Connection
+from partners.limits import Limit, LimitScope
+
+
+def bucket_name(connection: Connection, limit: Limit) -> str:
+    """Who shares the limit and what it counts; not how many, so that a changed limit goes on with what was used."""
+    owner = "" if limit.scope is LimitScope.VENDOR else connection.tenant
+    return f"{connection.partner}/{owner}/{limit.counted}"
