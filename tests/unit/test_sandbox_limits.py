@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from partners.fhir.sandbox import FixedRule, InFlightRule, LeakyRule, SlidingRule
+from partners.fhir.sandbox.dialects import Dialect, refusal
+from partners.fhir.sandbox.gates import in_flight
 from partners.fhir.sandbox.levels import InFlight, LeakyBucket
 from partners.fhir.sandbox.limit_book import LimitBook, caller_name
 from partners.fhir.sandbox.limits import Counts, FixedWindow, Oracle, SlidingLog, Standing, admit
@@ -127,6 +132,43 @@ def test_what_is_told_is_what_is_left_and_when_there_is_more(
     assert oracle.standing(1) == fresh
     assert [admit([oracle], now) for now in (5, 10)] == [0, 0]
     assert oracle.standing(later) == used
+
+
+def test_a_log_that_shrank_tells_when_a_call_is_admitted_and_not_when_the_oldest_leaves() -> None:
+    log = SlidingLog(3, 60)
+    assert [admit([log], now) for now in (0, 10, 20)] == [0, 0, 0]
+    log.calls = 1
+    assert log.standing(30) == Standing(1, 60, 0, 50)
+    assert admit([log], 30) == 50
+
+
+@given(
+    st.floats(1.8e9, 1.9e9),
+    st.floats(0.001, 90_000),
+    st.sampled_from([Dialect.RETRY_AFTER_DATE, Dialect.RETRY_AFTER_EPOCH, Dialect.RETRY_AFTER_ISO]),
+)
+def test_an_instant_is_never_told_too_early_nor_a_second_too_late(wall: float, wait: float, dialect: Dialect) -> None:
+    ((_, text),) = refusal(dialect, wait, wall).headers
+    read = {
+        Dialect.RETRY_AFTER_DATE: lambda: parsedate_to_datetime(text).timestamp(),
+        Dialect.RETRY_AFTER_EPOCH: lambda: float(text),
+        Dialect.RETRY_AFTER_ISO: lambda: datetime.fromisoformat(text).timestamp(),
+    }
+    assert 0 <= read[dialect]() - (wall + wait) <= 1
+
+
+def test_a_seat_whose_caller_hangs_up_before_the_end_is_freed_once() -> None:
+    book = LimitBook({"0": InFlightRule(calls=1)}, origin=0)
+
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def hang_up() -> list[float]:
+        async with in_flight(book.pass_or_refuse(0, "a", "Patient"), gone):
+            await asyncio.sleep(0.01)
+        return [book.pass_or_refuse(0, "a", "Patient").wait for _ in range(2)]
+
+    assert asyncio.run(hang_up()) == [0, 1]
 
 
 def test_each_caller_and_each_endpoint_has_a_count_of_its_own() -> None:
