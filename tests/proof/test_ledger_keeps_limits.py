@@ -23,7 +23,7 @@ from storm import IS_SOAK
 from resources.logins import Logins
 
 PROCESSES = 4
-SECONDS = 300.0 if IS_SOAK else 10.0
+SECONDS = 300.0 if IS_SOAK else 8.0
 TENANTS = 50 if IS_SOAK else 6
 OWN: Window = (60, 60) if IS_SOAK else (12, 3)
 VENDOR: Window = (600, 60) if IS_SOAK else (30, 3)
@@ -33,7 +33,7 @@ XERO_VENDOR: Window = (10_000, 60) if IS_SOAK else (500, 3)
 IN_FLIGHT = 5
 LATENCY = 5.6 if IS_SOAK else 0.75
 """So long that the pace of the rate alone would have six in flight."""
-KILL_EVERY = 60.0 if IS_SOAK else 5.0
+KILL_EVERY = 60.0 if IS_SOAK else 4.0
 FREEZE_EVERY = 5.0 if IS_SOAK else 3.0
 JITTER = 0.05
 FREEZE = 0.9
@@ -132,7 +132,7 @@ def test_jitter_freezes_kills_and_wrong_clocks_let_no_call_too_many_through(logi
     assert refused(verdict.log) == 0, verdict
     assert verdict.most <= VENDOR[0], verdict
     # Slots that the frozen and the killed had taken stay spent: at most what lies a second ahead, each time.
-    assert verdict.used >= least_used(VENDOR, 0.92 if IS_SOAK else 0.7), verdict
+    assert verdict.used >= (0.9 if IS_SOAK else least_used(VENDOR, 0.8)), verdict
 
 
 def test_calls_in_flight_a_rate_a_day_and_a_vendor_hold_at_once(logins: Logins) -> None:

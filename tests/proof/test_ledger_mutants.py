@@ -25,7 +25,7 @@ HELD = 0.3
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_partner_notices(name: str, logins: Logins) -> None:
+def test_the_breach_is_noticed(name: str, logins: Logins) -> None:
     assert refusals(LEDGER_MUTANTS[name].scene, logins, name, seconds=12.0) > 0
 
 
