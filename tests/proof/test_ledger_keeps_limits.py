@@ -50,7 +50,7 @@ def ramped(log: Sequence[Seen]) -> list[Seen]:
 
 
 def least_used(window: Window, share: float) -> float:
-    """Share of a limit that must be used: 97 % from a minute on, else one point less than W / (W + 1); times `share`."""
+    """What must be used of a limit: 97 % from a minute on, else one point less than W / (W + 1); times `share`."""
     return share * (0.97 if window[1] >= 60 else window[1] / (window[1] + 1) - 0.01)
 
 
