@@ -385,6 +385,9 @@ class Partner:
     """A connector for a connection, given its secret, an HTTP client that it may close, and the gate."""
     parallel: int = 1
     """How many calls of one connection it may be sent at once, where no limit of the connection says less."""
+    endpoints: tuple[str, ...] = ()
+    """Every name that its connector gives the gate, those of `writes` among them, in the order in which they are shown.
+    A limit of scope endpoint names one of these; a partner that declares none can have no such limit."""
     closed: tuple[str, ...] = ()
     """When it takes no calls, in the grammar of `windows`; a connection's own replace them."""
     unknown_fields: Callable[[Entity, Json], Collection[str]] | None = None

@@ -73,5 +73,6 @@ FHIR = Partner(
     map=map_record,
     open=open_connector,
     parallel=3,
+    endpoints=tuple(dict.fromkeys(ENDPOINTS.values())),
     unknown_fields=unknown_fields,
 )

@@ -134,22 +134,42 @@ names_of_endpoints = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,9}", fullmatch=Tru
 scopes = st.sampled_from([(LimitScope.VENDOR, None), (LimitScope.TENANT, None)]) | names_of_endpoints.map(
     lambda name: (LimitScope.ENDPOINT, name)
 )
+headrooms = st.integers(0, 95)
 rates = st.builds(
-    lambda scope, calls, seconds: Rate(scope[0], calls, seconds, scope[1]),
+    lambda scope, calls, seconds, headroom: Rate(scope[0], calls, seconds, scope[1], headroom=headroom),
     scopes,
     st.integers(1, 1_000_000),
     st.integers(1, 31 * 86_400),
+    headrooms,
 )
 daily = st.builds(
-    lambda scope, calls, reset: Rate(scope[0], calls, 86_400, scope[1], reset.replace(second=0, microsecond=0)),
+    lambda scope, calls, reset, headroom: Rate(
+        scope[0], calls, 86_400, scope[1], reset.replace(second=0, microsecond=0), headroom=headroom
+    ),
     scopes,
     st.integers(1, 1_000_000),
     st.times(),
+    headrooms,
 )
-concurrencies = st.builds(lambda scope, calls: Concurrency(scope[0], calls, scope[1]), scopes, st.integers(1, 1000))
+leaky = st.builds(
+    lambda scope, calls, seconds, burst, headroom: Rate(
+        scope[0], calls, seconds, scope[1], burst=burst, headroom=headroom
+    ),
+    scopes,
+    st.integers(1, 1_000_000),
+    st.integers(1, 60),
+    st.integers(1, 500_000),
+    headrooms,
+)
+concurrencies = st.builds(
+    lambda scope, calls, headroom: Concurrency(scope[0], calls, scope[1], headroom),
+    scopes,
+    st.integers(1, 1000),
+    headrooms,
+)
 
 
-@given(rates | daily | concurrencies)
+@given(rates | daily | leaky | concurrencies)
 def test_a_limit_that_is_printed_is_read_back_as_it_was(limit: Limit) -> None:
     assert parse_limit(str(limit)) == limit
 

@@ -35,6 +35,8 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["check", "sakura", "orca"], "fhir"),
         (["check", "sa,kura", "fhir"], "tenant id"),
         ([*CONNECT, *SETTINGS, "--limit", "600 a minute"], "tenant:10000/1d@09:00"),
+        ([*CONNECT, *SETTINGS, "--limit", "endpoint=visits:5/1s"], "patients, staff, appointments, encounters"),
+        ([*CONNECT, *SETTINGS, "--limit", "tenant:6/1s", "--limit", "tenant:5/1s"], "leave one of them out"),
         ([*CONNECT, *SETTINGS, "--set", "colour=red"], "colour"),
         ([*CONNECT, *SETTINGS, "--set", "novalue"], "--set"),
         ([*CONNECT, *SETTINGS, "--closed", "at night"], "'02:00-05:00'"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from partners.contract import MASTERS, Partner
-from partners.limits import parse_limit
+from partners.limits import parse_limits
 from partners.registry import PARTNERS, UnknownPartnerError, partner
 from partners.windows import parse_windows
 
@@ -23,7 +24,17 @@ def test_a_declaration_keeps_the_rules(each: Partner) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", each.name)
     assert set(each.reads) <= set(MASTERS)
     assert not set(each.writes) & set(MASTERS)
-    assert [str(parse_limit(limit)) for limit in each.limits] == list(each.limits)
+    assert [str(limit) for limit in parse_limits(each.limits, each.endpoints)] == list(each.limits)
+    assert set(each.writes.values()) <= set(each.endpoints)
+    at_each = [f"endpoint={name}:1/1s" for name in each.endpoints]  # so its name is one that the grammar takes
+    assert [str(limit) for limit in parse_limits(at_each, each.endpoints)] == at_each
     assert [str(window) for window in parse_windows(each.closed)] == list(each.closed)
     keys = [setting.key for setting in (*each.settings, *each.secrets)]
     assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("each", PARTNERS.values(), ids=lambda each: each.name)
+def test_the_page_about_limits_names_the_endpoints_of_each_partner(each: Partner) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
+    names = ", ".join(f"`{name}`" for name in each.endpoints)
+    assert f"| `{each.name}` | {names or 'none'} |" in page

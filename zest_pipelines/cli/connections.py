@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from partners.contract import CheckReport, Connection, Partner, Setting
-from partners.limits import parse_limit
+from partners.limits import parse_limits
 from partners.windows import parse_windows
 from resources.logins import Login
 from zest_pipelines.cli.options import (
@@ -81,7 +81,10 @@ def connect(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; repeatable.")] = None,
     limit: Annotated[
         list[str] | None,
-        typer.Option(help="A limit such as tenant:600/60s; repeatable. Default: the partner's own.", metavar="LIMIT"),
+        typer.Option(
+            help="A limit such as tenant:600/60s (docs/limits.md); repeatable. Default: the partner's own.",
+            metavar="LIMIT",
+        ),
     ] = None,
     land_every: Annotated[str, typer.Option(help="How often masters are read: 60m, 6h, 1d.")] = "60m",
     on_conflict: Annotated[
@@ -112,7 +115,7 @@ def connect(
     check_tenant_id(tenant)
     declared = partner_named(partner)
     connection = Connection(tenant, declared.name, checked_url(base_url), checked_settings(declared, set_ or []))
-    limits = [str(parse_limit(text)) for text in limit] if limit else None
+    limits = [str(each) for each in parse_limits(limit, declared.endpoints)] if limit else None
     windows = [str(window) for window in parse_windows(closed)] if closed else None
     every = checked_interval(land_every)
     secret = None if secret_file is None else checked_secret(declared, read_secret(secret_file))

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from partners.errors import PartnerError
-from partners.limits import LimitSyntaxError
+from partners.limits import LimitError
 from partners.reasons import Language, UnknownReason, explain
 from partners.registry import UnknownPartnerError
 from partners.windows import NeverOpenError, WindowSyntaxError
@@ -41,7 +41,7 @@ _SPEAKING = (
     RunFailedError,
     TenantIdError,
     UnknownPartnerError,
-    LimitSyntaxError,
+    LimitError,
     WindowSyntaxError,
     NeverOpenError,
     DataDirError,

@@ -1,0 +1,13 @@
+"""Whose turn it is: the queue by the time at which a record is due, and a push that is to be asked for again soon."""
+
+from __future__ import annotations
+
+from zest_pipelines.migrations import scripts
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    """Everything, in one transaction."""
+    scripts.run("0011_limits")
