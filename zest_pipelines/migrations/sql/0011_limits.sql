@@ -1,3 +1,16 @@
+-- What a connection may have of the limits that it shares with others, what the ledger keeps of each limit, and the order
+-- in which records go.
+
+ALTER TABLE sync.connection
+    ADD COLUMN weight         integer NOT NULL DEFAULT 1 CHECK (weight BETWEEN 1 AND 100), -- its share, beside others'
+    ADD COLUMN deliver_within interval CHECK (deliver_within > interval '0'); -- how old an edit may get; NULL: any age
+
+-- The buckets have other names from now on. What was closed or spent is forgotten with them: a window later it is true again.
+DELETE FROM sync.budget;
+ALTER TABLE sync.budget
+    DROP COLUMN tat,
+    ADD COLUMN state jsonb NOT NULL DEFAULT '{}'; -- how far the limit is spent, and who waits
+
 -- The queue in the order in which records go: by when each became due, or is due again. The two columns besides, so that
 -- who is due is told by the index alone.
 DROP INDEX sync.pending_queue;
