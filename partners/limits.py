@@ -124,6 +124,12 @@ class Rate:
         return None if self.burst is None else _left(self.burst, self.headroom)
 
     @property
+    def counted(self) -> str:
+        """What is counted, without how much: its scope, kind and window."""
+        reset = "" if self.reset is None else f"@{self.reset:%H:%M}"
+        return f"{_prefix(self.scope, self.endpoint)}:{self.kind}/{_window(self.seconds)}{reset}"
+
+    @property
     def kind(self) -> Kind:
         """How it is kept.
 
@@ -153,6 +159,11 @@ class Concurrency:
 
     def __str__(self) -> str:
         return f"{_prefix(self.scope, self.endpoint)}:concurrent={self.in_flight}{_suffix(self.headroom)}"
+
+    @property
+    def counted(self) -> str:
+        """What is counted, without how much."""
+        return f"{_prefix(self.scope, self.endpoint)}:in flight"
 
     @property
     def allowed(self) -> int:
@@ -189,22 +200,15 @@ def parse_limits(texts: Sequence[str], endpoints: Collection[str]) -> tuple[Limi
     Raises LimitSyntaxError, and LimitError for an endpoint that there is none of or two limits on the same thing.
     """
     limits = tuple(parse_limit(text) for text in texts)
-    seen: dict[tuple[object, ...], Limit] = {}
+    seen: dict[str, Limit] = {}
     for each in limits:
         if each.endpoint is not None and each.endpoint not in endpoints:
             known = ", ".join(endpoints) or "none"
             raise LimitError(f"'{each}' names an endpoint that this partner has none of: there are {known}")
-        other = seen.setdefault(_limited(each), each)
+        other = seen.setdefault(each.counted, each)
         if other is not each:
             raise LimitError(f"'{other}' and '{each}' limit the same thing in the same way: leave one of them out")
     return limits
-
-
-def _limited(limit: Limit) -> tuple[object, ...]:
-    """What is limited and in which way, without how much."""
-    if isinstance(limit, Concurrency):
-        return limit.scope, limit.endpoint
-    return limit.scope, limit.endpoint, limit.seconds, limit.kind
 
 
 def _bounded(text: str, value: int, most: int, unit: str, least: int = 1) -> int:

@@ -118,6 +118,8 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
         "tenant": tenant,
         "partner": "fhir",
         "timing": "minute",
+        "weight": 1,
+        "deliver_within_seconds": None,
         "paused": False,
         "pause_reason": None,
         "landed": {
@@ -415,6 +417,19 @@ def test_connecting_again_without_a_secret_keeps_the_one_there_is(
     again = zest("connect", tenant, "fhir", "--base-url", sandbox.url, "--timing", "week", *SETTINGS)
     assert again.code == 0
     assert zest("check", tenant, "fhir").code == 0
+
+
+def test_a_share_and_a_deadline_hold_until_the_next_connect(zest: Zest, sandbox: RunningSandbox, tenant: str) -> None:
+    def shown() -> tuple[int, float | None]:
+        told = zest("status", "--json").json["connections"]
+        status = next(each for each in told if each["tenant"] == tenant)
+        return status["weight"], status["deliver_within_seconds"]
+
+    assert _connect(zest, tenant, sandbox.url, TOKEN, "--weight", "3", "--deliver-within", "30m").code == 0
+    assert shown() == (3, 1800)
+    assert "minute, within 30 min, weight 3" in zest("status").out
+    assert _connect(zest, tenant, sandbox.url).code == 0
+    assert shown() == (1, None)
 
 
 def test_an_address_where_nobody_listens_is_one_sentence_and_exit_code_2(zest: Zest, tenant: str) -> None:

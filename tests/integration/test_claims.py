@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from conftest import fresh_database
 from way_out import MONTH, NOON, WayOut, ended, way_out
 
-from partners.contract import Entity, Verb
+from partners.contract import Connection, Entity, Verb
 from resources.logins import Login, Logins
 from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.local.embedded import EmbeddedServer
-from zest_pipelines.store import claims, due, leases, releases, tenants
+from zest_pipelines.store import claims, due, leases, releases, reports, tenants
 from zest_pipelines.store.claims import Base, Known
 from zest_pipelines.store.database import Database
+from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.releases import Act
 from zest_pipelines.store.results import Result
@@ -446,7 +448,7 @@ def test_one_push_holds_the_lease_and_a_lost_one_is_noticed(out: WayOut) -> None
     assert take(60.0) == 3
 
 
-def test_a_connection_says_what_becomes_of_conflicts_and_when_it_is_closed(out: WayOut) -> None:
+def test_a_connection_says_what_becomes_of_conflicts_when_it_is_closed_and_what_is_its_share(out: WayOut) -> None:
     with out.transaction(Login.OPERATOR) as tx:
         before = tenants.connection(tx, out.tenant, out.partner)
         tenants.connect(
@@ -458,11 +460,27 @@ def test_a_connection_says_what_becomes_of_conflicts_and_when_it_is_closed(out: 
             ciphertext=None,
             on_conflict="overwrite",
             closed=["02:00-05:00", "sun"],
+            weight=3,
+            deliver_within=timedelta(minutes=30),
         )
     with out.transaction() as tx:
         after = tenants.openable_connection(tx, out.tenant, out.partner)
     assert (before.on_conflict, before.closed) == ("hold", None)
     assert (after.on_conflict, after.closed) == ("overwrite", ("02:00-05:00", "sun"))
+    assert (before.weight, before.deliver_within) == (1, None)
+    assert (after.weight, after.deliver_within) == (3, timedelta(minutes=30))
+    with out.transaction(Login.OPERATOR) as tx:
+        shown = next(each for each in reports.connections(tx, out.tenant) if each.partner == out.partner)
+    assert (shown.weight, shown.deliver_within_seconds) == (3, 1800.0)
+
+
+@pytest.mark.parametrize("wrong", [{"weight": 0}, {"weight": 101}, {"deliver_within": timedelta(0)}])
+def test_a_share_or_a_deadline_that_makes_no_sense_is_not_stored(out: WayOut, wrong: dict[str, Any]) -> None:
+    connection = Connection(out.tenant, out.partner, "http://x", {})
+    with pytest.raises(StoreError), out.transaction(Login.OPERATOR) as tx:
+        tenants.connect(
+            tx, connection, timing="minute", limits=None, land_every=timedelta(hours=1), ciphertext=None, **wrong
+        )
 
 
 def test_after_a_restore_into_another_cluster_everybody_has_events_to_read(out: WayOut) -> None:

@@ -34,7 +34,7 @@ from resources.http import Http
 from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.flows.gate import Ledger, LedgerGate
-from zest_pipelines.flows.seats import seated
+from zest_pipelines.flows.seats import Seats
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store.database import Database
 
@@ -101,12 +101,13 @@ class Told:
 def go_on(services: Services, work: Work, jitter: float, chance: random.Random) -> None:
     """Take a seat, if calls in flight are limited, and call as often as the gate lets it, for ever."""
     connection, limits = Connection(work.tenant, work.partner, "", {}), [parse_limit(text) for text in work.limits]
-    with seated(services, connection, limits) as seats:
-        while True:
-            with suppress(Deferred):
-                seats.take(PATIENCE)
-                break
-        call(services, work, LedgerGate(Ledger(services, connection, limits), PATIENCE), jitter, chance)
+    seats = Seats.of(services, connection, limits)
+    while True:
+        with suppress(Deferred):
+            seat = seats.take(PATIENCE)
+            break
+    gate = LedgerGate(Ledger(services, connection, limits), PATIENCE, seat=seat)
+    call(services, work, gate, jitter, chance)
 
 
 def call(services: Services, work: Work, gate: LedgerGate, jitter: float, chance: random.Random) -> None:

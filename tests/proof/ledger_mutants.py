@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
-from zest_pipelines.core import budget
-from zest_pipelines.core.budget import Bucket, Granted, Wait
+from zest_pipelines.core import meters
+from zest_pipelines.core.budget import Ask, Granted, Wait
+from zest_pipelines.core.meters import Bucket
 from zest_pipelines.flows import gate
 from zest_pipelines.store import budgets
 
@@ -49,7 +49,7 @@ class LedgerMutant:
 def _by_worker_clock(real: Any) -> Any:
     def lock(*given: Any) -> Any:
         states, _ = real(*given)
-        return states, datetime.fromtimestamp(time.time(), UTC)  # the process has `time.time` put off
+        return states, time.time()  # the process has it put off
 
     return lock
 
@@ -72,16 +72,15 @@ def _of_this_process(real: Any) -> Any:
 
 
 def _calendar(_: Any) -> Any:
-    """Counts by calendar window, of the first bucket alone; its time says the window, its microseconds the count."""
-    tick = timedelta(microseconds=1)
+    """Counts by calendar window, of the first bucket alone."""
 
-    def admit(buckets: Sequence[Bucket], now: datetime, calls: int, horizon: timedelta) -> Granted | Wait:
-        limit, tat = buckets[0].limit, buckets[0].tat
-        start = datetime.fromtimestamp(now.timestamp() // limit.seconds * limit.seconds, UTC)
-        count = (tat - start) // tick if tat and tat >= start else 0
-        if count >= limit.calls:
-            return Wait(start + timedelta(seconds=limit.seconds))
-        return Granted((now,), (start + (count + 1) * tick,))
+    def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
+        bucket = buckets[0]
+        window = int(now // bucket.limit.seconds)
+        count = bucket.state.counts.get(window, 0)
+        if count >= bucket.limit.calls:
+            return Wait((window + 1) * bucket.limit.seconds, ())
+        return Granted((now,), (replace(bucket, state=replace(bucket.state, counts={window: count + 1})),))
 
     return admit
 
@@ -105,7 +104,7 @@ LEDGER_MUTANTS: dict[str, LedgerMutant] = {
     "no margin": LedgerMutant(
         "slots leave no room for lateness",
         "at work",
-        ((budget, "LATENESS", _constant(timedelta(0))), (budget, "_MOST_PER_MILLE", _constant(1000))),
+        ((meters, "LATENESS", _constant(0.0)), (meters, "_MOST_PER_MILLE", _constant(1000))),
     ),
     "no deadline": LedgerMutant(
         "a slot may be used however late",

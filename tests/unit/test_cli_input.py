@@ -43,6 +43,8 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*CONNECT, *SETTINGS, "--closed", "06:00-18:00", "--closed", "17:00-07:00"], "leave some time open"),
         ([*CONNECT], "patient_identifier_system"),
         ([*CONNECT, *SETTINGS, "--land-every", "8d"], "--land-every"),
+        ([*CONNECT, *SETTINGS, "--deliver-within", "30 minutes"], "--deliver-within '30 minutes'"),
+        ([*CONNECT, *SETTINGS, "--deliver-within", "0m"], "--deliver-within '0m'"),
         ([*CONNECT, *SETTINGS, "--secret-file", "/nowhere/token.json"], "/nowhere/token.json"),
         (["connect", "sakura", "fhir", "--base-url", "sftp://host", "--timing", "week", *SETTINGS], "--base-url"),
         (["status"], "zest init"),
@@ -96,6 +98,8 @@ def test_wrong_input_ends_in_one_sentence_that_names_it_and_touches_nothing(
         ["adopt", "sakura", "fhir", "visit", RECORD, "--reason", "seen"],
         ["request", "sakura", "12"],
         [*CONNECT, *SETTINGS, "--on-conflict", "ask"],
+        [*CONNECT, *SETTINGS, "--weight", "0"],
+        [*CONNECT, *SETTINGS, "--weight", "101"],
     ],
 )
 def test_wrong_usage_is_exit_code_2_without_a_traceback(
@@ -174,10 +178,10 @@ def test_a_credential_of_another_shape_is_refused_without_quoting_it(given: obje
 
 @pytest.mark.parametrize(("text", "minutes"), [("1m", 1), ("60m", 60), ("6h", 360), ("7d", 7 * 24 * 60)])
 def test_an_interval_is_minutes_hours_or_days(text: str, minutes: int) -> None:
-    assert checked_interval(text) == timedelta(minutes=minutes)
+    assert checked_interval("--land-every", text) == timedelta(minutes=minutes)
 
 
 @pytest.mark.parametrize("text", ["0m", "30s", "1", "8d", "169h", "-1h", "1.5h", ""])
 def test_an_interval_outside_of_a_minute_to_a_week_is_refused(text: str) -> None:
     with pytest.raises(InputError):
-        checked_interval(text)
+        checked_interval("--land-every", text)

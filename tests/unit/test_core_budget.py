@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from partners.limits import Rate, parse_limit
-from zest_pipelines.core.budget import (
-    Bucket,
-    Granted,
-    Wait,
-    admit,
-    applies,
-    interval,
-)
+from zest_pipelines.core.belief import FULL, Belief
+from zest_pipelines.core.budget import Ask, Granted, Wait, admit, applies, refused
+from zest_pipelines.core.meters import Bucket, State, interval
+from zest_pipelines.core.turns import Priority, Who
+from zest_pipelines.core.usage import hour
 
-NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
-AT_ONCE = timedelta(0)
-A_MINUTE = timedelta(minutes=1)
+NOW = 1_800_000_000.0
+DAY = 86_400.0
 
 
 def rate(text: str) -> Rate:
@@ -27,81 +24,240 @@ def rate(text: str) -> Rate:
     return limit
 
 
-def bucket(text: str, ahead: float | None = None, closed: float | None = None) -> Bucket:
-    def moment(seconds: float | None) -> datetime | None:
-        return None if seconds is None else NOW + timedelta(seconds=seconds)
+def bucket(text: str, ahead: float = 0.0, closed: float = 0.0) -> Bucket:
+    return Bucket(rate(text), State(free_at=NOW + ahead if ahead else 0.0), NOW + closed if closed else 0.0)
 
-    return Bucket(rate(text), moment(ahead), moment(closed))
+
+def ask(
+    calls: int, tenant: str = "sakura", priority: Priority = Priority.BACKGROUND, weight: int = 1, waits: float = 60.0
+) -> Ask:
+    return Ask(Who(tenant, priority, weight), calls, NOW + waits)
+
+
+def slots(buckets: list[Bucket], calls: int, now: float = NOW, **who: object) -> list[float]:
+    answer = admit(buckets, ask(calls, **who), now)  # type: ignore[arg-type]
+    return [round(at - NOW, 3) for at in answer.send_at] if isinstance(answer, Granted) else []
 
 
 def test_calls_are_spread_over_a_little_more_than_the_window() -> None:
-    assert interval(rate("tenant:60/60s")) == timedelta(microseconds=1_017_294)
-    assert interval(rate("tenant:1/10s")) == timedelta(seconds=11)
-    assert interval(rate("tenant:5/1s")) == timedelta(seconds=0.4)
+    assert round(interval(bucket("tenant:60/60s")), 6) == 1.017294
+    assert interval(bucket("tenant:1/10s")) == 11
+    assert interval(bucket("tenant:5/1s")) == 0.4
+    assert interval(bucket("tenant:10/10s-50%")) == 2.2
 
 
-def test_a_fresh_bucket_lets_one_call_go_at_once_and_the_next_an_interval_later() -> None:
-    fresh = bucket("tenant:1/10s")
-    later = NOW + timedelta(seconds=11)
-    assert admit([fresh], NOW, 2, AT_ONCE) == Granted((NOW,), (later,))
-    assert admit([fresh], NOW, 2, A_MINUTE) == Granted((NOW, later), (later + timedelta(seconds=11),))
+def test_slots_lie_a_pace_apart_and_no_further_ahead_than_close() -> None:
+    assert slots([bucket("tenant:20/1s")], 10) == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert slots([bucket("tenant:1/10s")], 2) == [0.0]
 
 
 def test_a_spent_bucket_says_when_to_ask_again() -> None:
-    assert admit([bucket("tenant:1/10s", ahead=4)], NOW, 1, AT_ONCE) == Wait(NOW + timedelta(seconds=4))
-    assert admit([bucket("tenant:1/10s", ahead=4)], NOW, 1, timedelta(seconds=1)) == Wait(NOW + timedelta(seconds=3))
+    answer = admit([bucket("tenant:1/10s", ahead=4)], ask(1), NOW)
+    assert isinstance(answer, Wait)
+    assert round(answer.until - NOW, 3) == 3.6
 
 
 def test_an_idle_hour_saves_up_nothing() -> None:
-    granted = admit([bucket("tenant:60/60s", ahead=-3600, closed=-60)], NOW, 60, AT_ONCE)
-    assert isinstance(granted, Granted)
-    assert granted.send_at == (NOW,)
-
-
-def test_the_tightest_of_several_limits_decides() -> None:
-    granted = admit([bucket("tenant:600/60s"), bucket("endpoint=a:5/1s")], NOW, 2, A_MINUTE)
-    second = NOW + timedelta(seconds=0.4)
-    assert granted == Granted(
-        (NOW, second), (second + timedelta(microseconds=101_730), second + timedelta(seconds=0.4))
-    )
+    assert slots([bucket("tenant:60/60s", ahead=-3600, closed=-60)], 60) == [0.0]
 
 
 def test_one_limit_that_says_no_spends_nothing_of_the_others() -> None:
-    found = admit([bucket("tenant:600/60s"), bucket("tenant:5000/1d", ahead=9)], NOW, 1, AT_ONCE)
-    assert found == Wait(NOW + timedelta(seconds=9))
+    answer = admit([bucket("tenant:600/60s"), bucket("endpoint=a:1/30s", ahead=9)], ask(1), NOW)
+    assert isinstance(answer, Wait)
+    assert [each.state.free_at for each in answer.buckets] == [0.0]
 
 
 def test_a_tenant_held_up_by_its_own_limit_does_not_make_the_vendors_idle() -> None:
-    vendor, own = bucket("vendor:600/60s"), bucket("tenant:1/10s", ahead=4)
-    assert admit([vendor, own], NOW, 1, A_MINUTE) == Wait(NOW + timedelta(seconds=4))
-    granted = admit([vendor, bucket("tenant:1/10s")], NOW, 5, A_MINUTE)
-    assert isinstance(granted, Granted)
-    assert granted.send_at == (NOW,)
-
-
-def test_a_tenant_held_up_by_the_vendors_limit_takes_its_place_in_the_queue() -> None:
-    found = admit([bucket("vendor:60/60s", ahead=3), bucket("tenant:600/60s")], NOW, 1, A_MINUTE)
-    assert isinstance(found, Granted)
-    assert found.send_at == (NOW + timedelta(seconds=3),)
+    answer = admit([bucket("vendor:600/60s"), bucket("tenant:1/10s", ahead=0.3)], ask(1), NOW)
+    assert isinstance(answer, Wait)
+    assert round(answer.until - NOW, 3) == 0.3
 
 
 def test_a_scope_that_the_partner_closed_stays_closed_until_then() -> None:
-    closed = bucket("tenant:600/60s", closed=120)
-    assert admit([closed], NOW, 1, AT_ONCE) == Wait(NOW + timedelta(seconds=120))
-    assert admit([closed], NOW, 1, A_MINUTE) == Wait(NOW + timedelta(seconds=60))
+    answer = admit([bucket("tenant:600/60s", closed=120)], ask(1), NOW)
+    assert isinstance(answer, Wait)
+    assert answer.until >= NOW + 119
 
 
 def test_without_limits_every_call_may_leave_now() -> None:
-    assert admit([], NOW, 3, AT_ONCE) == Granted((NOW, NOW, NOW), ())
+    assert slots([], 3) == [0.0, 0.0, 0.0]
 
 
 def test_asking_for_no_call_is_a_fault() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        admit([], NOW, 0, AT_ONCE)
+        admit([], ask(0), NOW)
 
 
 def test_an_endpoints_limit_applies_to_that_endpoint_alone() -> None:
     assert applies(parse_limit("endpoint=appointments:5/1s"), "appointments")
     assert not applies(parse_limit("endpoint=appointments:5/1s"), "patients")
-    assert applies(parse_limit("tenant:5/1s"), "patients")
     assert applies(parse_limit("vendor:concurrent=5"), "patients")
+
+
+def test_a_days_limit_is_spent_in_a_burst_but_for_what_is_kept_for_people() -> None:
+    day = bucket("tenant:100/1d")
+    spent = admit([day], ask(200), NOW)
+    assert isinstance(spent, Granted)
+    assert len(spent.send_at) == 81  # the fifth is lent out one by one as time passes
+    later = admit(spent.buckets, ask(200), NOW + DAY / 2)
+    assert isinstance(later, Granted)
+    people = admit(spent.buckets, ask(200, priority=Priority.PEOPLE), NOW + 1)
+    assert isinstance(people, Granted)
+    assert len(people.send_at) == 19
+    nothing = admit(people.buckets, ask(1, priority=Priority.PEOPLE), NOW + 1)
+    assert isinstance(nothing, Wait)
+    assert DAY < nothing.until - NOW < DAY * 1.02
+
+
+def test_a_daily_count_starts_anew_at_its_reset_and_not_before() -> None:
+    reset = NOW - NOW % DAY + DAY  # 09:00 in Japan is midnight in UTC
+    fixed = Bucket(rate("tenant:10/1d@09:00"))
+    spent = admit([fixed], ask(20, priority=Priority.PEOPLE), reset - 60)
+    assert isinstance(spent, Granted)
+    assert len(spent.send_at) == 10
+    wait = admit(spent.buckets, ask(1, priority=Priority.PEOPLE), reset - 30)
+    assert isinstance(wait, Wait)
+    assert 0 <= wait.until - reset <= 10
+    assert isinstance(admit(spent.buckets, ask(10, priority=Priority.PEOPLE), reset + 10), Granted)
+
+
+def test_what_leaves_near_the_reset_counts_on_both_days() -> None:
+    reset = NOW - NOW % DAY + DAY
+    people = Priority.PEOPLE
+    spent = admit([Bucket(rate("tenant:10/1d@09:00"))], ask(20, priority=people), reset - 1)
+    assert isinstance(spent, Granted)
+    assert isinstance(admit(spent.buckets, ask(1, priority=people), reset + 10), Wait)
+
+
+def test_background_work_may_have_more_of_the_day_as_it_passes() -> None:
+    start = NOW - NOW % DAY + 10
+    fixed = Bucket(rate("tenant:100/1d@09:00"))
+    early, late = admit([fixed], ask(200), start), admit([fixed], ask(200), start + DAY * 0.9)
+    assert isinstance(early, Granted)
+    assert isinstance(late, Granted)
+    assert (len(early.send_at), len(late.send_at)) == (80, 98)
+
+
+def test_a_leaky_bucket_gives_its_burst_less_what_may_arrive_late_and_then_its_rate() -> None:
+    leaky = bucket("vendor:2/1s+40")
+    first = admit([leaky], ask(100), NOW)
+    assert isinstance(first, Granted)
+    assert len([at for at in first.send_at if at == NOW]) == 38
+    assert slots(list(first.buckets), 100, NOW + 10) != []
+
+
+# --- Turns ------------------------------------------------------------------------------------------------------------
+
+
+def served(who: dict[str, Ask], seconds: float, text: str = "vendor:10/1s") -> Counter[str]:
+    """How many calls each gets who comes again whenever told to."""
+    found, now, counts = Bucket(rate(text)), NOW, Counter[str]()
+    due = dict.fromkeys(who, NOW)
+    while now < NOW + seconds:
+        name = min(due, key=lambda each: due[each])
+        now = max(now, due[name])
+        wanted = replace(who[name], waits_until=now + 60)
+        answer = admit([found], wanted, now)
+        for changed in answer.buckets:
+            found = changed
+        if isinstance(answer, Granted):
+            counts[name] += len(answer.send_at)
+            due[name] = max(now + 0.001, answer.send_at[-1] - 0.3)
+        else:
+            due[name] = max(answer.until, now + 0.001)
+    return counts
+
+
+def test_each_gets_the_share_of_its_weight() -> None:
+    counts = served({"large": ask(3, "large", weight=3), "small": ask(3, "small")}, 60)
+    assert 2.7 < counts["large"] / counts["small"] < 3.3
+    assert counts.total() > 0.95 * 60 * 10 / 2
+
+
+def test_many_tenants_share_evenly_and_leave_nothing_idle() -> None:
+    counts = served({f"t{number}": ask(1, f"t{number}") for number in range(20)}, 60)
+    assert max(counts.values()) - min(counts.values()) <= 2
+    assert counts.total() > 0.95 * 60 * 10 / 2
+
+
+def test_people_get_a_fifth_however_many_others_wait() -> None:
+    crowd = {f"t{number}": ask(3, f"t{number}") for number in range(19)}
+    counts = served(crowd | {"person": ask(3, "person", Priority.PEOPLE)}, 60)
+    assert 0.18 < counts["person"] / counts.total() < 0.25
+
+
+def test_who_does_not_come_back_holds_up_nobody_for_long() -> None:
+    found = bucket("vendor:10/1s")
+    for name in ("gone", "here"):
+        answer = admit([found], ask(5, name), NOW)
+        found = answer.buckets[0] if answer.buckets else found
+    later = admit([found], ask(1, "here"), NOW + 5)
+    assert isinstance(later, Granted)
+
+
+def test_who_would_not_wait_so_long_has_no_place() -> None:
+    answer = admit([bucket("vendor:10/1s", ahead=5)], ask(1, waits=1.0), NOW)
+    assert isinstance(answer, Wait)
+    assert not [place for place in answer.buckets[0].state.queue.places.values() if place.back_at is not None]
+
+
+# --- Clock, belief, usage ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["tenant:60/60s", "tenant:100/1d", "vendor:2/1s+4"])
+def test_a_clock_that_goes_back_grants_nothing_twice(text: str) -> None:
+    found = [bucket(text)]
+    while isinstance(answer := admit(found, ask(500, priority=Priority.PEOPLE), NOW), Granted):
+        found = list(answer.buckets)
+    again = admit(found, ask(500, priority=Priority.PEOPLE), NOW - 3600)
+    assert isinstance(again, Wait)
+
+
+def test_a_refusal_halves_what_is_used_most_and_spares_what_is_idle() -> None:
+    busy = replace(bucket("tenant:60/60s"), state=State(load=50, seen=NOW))
+    idle = replace(bucket("vendor:600/60s"), state=State(load=50, seen=NOW))
+    changed = refused([idle, busy], NOW)
+    assert [(each.limit, each.state.belief.share) for each in changed] == [(busy.limit, 0.5)]
+    assert refused([bucket("tenant:60/60s")], NOW) == ()
+
+
+def test_limits_that_are_used_alike_are_doubted_alike_in_any_order() -> None:
+    one = replace(bucket("tenant:60/60s"), state=State(load=50, seen=NOW))
+    other = replace(bucket("endpoint=a:60/60s"), state=State(load=50, seen=NOW))
+    assert len(refused([one, other], NOW)) == len(refused([other, one], NOW)) == 2
+
+
+def test_a_lower_limit_is_found_within_five_windows_and_forgotten_when_it_is_gone() -> None:
+    found, now, allowed, told_no = Bucket(rate("tenant:60/60s")), NOW, 30, 0
+    sent: list[float] = []
+    for phase, until in ((30, NOW + 1800), (60, NOW + 5400)):
+        allowed = phase
+        while now < until:
+            answer = admit([found], ask(1), now)
+            if isinstance(answer, Wait):
+                now = max(answer.until, now + 0.01)
+                found = answer.buckets[0]
+                continue
+            (found,) = answer.buckets
+            if sum(at > now - 60 for at in sent) >= allowed:
+                told_no += 1
+                changed = refused([found], now)
+                found = replace(changed[0] if changed else found, closed_until=now + 3)
+            else:
+                sent.append(now)
+    settled = sum(NOW + 300 < at <= NOW + 1800 for at in sent)
+    assert settled > 0.85 * 30 * 25
+    assert told_no < 0.03 * len(sent)
+    assert sum(at > NOW + 5400 - 600 for at in sent) > 0.9 * 600
+
+
+def test_a_full_belief_needs_no_relaxing() -> None:
+    assert Bucket(rate("tenant:60/60s")).state.belief is FULL
+    assert Bucket(rate("tenant:60/60s"), State(belief=Belief(share=0.5))).allowed == 30
+
+
+def test_the_last_hour_is_told_by_the_minute() -> None:
+    answer = admit([bucket("tenant:20/1s")], ask(3), NOW)
+    assert isinstance(answer, Granted)
+    used = hour(answer.buckets[0].state.used, NOW)
+    assert (len(used), used[-1], sum(used)) == (60, 3, 3)

@@ -68,7 +68,7 @@ class Told:
     def heeding_partner(self) -> Iterator[None]:
         yield
 
-    def close_until(self, until: datetime) -> None:
+    def stay_away(self, until: datetime | None, *, is_refused: bool) -> None:
         self.closed.append(until)
 
     def send(self, _: Command) -> Any:

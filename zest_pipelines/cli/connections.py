@@ -99,6 +99,16 @@ def connect(
             metavar="TIMES",
         ),
     ] = None,
+    weight: Annotated[
+        int, typer.Option(min=1, max=100, help="Its share of limits that tenants share, beside the other tenants'.")
+    ] = 1,
+    deliver_within: Annotated[
+        str | None,
+        typer.Option(
+            help="How old an edit may get before it is delivered: 30m, 6h, 1d. Whoever is later is warned of.",
+            metavar="TIME",
+        ),
+    ] = None,
     same_records: Annotated[
         bool, typer.Option("--same-records", help="The new address serves the records of the old one.")
     ] = False,
@@ -117,7 +127,8 @@ def connect(
     connection = Connection(tenant, declared.name, checked_url(base_url), checked_settings(declared, set_ or []))
     limits = [str(each) for each in parse_limits(limit, declared.endpoints)] if limit else None
     windows = [str(window) for window in parse_windows(closed)] if closed else None
-    every = checked_interval(land_every)
+    every = checked_interval("--land-every", land_every)
+    deadline = None if deliver_within is None else checked_interval("--deliver-within", deliver_within)
     secret = None if secret_file is None else checked_secret(declared, read_secret(secret_file))
     with open_session(chosen_data_dir(data_dir)) as session:
         sealed = None if secret is None else session.seal(secret, tenant, declared.name)
@@ -133,6 +144,8 @@ def connect(
                 ciphertext=sealed,
                 on_conflict=on_conflict,
                 closed=windows,
+                weight=weight,
+                deliver_within=deadline,
             )
     if not is_private(connection.base_url):
         tell("Note: http is not encrypted, so the credential and the visits can be read on their way. Prefer https.")
@@ -209,12 +222,12 @@ def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
     return _complete(partner.secrets, given, "secret", "the JSON of --secret-file")
 
 
-def checked_interval(text: str) -> timedelta:
-    """`60m`, `6h` or `1d`: 1 minute to 7 days, both allowed. InputError."""
+def checked_interval(option: str, text: str) -> timedelta:
+    """`60m`, `6h` or `1d`: 1 minute to 7 days, both allowed. InputError, which names the option."""
     found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
     every = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
     if every is None or not _SHORTEST <= every <= _LONGEST:
-        raise InputError(f"--land-every {text!r} is not an interval from 1m to 7d: write 60m, 6h or 1d")
+        raise InputError(f"{option} {text!r} is not an interval from 1m to 7d: write 60m, 6h or 1d")
     return every
 
 

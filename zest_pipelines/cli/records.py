@@ -132,12 +132,13 @@ def print_connections(connections: Sequence[Json]) -> None:
     )
     for each in connections:
         sent = each["out"]
-        timing = f"{each['timing']}, paused: {escape(each['pause_reason'])}" if each["paused"] else each["timing"]
         masters = [
             f"{each['applied'][kind]['records']} of {each['landed'][kind]['records']}" for kind in ("client", "staff")
         ]
         counts = [str(sent[name]) for name in ("delivered", "pending", "parked", "unknown")]
-        table.add_row(each["tenant"], each["partner"], timing, *masters, *counts, _age(sent["oldest_pending_seconds"]))
+        table.add_row(
+            each["tenant"], each["partner"], _timing(each), *masters, *counts, _age(sent["oldest_pending_seconds"])
+        )
     out().print(table)
     for each in connections:
         if each["hold"]:
@@ -158,6 +159,8 @@ def _connection(found: ConnectionStatus, hindrances: Hindrances) -> Json:
         "tenant": found.tenant,
         "partner": found.partner,
         "timing": found.timing,
+        "weight": found.weight,
+        "deliver_within_seconds": found.deliver_within_seconds,
         "paused": found.is_paused,
         "pause_reason": found.pause_reason,
         "landed": {
@@ -174,6 +177,18 @@ def _connection(found: ConnectionStatus, hindrances: Hindrances) -> Json:
         "out": vars(found.out) | {"conflicts": hindrances.conflicts, "repairs": hindrances.repairs},
         "last_error": _error(found.last_error),
     }
+
+
+def _timing(connection: Json) -> str:
+    """When its changes go out, and what was set about it beyond the usual."""
+    told = [connection["timing"]]
+    if connection["deliver_within_seconds"] is not None:
+        told.append(f"within {connection['deliver_within_seconds'] / 60:.0f} min")
+    if connection["weight"] != 1:
+        told.append(f"weight {connection['weight']}")
+    if connection["paused"]:
+        told.append(f"paused: {escape(connection['pause_reason'])}")
+    return ", ".join(told)
 
 
 def _error(error: LastError | None) -> Json | None:

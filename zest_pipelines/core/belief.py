@@ -1,8 +1,8 @@
 """How much of a limit to believe, where the partner refuses calls that it should have allowed.
 
 A partner may keep a lower limit than it says, or lower it without a word. Its refusals are then all that tells. A
-refusal at the believed limit takes us back to what held before, or halves it; quiet windows raise it again, a tenth at a
-time, and the longer apart the more often that has failed. It never leaves LEAST to 1 of what was declared.
+refusal at the believed limit takes us back to what held before, or halves it; quiet windows raise it again, a tenth at
+a time, and the longer apart the more often that has failed. It never leaves LEAST to 1 of what was declared.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from zest_pipelines.core.meters import Bucket, aligned, free_at, interval, spent
 from zest_pipelines.core.turns import Who
 from zest_pipelines.core.usage import doubtful, noted
 
-HORIZON = 1.0
-"""Seconds, inclusive."""
+HORIZON = 0.4
+"""Seconds, inclusive. More would keep lanes waiting with slots in their hands, most of all those of a great weight."""
 _SOONEST = 0.005
 """Seconds after which it is asked again at the earliest."""
 
@@ -54,7 +54,7 @@ class Wait:
     until: float
     """When to ask again; others may have been faster by then."""
     buckets: tuple[Bucket, ...]
-    """To be stored, where they differ: who waits."""
+    """To be stored: the one in whose queue it waits, if any."""
 
 
 def applies(limit: Limit, endpoint: str) -> bool:
@@ -66,8 +66,8 @@ def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
     """Reserve up to `ask.calls` slots, in all buckets or in none.
 
     `buckets` are those that apply to the calls; with none every call may leave now. `now` is the ledger's clock, read
-    after its rows were locked: a time read before the wait for the lock once let 23 of 20 through. Raises ValueError for
-    fewer than one call.
+    after its rows were locked: a time read before the wait for the lock once let 23 of 20 through. Raises ValueError
+    for fewer than one call.
     """
     if ask.calls < 1:
         raise ValueError("at least one call must be asked for")
@@ -81,11 +81,12 @@ def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
         if queued is not None:
             found[queued] = _with_turn(found[queued], ask, now, at)
         send_at.append(at)
-    stored = tuple(
-        replace(bucket, state=noted(_left(bucket, ask, now, until, send_at) if number == queued else bucket, now, len(send_at)))
-        for number, bucket in enumerate(found)
-    )
-    return Granted(tuple(send_at), stored) if send_at else Wait(until, stored)
+    if queued is not None:
+        found[queued] = _left(found[queued], ask, now, until, send_at)
+    stored = [replace(bucket, state=noted(bucket, now, len(send_at))) for bucket in found]
+    if send_at:
+        return Granted(tuple(send_at), tuple(stored))
+    return Wait(until, () if queued is None else (stored[queued],))
 
 
 def refused(buckets: Sequence[Bucket], now: float) -> tuple[Bucket, ...]:
@@ -111,7 +112,9 @@ def _queued(buckets: Sequence[Bucket]) -> int | None:
     """Which bucket's queue is waited in: the widest scope's; of several the first by its text."""
     widest = list(LimitScope)
     paced = [number for number, bucket in enumerate(buckets) if bucket.is_shared]
-    return min(paced, key=lambda each: (widest.index(buckets[each].limit.scope), str(buckets[each].limit)), default=None)
+    return min(
+        paced, key=lambda each: (widest.index(buckets[each].limit.scope), str(buckets[each].limit)), default=None
+    )
 
 
 def _slot(buckets: Sequence[Bucket], ask: Ask, now: float) -> float:

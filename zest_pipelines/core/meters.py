@@ -26,7 +26,7 @@ from typing import assert_never
 
 from partners.limits import DAY, Kind, Rate
 from zest_pipelines.core.belief import FULL, Belief
-from zest_pipelines.core.turns import RESERVED, Priority, Queue
+from zest_pipelines.core.turns import EMPTY, RESERVED, Priority, Queue
 
 LATENESS = 1.0
 """Seconds: a call leaves less than this after its slot, or not at all."""
@@ -49,6 +49,8 @@ class State:
     """Paced and leaky: when the next call would be exactly on pace (theoretical arrival time)."""
     counts: Mapping[int, int] = field(default_factory=dict)
     """Counted and fixed: calls by slice, or by the day of the count."""
+    lent: Mapping[int, int] = field(default_factory=dict)
+    """Counted: those of them that were kept for people and lent out."""
     lent_at: float = 0.0
     """Counted: when background work may have the next of the calls that are kept for people."""
     load: float = 0.0
@@ -58,7 +60,7 @@ class State:
     used: Mapping[int, int] = field(default_factory=dict)
     """Calls by minute, for people to look at."""
     belief: Belief = FULL
-    queue: Queue = Queue()
+    queue: Queue = EMPTY
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ def aligned(bucket: Bucket, now: float) -> Bucket:
     moved = replace(state, free_at=state.free_at - step, lent_at=state.lent_at - step, seen=now)
     if bucket.limit.kind is Kind.COUNTED:
         slices = int(step // _slice(bucket.limit))
-        moved = replace(moved, counts={number - slices: calls for number, calls in state.counts.items()})
+        counts, lent = (
+            {number - slices: calls for number, calls in each.items()} for each in (state.counts, state.lent)
+        )
+        moved = replace(moved, counts=counts, lent=lent)
     return replace(bucket, state=moved)
 
 
@@ -155,9 +160,9 @@ def load(bucket: Bucket, now: float) -> float:
 def _burst(bucket: Bucket) -> float:
     """Calls at once: fewer than the partner's bucket holds by what may arrive late; at least one."""
     limit = bucket.limit
-    assert limit.burst is not None  # it is leaky
+    assert limit.allowed_at_once is not None  # it is leaky
     late = math.ceil(LATENESS * limit.calls / limit.seconds)
-    return max(1.0, (limit.burst * (100 - limit.headroom) // 100 - late) * bucket.state.belief.share)
+    return max(1.0, (limit.allowed_at_once - late) * bucket.state.belief.share)
 
 
 # --- Counted ----------------------------------------------------------------------------------------------------------
@@ -173,39 +178,42 @@ def _first_slice(limit: Rate, at: float) -> int:
 
 
 def _free_in_slices(bucket: Bucket, at: float, priority: Priority) -> float:
-    first = _first_slice(bucket.limit, at)
-    kept = sorted((number, calls) for number, calls in bucket.state.counts.items() if number >= first)
-    count, length = sum(calls for _, calls in kept), _slice(bucket.limit)
-    reserve = 0 if priority is Priority.PEOPLE else int(bucket.allowed * RESERVED)
-    free, lent = at, max(at, bucket.state.lent_at)
-    for number, calls in kept:
-        if count < bucket.allowed and (count < bucket.allowed - reserve or lent <= free):
-            return free
-        if count < bucket.allowed:
-            return min(lent, max(free, _left_at(kept, count, bucket.allowed - reserve, bucket.limit, at)))
-        count -= calls
-        free = max(free, (number + 1) * length + bucket.limit.seconds + LATENESS)
-    return free
-
-
-def _left_at(kept: list[tuple[int, int]], count: int, most: int, limit: Rate, at: float) -> float:
-    """When fewer than `most` of `count` calls are left in the window."""
-    for number, calls in kept:
-        if count < most:
-            break
-        count -= calls
-        at = max(at, (number + 1) * _slice(limit) + limit.seconds + LATENESS)
-    return at
+    """As the slices leave the window, the first time at which there is a call left for `priority`."""
+    kept = _kept(bucket, at)
+    most = bucket.allowed - (0 if priority is Priority.PEOPLE else _reserve(bucket))
+    count = sum(calls for _, calls, _ in kept)
+    plain = count - sum(lent for _, _, lent in kept)
+    for number, calls, lent in [*kept, (0, 0, 0)]:
+        if count < bucket.allowed and plain < most:
+            return at
+        left = max(at, (number + 1) * _slice(bucket.limit) + bucket.limit.seconds + LATENESS)
+        if count < bucket.allowed and bucket.state.lent_at < left:
+            return max(at, bucket.state.lent_at)
+        count, plain, at = count - calls, plain - (calls - lent), left
+    raise AssertionError("an empty window has a call left")
 
 
 def _spent_in_slices(bucket: Bucket, at: float, priority: Priority) -> State:
-    limit, state = bucket.limit, bucket.state
-    first, number = _first_slice(limit, at), math.floor(at / _slice(limit))
-    kept = {each: calls for each, calls in state.counts.items() if each >= first}
-    reserve = int(bucket.allowed * RESERVED)
-    is_lent = priority is Priority.BACKGROUND and reserve and sum(kept.values()) >= bucket.allowed - reserve
-    lent_at = max(at, state.lent_at) + limit.seconds / reserve if is_lent else state.lent_at
-    return replace(state, counts=kept | {number: kept.get(number, 0) + 1}, lent_at=lent_at)
+    state, kept, reserve = bucket.state, _kept(bucket, at), _reserve(bucket)
+    number = math.floor(at / _slice(bucket.limit))
+    plain = sum(calls - lent for _, calls, lent in kept)
+    is_lent = priority is Priority.BACKGROUND and plain >= bucket.allowed - reserve
+    lent_at = max(at, state.lent_at) + bucket.limit.seconds / reserve if is_lent else state.lent_at
+    counts, lent = {each: calls for each, calls, _ in kept}, {each: calls for each, _, calls in kept if calls}
+    counts[number] = counts.get(number, 0) + 1
+    if is_lent:
+        lent[number] = lent.get(number, 0) + 1
+    return replace(state, counts=counts, lent=lent, lent_at=lent_at)
+
+
+def _kept(bucket: Bucket, at: float) -> list[tuple[int, int, int]]:
+    """The slices that may share a window with a slot at `at`, oldest first: number, calls, those of them lent."""
+    first, lent = _first_slice(bucket.limit, at), bucket.state.lent
+    return sorted((each, calls, lent.get(each, 0)) for each, calls in bucket.state.counts.items() if each >= first)
+
+
+def _reserve(bucket: Bucket) -> int:
+    return int(bucket.allowed * RESERVED)
 
 
 # --- Fixed ------------------------------------------------------------------------------------------------------------

@@ -57,6 +57,9 @@ class Queue:
     share_time: float = 0.0
 
 
+EMPTY = Queue()
+
+
 @dataclass(frozen=True)
 class Who:
     """Who asks."""
@@ -110,7 +113,7 @@ def served(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority], 
 
 def told(queue: Queue, who: Who, back_at: float | None) -> Queue:
     """After it was told when to ask again; None: it waits no longer."""
-    place = replace(queue.places.get(who.key, Place(_tag(queue, who), who.weight, None)), back_at=back_at)
+    place = Place(_tag(queue, who), who.weight, back_at)
     return replace(queue, places={**queue.places, who.key: place})
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import assert_never
 
 from partners.contract import (
@@ -27,7 +26,7 @@ from partners.contract import (
 )
 from partners.errors import Deferred, PartnerError, RetryableError
 from partners.reasons import reason
-from zest_pipelines.flows.opening import Line
+from zest_pipelines.flows.opening import BUSY, Line
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.store.claims import Doubt, Due, Record, Suspect
 from zest_pipelines.store.errors import StoreError
@@ -144,8 +143,8 @@ def _look_and_send(line: Line, sent: Command, base: Command, expected: Mapping[s
 def _heeded(line: Line, sent: Command, reply: Reply) -> Reply | Clash:
     """The reply, and what it asks for besides: to stay away for a while, or a look at the copy that it clashes with."""
     match reply:
-        case Retry(not_before=datetime() as until):
-            line.gate.ledger.close_until(until)
+        case Retry(reason=code, not_before=until) if code == BUSY or until is not None:
+            line.gate.ledger.stay_away(until, is_refused=code == BUSY)
         case Conflict():
             copy = _read_back(line, sent)
             return Clash(reply, None if isinstance(copy, PartnerError) else copy)

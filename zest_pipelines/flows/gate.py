@@ -31,6 +31,8 @@ from zest_pipelines.store.database import Transaction
 
 _FRESH_SECONDS = 0.02
 """So old, a slot is asked about again before its call goes."""
+_LONG_SECONDS = 0.05
+"""For a lock: after that the clock is read again, for slots would be used up by the wait."""
 _MOMENT_SECONDS = 15.0
 """How long a limit rests, at most, after a refusal that names no time: a twentieth of its window, a second at least."""
 
@@ -85,9 +87,9 @@ class Ledger:
         `patience`: for how long the caller will come again when told to; so long it has a place among those who wait.
         """
         named = self._named(endpoint)
-        before = time.monotonic()
         if not named:
-            return (Slot(endpoint, before, before, float("inf")),) * calls
+            now = time.monotonic()
+            return (Slot(endpoint, now, now, float("inf")),) * calls
         who = Who(self._connection.tenant, priority, self._weight)
         with self._locked(named) as found:
             answer = admit(found.buckets, Ask(who, calls, found.now + patience.total_seconds()), found.now)
@@ -95,6 +97,7 @@ class Ledger:
         if isinstance(answer, Wait):
             return Later(_moment(answer.until), answer.until - found.now)
         after = time.monotonic()
+        before = found.before
         waits = [at - found.now for at in answer.send_at]
         return tuple(Slot(endpoint, after, after + wait, before + wait + LATENESS) for wait in waits)
 
@@ -106,26 +109,21 @@ class Ledger:
         with self.services.database.transaction(Login.BUDGET, None) as tx:
             return budgets.is_closed(tx, list(named))
 
-    def refused(self, endpoint: str, until: datetime | None) -> None:
-        """The partner has refused a call to `endpoint` for its limits: nobody calls under them before `until`.
+    def stay_away(self, until: datetime | None, *, is_refused: bool) -> None:
+        """Let nobody call before `until`, as the partner asked; None: it named no time, and is left alone for a moment.
 
-        Which of them it speaks of it rarely says: `_Found.meant`. What allowed the call is believed less from now on.
-        `until` None: it named no time, and is left alone for a moment.
+        Which of the limits it speaks of it rarely says: `_Found.meant`. `is_refused`: for the number of our calls, so
+        what allowed them is believed less from now on.
         """
-        named = self._named(endpoint)
-        if named:
-            with self._locked(named) as found:
+        named = {bucket_name(self._connection, each): each for each in self._limits}
+        if not named:
+            return
+        with self._locked(dict(sorted(named.items()))) as found:
+            if is_refused:
                 found.save(refused(found.buckets, found.now))
-                for name, limit in found.meant():
-                    rest = min(_MOMENT_SECONDS, max(1.0, limit.seconds / 20))
-                    budgets.close(found.tx, [name], until or _moment(found.now + rest))
-
-    def close_until(self, endpoint: str, until: datetime) -> None:
-        """The partner has said that it allows nothing more before `until`, without refusing the call."""
-        named = self._named(endpoint)
-        if named:
-            with self._locked(named) as found:
-                budgets.close(found.tx, [name for name, _ in found.meant()], until)
+            for name, limit in found.meant():
+                rest = min(_MOMENT_SECONDS, max(1.0, limit.seconds / 20))
+                budgets.close(found.tx, [name], until or _moment(found.now + rest))
 
     def _named(self, endpoint: str) -> dict[str, Rate]:
         """The limits that a call falls under, by the names of their buckets, in the order of these."""
@@ -135,9 +133,12 @@ class Ledger:
     @contextmanager
     def _locked(self, named: Mapping[str, Rate]) -> Iterator[_Found]:
         with self.services.database.transaction(Login.BUDGET, None) as tx:
+            before = time.monotonic()
             entries, now = budgets.lock(tx, list(named))
+            if time.monotonic() - before > _LONG_SECONDS:
+                before, now = time.monotonic(), budgets.clock(tx)
             buckets = [Bucket(limit, entries[name].state, entries[name].closed_until) for name, limit in named.items()]
-            yield _Found(tx, dict(zip(named, buckets, strict=True)), now)
+            yield _Found(tx, dict(zip(named, buckets, strict=True)), now, before)
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,9 @@ class _Found:
     tx: Transaction
     named: Mapping[str, Bucket]
     now: float
+    """By the ledger's clock."""
+    before: float
+    """The same moment or an earlier one, monotonic."""
 
     @property
     def buckets(self) -> list[Bucket]:

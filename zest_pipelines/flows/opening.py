@@ -18,6 +18,9 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
 
+BUSY = "partner_busy"
+"""The reason of a call that the partner has refused for the number of our calls."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -34,8 +37,8 @@ class Line:
         except Deferred:
             raise
         except RetryableError as error:
-            if error.not_before is not None:
-                self.gate.ledger.close_until(error.not_before)
+            if error.reason == BUSY or error.not_before is not None:
+                self.gate.ledger.stay_away(error.not_before, is_refused=error.reason == BUSY)
             raise
 
 
@@ -93,9 +96,7 @@ def open_lines(
     limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
     ledger = Ledger(services, connection, limits, row.weight)
     with ExitStack() as closing:
-        yield Lines(
-            partner, row, secret, ledger, patience, Seats.of(services, connection, limits), closing, priority
-        )
+        yield Lines(partner, row, secret, ledger, patience, Seats.of(services, connection, limits), closing, priority)
 
 
 @contextmanager

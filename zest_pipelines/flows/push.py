@@ -31,6 +31,7 @@ from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core.breaker import stays_away
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
+from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.delivery import End, Rules, end_by_word, end_of_suspicion, grouped, may_be_there, plan
 from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
@@ -120,6 +121,7 @@ class _Push:
         self._services, self._partner, self._row = services, partner, row
         self._target, self._epoch, self._end, self._days = target, epoch, end, days
         self._tally = tally
+        self._priority = Priority.BACKGROUND if days is None else Priority.PEOPLE
         self._windows = parse_windows(partner.closed if row.closed is None else row.closed)
         self._overwrites = row.on_conflict == "overwrite"
         self._most_lanes = partner.parallel
@@ -156,7 +158,7 @@ class _Push:
             return
         try:
             with (
-                open_lines(self._services, self._partner, self._row, _PATIENCE) as lines,
+                open_lines(self._services, self._partner, self._row, _PATIENCE, self._priority) as lines,
                 Lanes[Answers](_is_plain) as lanes,
             ):
                 self._deliver(lines, lanes)
@@ -389,12 +391,14 @@ class _Push:
 
     def _slots(self, lines: Lines, endpoint: str, calls: int) -> tuple[Slot, ...]:
         """Up to so many slots. None for now: it says when to ask again, and stops if that is beyond our patience."""
-        answer = lines.ledger.take(endpoint, calls)
+        give_up = self._give_up.setdefault(endpoint, time.monotonic() + _PATIENCE.total_seconds())
+        patience = timedelta(seconds=max(0.0, give_up - time.monotonic()))
+        answer = lines.ledger.take(endpoint, calls, self._priority, patience)
         if not isinstance(answer, Later):
             self._give_up.pop(endpoint, None)
             return answer
         ask_at = time.monotonic() + max(answer.seconds, 0.001)
-        if ask_at > self._give_up.setdefault(endpoint, time.monotonic() + _PATIENCE.total_seconds()):
+        if ask_at > give_up:
             self._tally.stop("budget_deferred", goes_on_in=answer.seconds)
         elif self._ask_at is None or ask_at < self._ask_at:
             self._ask_at = ask_at

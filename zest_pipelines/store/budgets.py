@@ -52,6 +52,7 @@ _READ = query(
     FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
     """,
 )
+_CLOCK = query("clock", Login.BUDGET, "SELECT extract(epoch FROM clock_timestamp())::float8")
 _SAVE = query("save_bucket", Login.BUDGET, "UPDATE sync.budget SET state = :state WHERE bucket = :bucket")
 _CLOSE = query(
     "close_buckets",
@@ -75,6 +76,12 @@ def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], flo
     """At least one bucket, locked until the transaction ends, and the database's clock once they are."""
     rows = _locked(tx, buckets)
     return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows)
+
+
+def clock(tx: Transaction) -> float:
+    """The database's clock."""
+    now: float = _CLOCK.run(tx).scalar_one()
+    return now
 
 
 def read(tx: Transaction, buckets: Sequence[str]) -> dict[str, tuple[Entry, float]]:
@@ -123,7 +130,7 @@ def _locked(tx: Transaction, buckets: Sequence[str]) -> Sequence[RowMapping]:
 # --- As JSON: what is as it was at first is left out ------------------------------------------------------------------
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
+def _entry(row: RowMapping) -> Entry:
     return Entry(_state(row["state"]), row["closed_until"])
 
 
@@ -132,6 +139,7 @@ def _json(state: State) -> dict[str, Any]:
     return {
         "free_at": state.free_at,
         "counts": state.counts,
+        "lent": state.lent,
         "lent_at": state.lent_at,
         "load": state.load,
         "seen": state.seen,
@@ -154,6 +162,7 @@ def _state(json: Mapping[str, Any]) -> State:
     return State(
         json["free_at"],
         {int(number): calls for number, calls in json["counts"].items()},
+        {int(number): calls for number, calls in json["lent"].items()},
         json["lent_at"],
         json["load"],
         json["seen"],

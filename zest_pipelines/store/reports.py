@@ -61,6 +61,10 @@ class ConnectionStatus:
     tenant: str
     partner: str
     timing: str
+    weight: int
+    """Its share of a limit that tenants share, beside the others'."""
+    deliver_within_seconds: float | None
+    """How old an edit may get before the partner has it; None: no deadline of its own."""
     is_paused: bool
     pause_reason: str | None
     masters: Mapping[Entity, MasterStatus]
@@ -99,12 +103,15 @@ _CONNECTIONS = query(
     "connection_status",
     Login.OPERATOR,
     """
-    SELECT h.partner, h.timing, h.is_paused, h.pause_reason, h.pending, h.parked, h.unknown,
+    SELECT h.partner, h.timing, h.is_paused, h.pause_reason, h.pending, h.parked, h.unknown, n.weight,
+           CAST(extract(epoch FROM n.deliver_within) AS float8) AS deliver_within_seconds,
            CAST(extract(epoch FROM clock_timestamp() - h.oldest) AS float8) AS oldest_pending_seconds,
            (SELECT count(*) FROM sync.change c WHERE c.tenant_id = h.tenant_id AND c.partner = h.partner) AS changes,
            (SELECT count(*) FROM sync.standing s WHERE s.tenant_id = h.tenant_id AND s.partner = h.partner
             AND s.delivered_version > 0) AS delivered
-    FROM sync.connection_health h WHERE h.tenant_id = :tenant ORDER BY h.partner
+    FROM sync.connection_health h
+    JOIN sync.connection n ON n.tenant_id = h.tenant_id AND n.partner = h.partner
+    WHERE h.tenant_id = :tenant ORDER BY h.partner
     """,
 )
 _MASTER = query(
@@ -202,6 +209,8 @@ def connections(tx: Transaction, tenant: str) -> tuple[ConnectionStatus, ...]:
             tenant,
             row["partner"],
             row["timing"],
+            row["weight"],
+            row["deliver_within_seconds"],
             row["is_paused"],
             row["pause_reason"],
             {entity: _master(tx, tenant, row["partner"], entity) for entity in MASTERS},

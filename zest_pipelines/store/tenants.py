@@ -31,6 +31,10 @@ class ConnectionRow:
     """What becomes of a record that the partner has changed since we last wrote it: hold or overwrite."""
     closed: tuple[str, ...] | None
     """When the partner takes no calls; None: as the partner declares."""
+    weight: int
+    """Its share of a limit that tenants share, beside the others': 1 to 100."""
+    deliver_within: timedelta | None
+    """How old an edit may get before the partner has it; None: no deadline of its own."""
     is_paused: bool
     pause_reason: str | None
     read_at: datetime
@@ -66,13 +70,14 @@ _PUT_CONNECTION = query(
     Login.OPERATOR,
     """
     INSERT INTO sync.connection (tenant_id, partner, base_url, timing, settings, limits, land_every, on_conflict,
-                                 closed)
+                                 closed, weight, deliver_within)
     VALUES (:tenant, :partner, :base_url, :timing, CAST(:settings AS jsonb), CAST(:limits AS text[]), :land_every,
-            :on_conflict, CAST(:closed AS text[]))
+            :on_conflict, CAST(:closed AS text[]), :weight, :deliver_within)
     ON CONFLICT (tenant_id, partner) DO UPDATE SET
         base_url = excluded.base_url, timing = excluded.timing, settings = excluded.settings,
         limits = excluded.limits, land_every = excluded.land_every, on_conflict = excluded.on_conflict,
-        closed = excluded.closed, changed_at = clock_timestamp()
+        closed = excluded.closed, weight = excluded.weight, deliver_within = excluded.deliver_within,
+        changed_at = clock_timestamp()
     """,
 )
 _PUT_CREDENTIAL = query(
@@ -108,7 +113,7 @@ _WRITE_AUDIT = query(
 )
 _CONNECTION_COLUMNS = """
     c.tenant_id, c.partner, c.base_url, c.timing, c.settings, c.limits, c.land_every, c.on_conflict, c.closed,
-    c.paused_at IS NOT NULL AS is_paused, c.pause_reason, clock_timestamp() AS read_at
+    c.weight, c.deliver_within, c.paused_at IS NOT NULL AS is_paused, c.pause_reason, clock_timestamp() AS read_at
 """
 _CONNECTION = query(
     "connection",
@@ -161,9 +166,12 @@ def connect(
     ciphertext: bytes | None,
     on_conflict: str = "hold",
     closed: Sequence[str] | None = None,
+    weight: int = 1,
+    deliver_within: timedelta | None = None,
 ) -> None:
     """Connect a tenant to a partner, or change how; a credential of None keeps the one there is.
 
+    `weight` is 1 to 100, `deliver_within` more than nothing; both as in ConnectionRow.
     UnknownTenantError if there is no such tenant.
     """
     get(tx, connection.tenant)
@@ -178,6 +186,8 @@ def connect(
         land_every=land_every,
         on_conflict=on_conflict,
         closed=None if closed is None else list(closed),
+        weight=weight,
+        deliver_within=deliver_within,
     )
     if ciphertext is not None:
         _PUT_CREDENTIAL.run(tx, **key, ciphertext=ciphertext)
@@ -186,6 +196,8 @@ def connect(
         "settings": sorted(connection.settings),
         "credential": ciphertext is not None,
         "on_conflict": on_conflict,
+        "weight": weight,
+        "deliver_within_seconds": None if deliver_within is None else deliver_within.total_seconds(),
     }
     audit(tx, connection.tenant, "connect", connection.partner, detail)
 
@@ -251,6 +263,8 @@ def _row(row: RowMapping) -> ConnectionRow:
         land_every=row["land_every"],
         on_conflict=row["on_conflict"],
         closed=None if closed is None else tuple(closed),
+        weight=row["weight"],
+        deliver_within=row["deliver_within"],
         is_paused=row["is_paused"],
         pause_reason=row["pause_reason"],
         read_at=row["read_at"],

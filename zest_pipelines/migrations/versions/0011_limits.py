@@ -1,4 +1,4 @@
-"""Whose turn it is: the queue by the time at which a record is due, and a push that is to be asked for again soon."""
+"""Limits of every kind: what a connection may have of them, and how far each is spent."""
 
 from __future__ import annotations
 
