@@ -1,4 +1,5 @@
-"""What a push left when it died makes its tenant urgent once its lease has run out: not before, and not for ever."""
+"""What a push left makes its tenant urgent if it died, once its lease has run out, or if it may go on soon: not before,
+and not for ever."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from conftest import Tenant
 from flow_bench import accumulate_all, expire_lease, push_now
 
 from resources.logins import Login
+from zest_pipelines.flows.push import push
 from zest_pipelines.store import due, leases
 from zest_pipelines.store.keys import Target
 
@@ -48,3 +50,24 @@ def test_what_waits_after_a_push_that_gave_its_lease_back_is_not_urgent(tenant: 
     tenant.add_visit()
     accumulate_all(tenant)
     assert _urgent(tenant) == ()
+
+
+def test_what_a_push_left_that_may_go_on_soon_is_urgent_from_then_on_until_the_next_push(tenant: Tenant) -> None:
+    tenant.add_visit()
+    accumulate_all(tenant)
+    for goes_on_in, named in ((60.0, ()), (0.0, (tenant.name,))):
+        epoch = _take_lease(tenant)
+        assert epoch is not None
+        with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
+            leases.give_back(tx, Target(tenant.name, tenant.partner.name), epoch, goes_on_in)
+        assert _urgent(tenant) == named
+
+    assert push_now(tenant).delivered == 1
+    assert _urgent(tenant) == ()
+
+
+def test_a_push_cut_short_by_its_time_is_asked_for_again_at_once(tenant: Tenant) -> None:
+    tenant.add_visit()
+    accumulate_all(tenant)
+    assert push(tenant.services, tenant.partner, tenant.name, box_seconds=0).stopped == "time_box_ended"
+    assert _urgent(tenant) == (tenant.name,)

@@ -147,15 +147,30 @@ def test_a_visit_record_goes_after_its_visit(out: WayOut) -> None:
     assert [(each.key, each.visit) for each in out.due()] == [(gone, None)]
 
 
-def test_records_come_by_attempts_and_then_by_age_without_those_in_hand(out: WayOut) -> None:
+def test_records_come_by_when_they_were_edited_or_due_again_without_those_in_hand(out: WayOut) -> None:
     young, old = out.change(edited_at=NOON), out.change(edited_at=NOON - timedelta(hours=1))
     tried = out.change(edited_at=NOON - timedelta(hours=2))
-    out.store(ended(out.intend(tried), Outcome.RETRY))
-    assert out.due_keys() == [old, young, tried]
-    assert out.due_keys(most=2) == [old, young]
-    assert out.due_keys(busy=[old.record, (Entity.VISIT_RECORD, young.record_id)]) == [young, tried]
+    out.store(ended(out.intend(tried), Outcome.RETRY, not_before=NOON - timedelta(minutes=30)))
+    assert out.due_keys() == [old, tried, young]
+    assert out.due_keys(most=2) == [old, tried]
+    assert out.due_keys(busy=[old.record, (Entity.VISIT_RECORD, young.record_id)]) == [tried, young]
     with out.transaction() as tx:
         assert claims.due(tx, out.target, [Entity.VISIT_RECORD], 10) == ()
+
+
+def test_tenants_come_by_how_long_they_have_waited_and_a_large_backlog_has_one_turn_at_a_time(out: WayOut) -> None:
+    late, early = (way_out(out.database, tenant=name, partner=out.partner) for name in ("aoi", "momiji"))
+    for minute in range(5):
+        out.change(edited_at=NOON - timedelta(hours=9, minutes=minute))
+    late.change(edited_at=NOON)
+    early.store(ended(early.intend(early.change()), Outcome.RETRY, not_before=NOON - timedelta(hours=1)))
+    assert out.outbound() == ("sakura", "momiji", "aoi")
+
+    with out.transaction() as tx:
+        epoch = leases.take(tx, out.target, "a-machine:4711", 60.0)
+        assert epoch is not None
+        leases.give_back(tx, out.target, epoch)
+    assert out.outbound() == ("momiji", "aoi", "sakura")
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PARKED, Outcome.CONFLICT])

@@ -16,6 +16,7 @@ from paper_partner import PAPER
 from partners.contract import Partner
 from resources.logins import Logins
 from resources.vault import Vault
+from zest_pipelines.core.boxes import BOX
 from zest_pipelines.definitions import define
 from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
 from zest_pipelines.orchestration import steps
@@ -44,6 +45,8 @@ class Script:
     """How long a station takes."""
     under_way: list[str] = field(default_factory=list)
     most_at_once: int = 0
+    turns: list[float] = field(default_factory=list)
+    """Seconds that each push was given."""
 
     def stations(self) -> Stations:
         """Stations that follow the script."""
@@ -56,8 +59,10 @@ class Script:
         )
 
     def _station(self, name: str, otherwise: Any) -> Any:
-        def act(_services: object, _partner: Partner, tenant: str, *_: object) -> Any:
+        def act(_services: object, _partner: Partner, tenant: str, *how: Any) -> Any:
             self.calls.append((name, tenant))
+            if name == "push":
+                self.turns += how
             self.under_way.append(tenant)
             self.most_at_once = max(self.most_at_once, len(self.under_way))
             time.sleep(self.seconds)
@@ -410,18 +415,17 @@ def test_a_background_run_of_many_takes_no_new_tenant_after_its_time_and_says_ho
     assert {tenant for _, tenant in asked.calls} == set(TENANTS)  # a person's run leaves none
 
 
-def test_no_slow_tenant_keeps_those_behind_it_from_their_turn_for_ever(
+def test_the_tenants_of_a_background_run_share_its_time_and_a_run_of_one_has_it_all(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "TAKES_KEYS_FOR", 0.0)
-    script = Script()
+    monkeypatch.setattr(steps, "TENANTS_AT_ONCE", 1)
+    many, one, asked = Script(), Script(), Script()
 
-    for _ in range(60):  # three tenants have had their turn after five or six
-        _run(instance, script, job="paper_out", tags=BACKGROUND | ALL_THREE)
-        if {tenant for _, tenant in script.calls} == set(TENANTS):
-            break
+    _run(instance, many, job="paper_out", tags=BACKGROUND | ALL_THREE)
+    _run(instance, one, job="paper_out", tags=BACKGROUND, tenant="ume")
+    _run(instance, asked, job="paper_out", tags=ALL_THREE)
 
-    assert {tenant for _, tenant in script.calls} == set(TENANTS)
+    assert [many.turns, one.turns, asked.turns] == [[BOX / 3] * 3, [BOX], [BOX] * 3]
 
 
 def test_a_waiting_tenants_check_is_answered_when_its_severity_changes(instance: DagsterInstance) -> None:

@@ -218,7 +218,7 @@ def test_ticks_with_nothing_to_do_say_what_they_looked_for(instance: DagsterInst
     connect("sakura")
 
     assert _tick(instance, "fhir_new_edits").skipped == (
-        "None of 1 connected tenants has a new edit, or what a push left when it died."
+        "None of 1 connected tenants has a new edit, or what a push left that died or was cut short."
     )
     assert _tick(instance, "fhir_new_master_changes").skipped == (
         "None of 1 connected tenants has a new master change."

@@ -153,6 +153,19 @@ def test_a_push_whose_patience_the_limits_exceed_stops_and_loses_nothing(
     assert broken_promises(tenant) == []
 
 
+def test_a_push_that_the_limits_stop_says_when_it_may_go_on_if_that_is_within_a_minute(tenant: Tenant) -> None:
+    for _ in range(4):
+        tenant.add_visit()
+    goes_on = []
+    for limit in ("tenant:1/30s", "tenant:1/1d"):
+        set_limits(tenant, limit)
+        assert push_now(tenant).stopped == "budget_deferred"
+        goes_on += tenant.sql("SELECT goes_on_at - until FROM sync.lease", Login.OPERATOR)
+    (soon,), (late,) = goes_on
+    assert timedelta(seconds=20) < soon < timedelta(seconds=40)
+    assert late is None
+
+
 def test_limits_that_run_out_within_one_change_put_it_off_and_close_nothing(
     tenant: Tenant, sandbox: RunningSandbox
 ) -> None:

@@ -19,6 +19,7 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from resources.http import Http
 from resources.logins import Logins
 from resources.vault import Vault
+from zest_pipelines.core.boxes import BOX
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.definitions import define, definitions
 from zest_pipelines.flows.operate import release, stopped
@@ -267,7 +268,7 @@ def test_release_takes_what_was_named_and_pushes_once(instance: DagsterInstance)
     _run(instance, one, "release", tenant="ume", entity="visit", record=str(record))
 
     named = ("ume", Entity.VISIT, UUID(str(record)))
-    pushed = [("accumulate", "ume"), ("push", "ume")]
+    pushed = [("accumulate", "ume"), ("push", "ume", BOX)]
     assert everything.calls == [("release", "ume", None, None), *pushed, ("stopped", "ume", None, None)]
     assert one.calls == [("release", *named), *pushed, ("stopped", *named)]
 

@@ -22,7 +22,7 @@ from dagster import (
     SkipReason,
 )
 from dead_partner import wire
-from flow_bench import calls
+from flow_bench import accumulate_all, calls
 
 from partners.contract import Partner
 from partners.fhir.sandbox.config import SandboxConfig
@@ -34,6 +34,7 @@ from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.services import Services
+from zest_pipelines.orchestration import steps
 from zest_pipelines.orchestration.demands import MAX_RUNS_IN, MAX_RUNS_OUT, Demand, pushes_due, readings_due
 from zest_pipelines.orchestration.ticks import request_runs
 from zest_pipelines.store import due
@@ -243,6 +244,32 @@ def test_tenants_whose_server_is_dead_cost_the_others_of_their_run_nothing(
     assert len(arrived) == len(tenants) - len(dead)
     assert max(arrived) - began < patience, "some waited until a dead server's time was up"
     assert {name for asset, name in ran.made if asset == "pushed_visits"} >= set(tenants) - dead
+
+
+def test_a_packed_run_takes_its_tenants_in_the_order_of_their_edits(
+    instance: DagsterInstance,
+    sandbox: RunningSandbox,
+    new_tenant: Any,
+    fhir: Partner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(steps, "TENANTS_AT_ONCE", 1)
+    edited = [NAMES[number] for number in (3, 0, 4, 1)]
+    tenants = {name: new_tenant(sandbox, name) for name in NAMES[:5]}
+    for tenant in tenants.values():
+        tenant.take_in()
+    visits = {}
+    for name in edited:
+        visits[str(tenants[name].add_visit())] = name
+        accumulate_all(tenants[name])
+
+    requests = _tick(instance, replace(pushes_due(fhir), max_runs=2))
+    assert [each.partition_key or each.tags[FIRST] for each in requests] == [NAMES[3], NAMES[0]]
+    (packed,) = _tick(instance, replace(pushes_due(fhir), max_runs=1))
+    _run(instance, "fhir_out", [packed])
+
+    made = [row["identifier"] for row in calls(sandbox, "POST") if row["effect"] == "created"]
+    assert [visits[each] for each in made] == edited
 
 
 def _due(services: Services) -> set[str]:

@@ -36,10 +36,11 @@ from partners.contract import Command, Connector, Reply
 from resources.http import Http
 from resources.logins import Login, Logins
 from resources.vault import Vault
+from zest_pipelines.core import breaker
 from zest_pipelines.flows import push as engine
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import leases, results
+from zest_pipelines.store import due, leases, results
 from zest_pipelines.store.database import Database, Transaction
 from zest_pipelines.store.errors import DatabaseUnreachableError
 
@@ -81,8 +82,12 @@ class Told:
     """Seconds for which a call without an answer may still take effect."""
     backoff: float = 0.0
     """Share of the real backoff."""
+    breaker: float = 1.0
+    """Share of the breaker's real times."""
     rounds: int | None = 0
     """How often it accumulates and pushes; 0: it pushes once and accumulates nothing; None: until it gets SIGTERM."""
+    in_turn: bool = False
+    """Whether it serves who has waited longest, as a tick and its runs do; else all, in any order."""
     point: str | None = None
     """Where it gets the signal; None: nowhere."""
     signal: int = signal.SIGKILL
@@ -96,12 +101,16 @@ class Told:
 
     @contextmanager
     def services(self) -> Iterator[Services]:
-        """What it pushes with. Within the block, the lease is as told, and the mutant plays."""
+        """What it pushes with. Within the block, the lease and the breaker are as told, and the mutant plays."""
         passwords = {Login(name): password for name, password in self.passwords.items()}
         database = Database(Logins(self.host, self.port, passwords, database=self.database))
         http = Http(total_seconds=self.call_seconds, connect_seconds=self.call_seconds)
         chance, under_way = (lambda: random.random() * self.backoff), timedelta(seconds=self.under_way)
-        with patch.object(engine, "LEASE_SECONDS", self.lease_seconds), played(self.mutant):
+        with (
+            patch.object(engine, "LEASE_SECONDS", self.lease_seconds),
+            patch.multiple(breaker, BASE=breaker.BASE * self.breaker, CAP=breaker.CAP * self.breaker),
+            played(self.mutant),
+        ):
             yield Services(database, Vault([VAULT_KEY]), http, random=chance, under_way=under_way)
         database.close()
 
@@ -218,6 +227,15 @@ def run(told: Told, rounds: int) -> dict[str, Any]:
     return {each.name: getattr(report, each.name) for each in fields(report) if each.type in ("int", "str | None")}
 
 
+def next_to_serve(told: Told, services: Services) -> Sequence[tuple[str, str]]:
+    """Of the connections, those to be served before it is asked again."""
+    if not told.in_turn:
+        return random.sample(told.connections, len(told.connections))
+    (name,) = {name for _, name in told.connections}  # who waits is asked of one partner's tenants
+    with services.database.transaction(Login.SCHEDULE, None) as tx:
+        return [(tenant, name) for tenant in due.outbound(tx, name, "1")[:1]]
+
+
 def serve(told: Told) -> None:
     """Accumulate and push the connections in turn until SIGTERM. A database that is away is waited for."""
     is_over = False
@@ -230,7 +248,7 @@ def serve(told: Told) -> None:
     with told.services() as services:
         while not is_over:
             work = 0
-            for tenant, name in random.sample(told.connections, len(told.connections)):
+            for tenant, name in next_to_serve(told, services):
                 try:
                     work += accumulate(services, PROOFS[name], tenant).events
                     work += engine.push(services, PROOFS[name], tenant, told.box_seconds).calls

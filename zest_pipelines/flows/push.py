@@ -75,7 +75,7 @@ def push(
     started = time.monotonic()
     row = connection_row(services, partner, tenant, Login.PUSH)
     target, tally = Target(tenant, partner.name), Tally()
-    with _lease(services, target) as epoch:
+    with _lease(services, target, tally) as epoch:
         if epoch is None:
             tally.stop("connection_paused" if row.is_paused else "push_under_way")
         else:
@@ -86,8 +86,9 @@ def push(
 
 
 @contextmanager
-def _lease(services: Services, target: Target) -> Iterator[int | None]:
-    """The epoch of the lease on the connection, or None while another push holds it.
+def _lease(services: Services, target: Target, tally: Tally) -> Iterator[int | None]:
+    """The epoch of the lease on the connection, or None while another push holds it. It is given back with the time, if
+    `tally` tells one, at which what is left may go on.
 
     A block that raises was cut off, perhaps with a call under way: its lease runs out by itself, so that nobody looks
     at the partner before the call has come to its end.
@@ -98,7 +99,7 @@ def _lease(services: Services, target: Target) -> Iterator[int | None]:
     yield epoch
     if epoch is not None:
         with services.database.transaction(Login.PUSH, target.tenant) as tx:
-            leases.give_back(tx, target, epoch)
+            leases.give_back(tx, target, epoch, tally.goes_on_in)
 
 
 class _Push:
@@ -161,7 +162,7 @@ class _Push:
                 self._deliver(lines, lanes)
                 self._tally.calls = lanes.calls
         except Deferred as error:  # there is no seat
-            self._tally.stop(error.reason, error.params)
+            self._tally.stop(error.reason, error.params, goes_on_in=_PATIENCE.total_seconds())
         except PartnerError as error:
             self._fail(error.reason, error.params)
         except VaultError:
@@ -264,7 +265,8 @@ class _Push:
         if verdict.stop is not None and verdict.is_failure:
             self._fail(verdict.stop, verdict.params)
         elif verdict.stop is not None and self._tally.stopped in (None, *_RUN_OUT):
-            self._tally.stop(verdict.stop, verdict.params)
+            # Our own limits name no time here: the ledger says it when it is asked again.
+            self._tally.stop(verdict.stop, verdict.params, goes_on_in=0.0 if verdict.until is None else None)
             if verdict.until is not None:
                 self._stand_still(verdict.stop, verdict.params, verdict.until)
 
@@ -354,7 +356,7 @@ class _Push:
     def _is_over(self) -> bool:
         """Whether nothing more is begun, though there is something."""
         if time.monotonic() >= self._end:
-            self._tally.stop("time_box_ended")
+            self._tally.stop("time_box_ended", goes_on_in=0.0)
             return True
         return self._is_closed()
 
@@ -393,7 +395,7 @@ class _Push:
             return answer
         ask_at = time.monotonic() + max(answer.seconds, 0.001)
         if ask_at > self._give_up.setdefault(endpoint, time.monotonic() + _PATIENCE.total_seconds()):
-            self._tally.stop("budget_deferred")
+            self._tally.stop("budget_deferred", goes_on_in=answer.seconds)
         elif self._ask_at is None or ask_at < self._ask_at:
             self._ask_at = ask_at
         return ()

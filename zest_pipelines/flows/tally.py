@@ -15,6 +15,8 @@ from zest_pipelines.store.claims import Backlog, Record
 from zest_pipelines.store.results import Result
 
 _MOST_PROBLEMS = 20
+_SOON = 60.0
+"""Seconds: what may go on later than that is asked for by the minute's tick, and by nobody before."""
 _MOST_SENDS = 2
 """Of one record in one push: the second one follows an answer that was lost, or is of a newer edit. Who goes on editing
 keeps nobody else waiting."""
@@ -38,12 +40,15 @@ class Tally:
     """Kinds of record that the partner takes none of for now."""
     stopped: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+    goes_on_in: float | None = None
+    """Seconds from the end of the push to when what is left may go on, if that is too soon for the minute's tick."""
     is_held: bool = False
     """Whether that has opened the breaker, or it was open."""
 
-    def stop(self, reason: str, params: Mapping[str, str] | None = None) -> None:
-        """Note why the push ends before everything due was tried."""
+    def stop(self, reason: str, params: Mapping[str, str] | None = None, *, goes_on_in: float | None = None) -> None:
+        """Note why the push ends before everything due was tried, and in how many seconds it may go on, if known."""
         self.stopped, self.params = reason, params or {}
+        self.goes_on_in = goes_on_in if goes_on_in is not None and goes_on_in < _SOON else None
 
     def add(self, errand: Errand | None, end: End) -> None:
         """Count an end that is stored, and note whether the record has had its turn. None: it took no call."""

@@ -21,6 +21,7 @@ from dagster import (
 
 from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
+from zest_pipelines.core.boxes import BOX
 from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration import checks
@@ -50,7 +51,8 @@ class Stations:
     diff: Callable[[Services, Partner, str, Entity], DiffReport]
     apply: Callable[[Services, Partner, str, Entity], ApplyReport]
     accumulate: Callable[[Services, Partner, str], AccumulateReport]
-    push: Callable[[Services, Partner, str], PushReport]
+    push: Callable[[Services, Partner, str, float], PushReport]
+    """The last is for how many seconds it may begin calls."""
 
 
 def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
@@ -71,7 +73,7 @@ def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
         with opened_services(postgres, http, vault, TENANTS_AT_ONCE) as services:
             yield from work_through(
                 context,
-                lambda tenant: inbound_chains(services, stations, partner, tenant),
+                lambda tenant, _: inbound_chains(services, stations, partner, tenant),
                 lambda tenants: still_due(services, partner, context.run.tags, tenants),
             )
 
@@ -100,7 +102,7 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
         with opened_services(postgres, http, vault, TENANTS_AT_ONCE) as services:
             yield from work_through(
                 context,
-                lambda tenant: outbound_chains(services, stations, partner, tenant),
+                lambda tenant, turn: outbound_chains(services, stations, partner, tenant, turn),
                 lambda tenants: still_due(services, partner, context.run.tags, tenants),
             )
 
@@ -140,15 +142,18 @@ def _inbound_chain(services: Services, stations: Stations, partner: Partner, ten
     ]
 
 
-def outbound_chains(services: Services, stations: Stations, partner: Partner, tenant: str) -> Iterable[Chain]:
-    """Chains of one: what had been accumulated before goes out even if accumulating fails now."""
+def outbound_chains(
+    services: Services, stations: Stations, partner: Partner, tenant: str, turn: float = BOX
+) -> Iterable[Chain]:
+    """Chains of one: what had been accumulated before goes out even if accumulating fails now. `turn`: seconds for the
+    push."""
     queued, sent = visit_changes(partner), pushed_visits(partner)
 
     def accumulate() -> Finding:
         return accumulating(queued, stations.accumulate(services, partner, tenant))
 
     def push() -> Finding:
-        return pushing(sent, tenant, stations.push(services, partner, tenant), services.now())
+        return pushing(sent, tenant, stations.push(services, partner, tenant, turn), services.now())
 
     return [
         [Step(queued, (sent, CheckName.NOT_STOPPED), accumulate)],

@@ -7,6 +7,7 @@ may have done its work.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -51,7 +52,7 @@ class Demand:
     what: str
     """What it looks for, as the end of "no tenant has ..."."""
     who: Callable[[Transaction], Sequence[str]]
-    """The tenants that have it, asked as the scheduler's login."""
+    """The tenants that have it, who has waited longest first if data goes out; asked as the scheduler's login."""
     max_runs: int
     assets: Sequence[AssetKey]
     """What to make for them."""
@@ -100,7 +101,7 @@ def new_edits(partner: Partner) -> Demand:
         "new_edits",
         partner,
         Direction.OUT,
-        "a new edit, or what a push left when it died",
+        "a new edit, or what a push left that died or was cut short",
         lambda tx: due.urgent(tx, partner.name),
         MAX_RUNS_AT_ONCE,
         assets_of(partner, Direction.OUT),
@@ -123,6 +124,8 @@ def new_master_changes(partner: Partner) -> Demand:
 def still_due(services: Services, partner: Partner, tags: Mapping[str, str], tenants: Sequence[str]) -> Sequence[str]:
     """Of a run's tenants, those for whom the demand that its tags name still holds; all, if a person asked for it.
 
+    They come in the order in which they are to be taken.
+
     A run of one tenant that repeats another works for it in any case: the one before may have died after a reading,
     which makes its tenant due no more, and before what follows from it. After one of many, whoever was cut off there
     waits for the next reading, which takes up all that landed: `land_every` at most. Raises StoreError.
@@ -132,5 +135,9 @@ def still_due(services: Services, partner: Partner, tags: Mapping[str, str], ten
     if demand is None or (_REPEATS in tags and len(tenants) == 1):
         return tenants
     with services.database.transaction(Login.SCHEDULE, None) as tx:
-        wanted = frozenset(demand.who(tx))
-    return [tenant for tenant in tenants if tenant in wanted]
+        wanted = demand.who(tx)
+    # Nothing tells which reading has waited longest, so they come in any order: slow ones at the front would else keep
+    # those behind them from their turn, run after run.
+    in_order = wanted if demand.direction is Direction.OUT else random.sample(wanted, len(wanted))
+    among = frozenset(tenants)
+    return [tenant for tenant in in_order if tenant in among]

@@ -8,7 +8,7 @@ many tenants has no such tag, and the lease in our tables decides, there as ever
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dagster import (
@@ -85,14 +85,16 @@ def _tenants(run: DagsterRun, keys: Sequence[str]) -> Sequence[str]:
     return []
 
 
-def run_requests(demand: Demand, keys: Sequence[str], wanted: Collection[str], run_key: str | None) -> list[RunRequest]:
+def run_requests(demand: Demand, keys: Sequence[str], wanted: Sequence[str], run_key: str | None) -> list[RunRequest]:
     """At most `demand.max_runs` background runs for all `wanted` tenants. `keys` are all partition keys, in Dagster's
-    order.
+    order. The run with the first of the wanted comes first: the queue starts them in this order.
 
     They plan no checks: one of a range would be a row for each of its tenants, answered or not. `run_key` begins each
     request's key, so that a tick which is evaluated twice requests once; None: no key, since a sensor's keys are
     remembered for ever.
     """
+    place = {tenant: number for number, tenant in enumerate(wanted)}
+    blocks = pack(keys, wanted, demand.max_runs)
     return [
         RunRequest(
             run_key=None if run_key is None else f"{run_key}:{block.first}",
@@ -102,7 +104,7 @@ def run_requests(demand: Demand, keys: Sequence[str], wanted: Collection[str], r
             asset_selection=demand.assets,
             asset_check_keys=[],
         )
-        for block in pack(keys, wanted, demand.max_runs)
+        for block in sorted(blocks, key=lambda block: min(place[tenant] for tenant in block.due))
     ]
 
 

@@ -7,8 +7,9 @@ assets further down go on in the same run, and somebody is there to read the err
 green while it did its own work.
 
 A background run of many works for a few of them at a time, each in a thread: a partner that lets one tenant wait holds
-up none of the others. What came of it is logged by the run's own thread, a tenant's events together and in the order
-of its stations.
+up none of the others. It takes them in the order in which they have waited and shares its time out among them, so that
+each has had its turn before a large one has a second (docs/delivery.md states the longest wait). What came of it is
+logged by the run's own thread, a tenant's events together and in the order of its stations.
 
 A person's run plans all checks of its assets, and answers all of them: a planned check without an answer shows as
 skipped. A background run plans none, and logs an answer only where something happened or where it is not what was
@@ -17,7 +18,6 @@ recorded last, so that a tenant for whom nothing happens adds nothing to the eve
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from dagster import (
     partition_loading_context,
 )
 
+from zest_pipelines.core.boxes import BOX, turn_seconds
 from zest_pipelines.orchestration.answers import Answers
 from zest_pipelines.orchestration.at_once import at_once
 from zest_pipelines.orchestration.checks import CheckName, broken, log
@@ -50,7 +51,7 @@ TENANTS_AT_ONCE = 4
 """So many of a background run of many, each with a database connection of its own, whatever login it is at."""
 TAKES_KEYS_FOR = 50.0
 """Seconds for which a background run of many keys takes new ones. While it is unfinished no tenant of its range gets
-another run, so what is left after about a tick's time is better asked for again by the next tick."""
+another run, so what is left after about a tick's time is better asked for again by the next tick: it is first then."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,19 @@ class Step:
 
 Chain = Sequence[Step]
 """Steps each of which needs the one before."""
+Chains = Callable[[str, float], Iterable[Chain]]
+"""What is to be done for a key, in a turn of so many seconds."""
 
 
 def work_through(
     context: AssetExecutionContext,
-    chains: Callable[[str], Iterable[Chain]],
+    chains: Chains,
     wanted: Callable[[Sequence[str]], Sequence[str]] = lambda keys: keys,
 ) -> Iterator[MaterializeResult[None]]:
     """Run what is selected of the chains of every key of the run and log what came of it.
 
-    `wanted` picks of the keys those that there is work for. Raises Failure as the module says.
+    `wanted` picks of the keys those that there is work for, in the order in which they are taken. Raises Failure as the
+    module says.
     """
     keys = _keys(context)
     is_background = context.run.tags.get(LANE) == BACKGROUND
@@ -149,21 +153,23 @@ def _chosen(keys: Sequence[str], wanted: Callable[[Sequence[str]], Sequence[str]
 
 
 def _worked(
-    context: AssetExecutionContext, keys: Sequence[str], chains: Callable[[str], Iterable[Chain]], *, is_packed: bool
+    context: AssetExecutionContext, keys: Sequence[str], chains: Chains, *, is_packed: bool
 ) -> Iterator[tuple[str, Iterable[Finding]]]:
     """The keys with what their stations find: one after the other, each station when its finding is asked for; or,
     packed, a few at a time, to their end."""
     selected = _selected(context)
-    if not is_packed:
-        return ((key, _findings(key, chains(key), selected)) for key in keys)
-    return at_once(_in_time(context, keys), lambda key: list(_findings(key, chains(key), selected)), TENANTS_AT_ONCE)
+    if not is_packed or not keys:
+        return ((key, _findings(key, chains(key, BOX), selected)) for key in keys)
+    turn = turn_seconds(len(keys), TENANTS_AT_ONCE)
+    return at_once(
+        _in_time(context, keys), lambda key: list(_findings(key, chains(key, turn), selected)), TENANTS_AT_ONCE
+    )
 
 
 def _in_time(context: AssetExecutionContext, keys: Sequence[str]) -> Iterator[str]:
     """The keys, but no new one after TAKES_KEYS_FOR: the tables still name the rest as due, and the next tick asks."""
     end = time.monotonic() + TAKES_KEYS_FOR
-    # In any order: slow ones at the front would else keep those behind them from their turn, run after run.
-    for number, key in enumerate(random.sample(keys, len(keys))):
+    for number, key in enumerate(keys):
         if number > 0 and time.monotonic() >= end:
             context.log.info(
                 f"{len(keys) - number} of {len(keys)} due tenants are left: this run takes no new one after "

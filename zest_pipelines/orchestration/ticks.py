@@ -33,13 +33,14 @@ def request_runs(
         return SkipReason(f"No tenant is connected to {partner.name}: `zest connect` connects one.")
     if not wanted:
         return SkipReason(f"None of {len(connected)} connected tenants has {demand.what}.")
-    free = wanted - busy_tenants(instance, partner, direction, keys)
+    busy = busy_tenants(instance, partner, direction, keys)
+    free = [tenant for tenant in wanted if tenant not in busy]
     if not free:
         return SkipReason(f"{len(wanted)} tenants have {demand.what}; each has a run queued or running already.")
     return run_requests(demand, keys, free, run_key)
 
 
-def _ask(demand: Demand, tx: Transaction) -> tuple[frozenset[str], frozenset[str]]:
-    """All connected tenants, and those of them who are wanted."""
+def _ask(demand: Demand, tx: Transaction) -> tuple[frozenset[str], list[str]]:
+    """All connected tenants, and those of them who are wanted, in the order in which they are."""
     connected = frozenset(due.tenants(tx, demand.partner.name))
-    return connected, connected & frozenset(demand.who(tx))
+    return connected, [tenant for tenant in demand.who(tx) if tenant in connected]

@@ -23,6 +23,8 @@ from zest_pipelines.store.query import query
 GOES = "p.state IN ('due', 'retry', 'unknown') AND p.waits_for IS NULL"
 """Of the pending row `p`: it goes by itself, at its time. Index: pending_queue."""
 IS_ITS_TIME = f"{GOES} AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())"
+DUE_SINCE = "coalesce(p.not_before, p.since)"
+"""Of the pending row `p`: since when it has been due, or from when on it is. Index: pending_queue is in its order."""
 COULD_GO = "p.state <> 'parked' AND (p.waits_for IS NULL OR sync.waits_for(p) IS NULL)"
 """Of the pending row `p`: nothing is missing that it needs, also where no push has looked since."""
 IS_SUSPECT = """s.suspect_state IN ('due', 'retry', 'unknown')
@@ -174,7 +176,7 @@ _TAKEN = f"""
                SELECT * FROM unnest(CAST(:busy_entities AS text[]), CAST(:busy_ids AS uuid[])))
           AND {_CALL_IS_OVER}
           AND %s
-        ORDER BY p.attempts, p.since
+        ORDER BY {DUE_SINCE}
         LIMIT :most"""
 _IS_ASKED_FOR = """
               EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner)
@@ -213,7 +215,7 @@ _DUE = query(
               AND v.delivered_version > 0 AND NOT v.is_cancelled) AS visit
     FROM taken p
     WHERE p.waits_in_truth IS NULL
-    ORDER BY p.attempts, p.since
+    ORDER BY {DUE_SINCE}
     """,
 )
 # Index: standing_suspect.
@@ -309,7 +311,8 @@ def due(
 ) -> tuple[Due, ...]:
     """Up to `most` due records of these kinds and days (None: of all), without those in `busy`, longest waiting first.
 
-    As long as there are some that a person has asked for, it is only them.
+    What was tried has waited since the time at which it was due again: it goes before what came later. As long as there
+    are some that a person has asked for, it is only them.
 
     A record whose newest intent is younger than `under_way` and has no answer yet is left out: the call may go on.
     """

@@ -1,5 +1,10 @@
 """Who is due: the scheduler's questions across all tenants, answered with tenant ids and nothing else.
 
+Who has waited longest is named first. A tenant waits since its oldest due record was edited or was due again, or since
+its last push ended, whichever is later: so nobody has a second turn before each of those who waited then has had one,
+however old or large its backlog is. One of whom only an unread edit is known, or a person's word, counts from its last
+push.
+
 `zest_schedule` may read the columns that these queries name, and no content.
 """
 
@@ -9,7 +14,7 @@ from collections.abc import Sequence
 
 from partners.contract import Entity
 from resources.logins import Login
-from zest_pipelines.store.claims import IS_ITS_TIME, IS_SUSPECT
+from zest_pipelines.store.claims import DUE_SINCE, IS_ITS_TIME, IS_SUSPECT
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.holds import IS_HELD
 from zest_pipelines.store.query import Query, query
@@ -73,6 +78,30 @@ _ABANDONED = _among_open(
     SELECT l.tenant_id FROM sync.lease l
     WHERE l.partner = :partner AND l.holder <> '' AND l.until <= clock_timestamp() AND EXISTS (
         SELECT FROM sync.pending p WHERE p.tenant_id = l.tenant_id AND p.partner = l.partner AND {IS_ITS_TIME})
+    """,
+)
+# A push that was cut short by the end of its turn, or by limits that let it go on soon. A lease a tenant is looked at,
+# and one probe each in pending_queue for those of which that is so.
+_CUT_SHORT = _among_open(
+    "pushes_cut_short",
+    f"""
+    SELECT l.tenant_id FROM sync.lease l
+    WHERE l.partner = :partner AND l.holder = '' AND l.goes_on_at <= clock_timestamp() AND EXISTS (
+        SELECT FROM sync.pending p WHERE p.tenant_id = l.tenant_id AND p.partner = l.partner AND {IS_ITS_TIME})
+    """,
+)
+# Index: pending_queue, its first entry of each tenant, and the primary key of lease.
+_TURNS = query(
+    "whose_turn_is_first",
+    Login.SCHEDULE,
+    f"""
+    SELECT wanted.tenant_id FROM unnest(CAST(:tenants AS text[])) AS wanted (tenant_id)
+    LEFT JOIN LATERAL (
+        SELECT {DUE_SINCE} AS since FROM sync.pending p
+        WHERE p.tenant_id = wanted.tenant_id AND p.partner = :partner AND {IS_ITS_TIME}
+        ORDER BY {DUE_SINCE} LIMIT 1) AS oldest ON true
+    LEFT JOIN sync.lease l ON l.tenant_id = wanted.tenant_id AND l.partner = :partner
+    ORDER BY greatest(oldest.since, l.until) NULLS FIRST, wanted.tenant_id
     """,
 )
 # Index: pending_stopped and standing_suspect, then one probe a row in result or repair, and in retry_request.
@@ -173,15 +202,19 @@ def outbound(tx: Transaction, partner: str, mapping: str) -> tuple[str, ...]:
     """Who has something to push now: a record, one that is to be read again, a person's word, an unread edit, or what
     was parked under another connection, credential or mapping (`mapping`: its version now).
 
-    Whose connection is paused or held is among them only for a decision, which takes no call.
+    Whose connection is paused or held is among them only for a decision, which takes no call. Who has waited longest
+    comes first.
     """
     found = (each.column(tx, partner=partner) for each in (_PENDING, _SUSPECTS))
-    return _merged(*found, _CHANGED.column(tx, partner=partner, mapping=mapping), _persons(tx, partner))
+    changed = _CHANGED.column(tx, partner=partner, mapping=mapping)
+    return _in_turn(tx, partner, *found, changed, *_persons(tx, partner))
 
 
 def urgent(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has an unread edit, a person's word not carried out yet, or what a push left when it died; as `outbound`."""
-    return _merged(_ABANDONED.column(tx, partner=partner), _persons(tx, partner))
+    """Who has an unread edit, a person's word not carried out yet, or what a push left that died or was cut short, in
+    the order of `outbound`; as that."""
+    left = (each.column(tx, partner=partner) for each in (_ABANDONED, _CUT_SHORT))
+    return _in_turn(tx, partner, *left, *_persons(tx, partner))
 
 
 def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:
@@ -189,10 +222,12 @@ def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:
     return _MASTER_CHANGES.column(tx, partner=partner)
 
 
-def _merged(*groups: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted({tenant for group in groups for tenant in group}))
+def _in_turn(tx: Transaction, partner: str, *groups: Sequence[str]) -> tuple[str, ...]:
+    """All of them once, who has waited longest first."""
+    found = {tenant for group in groups for tenant in group}
+    return _TURNS.column(tx, partner=partner, tenants=list(found)) if found else ()
 
 
-def _persons(tx: Transaction, partner: str) -> tuple[str, ...]:
+def _persons(tx: Transaction, partner: str) -> Sequence[Sequence[str]]:
     """Who has something that a person has just done: an edit that nobody has looked at, a request, a decision."""
-    return _merged(*(each.column(tx, partner=partner) for each in (_ASKED_AGAIN, _DECIDED, _UNREAD)))
+    return [each.column(tx, partner=partner) for each in (_ASKED_AGAIN, _DECIDED, _UNREAD)]

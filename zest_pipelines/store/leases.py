@@ -26,7 +26,7 @@ _TAKE = query(
     INSERT INTO sync.lease AS l (tenant_id, partner, epoch, holder, until)
     VALUES (:tenant, :partner, 1, :holder, clock_timestamp() + make_interval(secs => :seconds))
     ON CONFLICT (tenant_id, partner) DO UPDATE SET
-        epoch = l.epoch + 1, holder = excluded.holder, until = excluded.until
+        epoch = l.epoch + 1, holder = excluded.holder, until = excluded.until, goes_on_at = NULL
     WHERE l.until <= clock_timestamp()
     RETURNING l.epoch
     """,
@@ -54,7 +54,8 @@ _GIVE_BACK = query(
     "give_back_lease",
     Login.PUSH,
     """
-    UPDATE sync.lease SET until = clock_timestamp(), holder = ''
+    UPDATE sync.lease SET until = clock_timestamp(), holder = '',
+        goes_on_at = clock_timestamp() + make_interval(secs => CAST(:goes_on_in AS double precision))
     WHERE tenant_id = :tenant AND partner = :partner AND epoch = :epoch AND until > clock_timestamp()
     """,
 )
@@ -79,6 +80,9 @@ def note_mapping(tx: Transaction, target: Target, epoch: int, mapping: str) -> N
     _NOTE_MAPPING.run(tx, epoch=epoch, mapping=mapping, **target.parameters())
 
 
-def give_back(tx: Transaction, target: Target, epoch: int) -> None:
-    """Give the lease back, if it is still ours."""
-    _GIVE_BACK.run(tx, epoch=epoch, **target.parameters())
+def give_back(tx: Transaction, target: Target, epoch: int, goes_on_in: float | None = None) -> None:
+    """Give the lease back, if it is still ours.
+
+    `goes_on_in`: seconds after which what is left may go on, and is asked for between the minutes; None: by the minute.
+    """
+    _GIVE_BACK.run(tx, epoch=epoch, goes_on_in=goes_on_in, **target.parameters())

@@ -6,16 +6,23 @@ did, and fails on demand in every way that a connector must survive. It is no FH
 
 from partners.fhir.sandbox.app import create_app
 from partners.fhir.sandbox.config import Limit, SandboxConfig
+from partners.fhir.sandbox.dialects import Dialect
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
+from partners.fhir.sandbox.limit_rules import FixedRule, InFlightRule, LeakyRule, SlidingRule
 from partners.fhir.sandbox.persistence import StateFileError
 from partners.fhir.sandbox.server import PortInUseError, run, serve
 
 __all__ = [
+    "Dialect",
     "FaultKind",
     "FaultRule",
+    "FixedRule",
+    "InFlightRule",
+    "LeakyRule",
     "Limit",
     "PortInUseError",
     "SandboxConfig",
+    "SlidingRule",
     "StateFileError",
     "create_app",
     "run",

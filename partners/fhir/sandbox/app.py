@@ -1,6 +1,6 @@
 """The sandbox as an ASGI application, and the gates that a FHIR request passes in it.
 
-limit (429) -> token (401) -> write scope (403) -> fault -> interaction -> journal -> reply
+limits (429) -> token (401) -> write scope (403) -> fault -> interaction -> journal -> reply
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from starlette.types import Receive, Scope, Send
 from partners.fhir.sandbox import breakage
 from partners.fhir.sandbox.config import SandboxConfig
 from partners.fhir.sandbox.control import control_routes
-from partners.fhir.sandbox.faults import FaultKind
-from partners.fhir.sandbox.vendor import Vendor
-from partners.fhir.sandbox.wire import read_request
+from partners.fhir.sandbox.faults import FaultKind, FaultRule
+from partners.fhir.sandbox.gates import in_flight
+from partners.fhir.sandbox.limit_book import Verdict
+from partners.fhir.sandbox.vendor import Call, Vendor
+from partners.fhir.sandbox.wire import Reply, read_request
 
 
 class FhirEndpoint:
@@ -29,14 +31,21 @@ class FhirEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         vendor = self._vendor
         call = vendor.arrive(await read_request(scope, receive))
-        if refusal := vendor.gate(call):
-            await breakage.deliver(None, vendor.turn_away(call, refusal), scope, receive, send, vendor.sleep)
-            return
+        verdict = vendor.count(call)
+        async with in_flight(verdict, receive):
+            fault, reply = await self._answer(call, verdict)
+            reply = vendor.announce(call, verdict, reply)
+            await breakage.deliver(fault, reply, scope, receive, send, vendor.sleep)
+
+    async def _answer(self, call: Call, verdict: Verdict) -> tuple[FaultRule | None, Reply]:
+        """The reply, and the fault in whose manner it is to be sent."""
+        vendor = self._vendor
+        if refusal := vendor.gate(call, verdict):
+            return None, vendor.turn_away(call, refusal)
         fault = vendor.faults.request_fault(call.facts)
         if fault is not None and fault.kind == FaultKind.DELAY_BEFORE:
             await vendor.sleep(fault.seconds)
-        reply = vendor.perform(call, fault)
-        await breakage.deliver(fault, reply, scope, receive, send, vendor.sleep)
+        return fault, vendor.perform(call, fault)
 
 
 def create_app(config: SandboxConfig) -> Starlette:

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from partners.fhir.sandbox.dialects import Dialect
 from partners.fhir.sandbox.faults import FaultRule
+from partners.fhir.sandbox.limit_rules import LimitRule, SlidingRule
 
 RESOURCE_TYPES = (
     "Patient",
@@ -48,10 +50,16 @@ class SandboxConfig:
 
     token: str | None = field(default=None, repr=False)
     """The bearer token that callers must show; None: open to all. `/metadata` is always open."""
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    """More tokens that are good, for callers that share the sandbox and are counted apart."""
     read_only: bool = False
     """Answer 403 to every call but GET: a token without the write scope."""
     limit: Limit | None = None
-    """The server's rate limit, over all callers; None: none."""
+    """The short form of a sliding limit over all callers; None: none. Whenever it is set its count starts anew."""
+    limits: tuple[LimitRule, ...] = ()
+    """More limits. When they change, one that differs from the one before in its place in its amounts alone goes on."""
+    dialect: Dialect = Dialect.RETRY_AFTER_SECONDS
+    """How it is said that calls are too many."""
 
     require_if_match: bool = False
     """Refuse (412) a `PUT Type/id` of an existing record that has no `If-Match`."""
@@ -98,6 +106,14 @@ class SandboxConfig:
     staff_identifier_system: str = ""
     """System of the staff number; empty: the facility's own under JP Core's OID."""
 
+    @property
+    def named_limits(self) -> dict[str, LimitRule]:
+        """`limits` by their places, "0" and on, and behind them `limit` as "limit" if it is set."""
+        rules: dict[str, LimitRule] = {str(place): rule for place, rule in enumerate(self.limits)}
+        if self.limit is not None:
+            rules["limit"] = SlidingRule(calls=self.limit.calls, seconds=self.limit.seconds)
+        return rules
+
     def __post_init__(self) -> None:
         if not self.patient_identifier_system:
             object.__setattr__(self, "patient_identifier_system", _PATIENT_OID + self.facility)
@@ -108,8 +124,11 @@ class SandboxConfig:
 CHANGEABLE = frozenset(
     {
         "token",
+        "tokens",
         "read_only",
         "limit",
+        "limits",
+        "dialect",
         "require_if_match",
         "stale_status",
         "gone_status",

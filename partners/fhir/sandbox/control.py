@@ -26,6 +26,7 @@ def control_routes(vendor: Vendor) -> Sequence[BaseRoute]:
     control = _Control(vendor)
     return [
         Route("/health", _guarded(control.health), methods=["GET"]),
+        Route("/limits", _guarded(control.limits), methods=["GET"]),
         Route("/journal", _guarded(control.journal), methods=["GET"]),
         Route("/state/{kind}", _guarded(control.state), methods=["GET"]),
         Route("/faults", _guarded(control.faults), methods=["GET"]),
@@ -57,7 +58,7 @@ class _Control:
 
     async def health(self, _: Request) -> Response:
         vendor = self._vendor
-        counts = vendor.limiter.counts
+        counts = vendor.limits.counts("limit")
         return JSONResponse(
             {
                 "status": "ok",
@@ -65,8 +66,12 @@ class _Control:
                 "journal": vendor.journal.last,
                 "faults": len(vendor.faults.as_json()),
                 "limit": {"admitted": counts.admitted, "refused": counts.refused, "peak": counts.peak},
+                "limits": vendor.limits.summary(),
             }
         )
+
+    async def limits(self, _: Request) -> Response:
+        return JSONResponse(self._vendor.limits.detail())
 
     async def journal(self, request: Request) -> Response:
         return JSONResponse(self._vendor.journal.after(int(request.query_params.get("after", "0"))))

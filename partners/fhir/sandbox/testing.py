@@ -37,9 +37,17 @@ class RunningSandbox:
         return resources
 
     def health(self) -> Json:
-        """Counts: resources by type, journal rows, faults, calls admitted and refused by the limit."""
+        """Counts: resources by type, journal rows, faults, calls admitted and refused by `limit` and by each limit."""
         health: Json = self._ask("GET", "health").json()
         return health
+
+    def limits(self) -> Json:
+        """`limits`: each limit's counts, with the calls admitted by caller (limit_book.caller_name).
+
+        `admitted`: [monotonic seconds, caller] of each of the last 100,000 calls admitted.
+        """
+        detail: Json = self._ask("GET", "limits").json()
+        return detail
 
     def set_faults(self, *rules: FaultRule | Mapping[str, Any]) -> None:
         """Replace the rules in force by `rules`."""

@@ -6,20 +6,19 @@ From the interaction to the journal nothing waits, so the journal's order is the
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-from partners.fhir.sandbox import breakage
+from partners.fhir.sandbox import breakage, gates
 from partners.fhir.sandbox.config import RESOURCE_TYPES, SandboxConfig, changed
+from partners.fhir.sandbox.dialects import announced
 from partners.fhir.sandbox.faults import Facts, FaultBook, FaultRule
-from partners.fhir.sandbox.interactions import EntryDone, Interactions, refused
+from partners.fhir.sandbox.interactions import EntryDone, Interactions
 from partners.fhir.sandbox.journal import Journal, Row
-from partners.fhir.sandbox.limits import Limiter
+from partners.fhir.sandbox.limit_book import LimitBook, Verdict, caller_name
 from partners.fhir.sandbox.message import Answer, FhirRequest, business_identifier
-from partners.fhir.sandbox.outcome import Issue, Refusal, refuse
 from partners.fhir.sandbox.paging import PAGE_PARAMETER, PageBook
 from partners.fhir.sandbox.persistence import StateFile
 from partners.fhir.sandbox.search import known_parameters
@@ -49,7 +48,8 @@ class Vendor:
         """Opens the files, replays the state, and seeds it if it is new."""
         self.config = config
         self.faults = FaultBook(config.faults)
-        self.limiter = Limiter(config.limit)
+        self._origin = time.time() - time.monotonic()
+        self.limits = LimitBook(config.named_limits, self._origin)
         self.journal = Journal(config.journal_file)
         self._state = StateFile(config.state_file) if config.state_file else None
         self.store = Store(self._state.append if self._state else None)
@@ -79,8 +79,8 @@ class Vendor:
     def change(self, patch: dict[str, object]) -> None:
         """Change options while running. ValueError if one may not change or is out of bounds."""
         self.config = changed(self.config, patch)
-        if "limit" in patch:
-            self.limiter = Limiter(self.config.limit)
+        anew = {"limit"} & patch.keys()
+        self.limits.change(self.config.named_limits, time.monotonic(), anew)
 
     def arrive(self, request: FhirRequest) -> Call:
         """Note when a request came, and what fault rules can see of it."""
@@ -96,20 +96,19 @@ class Vendor:
         )
         return Call(request, facts, datetime.now(UTC).isoformat(timespec="microseconds"), time.monotonic())
 
-    def gate(self, call: Call) -> Answer | None:
+    def count(self, call: Call) -> Verdict:
+        """What the limits say of a call; it is counted. The seats that it takes are the caller's to free."""
+        caller = caller_name(gates.shown_token(call.request))
+        return self.limits.pass_or_refuse(call.monotonic, caller, gates.endpoint(call.request))
+
+    def gate(self, call: Call, verdict: Verdict) -> Answer | None:
         """The refusal of a call that may not pass, or None."""
-        request, config = call.request, self.config
-        if (wait := self.limiter.admit(call.monotonic)) is not None:
-            headers = (("retry-after", str(wait)),)
-            return refused(Refusal(429, Issue("throttled", "too many calls"), headers=headers))
-        if request.segments == ("metadata",) and request.method == "GET":
-            return None
-        if config.token is not None and not _shows(request, config.token):
-            headers = (("www-authenticate", 'Bearer realm="fhir", error="invalid_token"'),)
-            return refused(Refusal(401, Issue("login", "a valid bearer token is required"), headers=headers))
-        if config.read_only and request.method != "GET":
-            return refused(refuse(403, "forbidden", "the token has no write scope"))
-        return None
+        return gates.refusal_of(call.request, self.config, verdict, self._origin + call.monotonic)
+
+    def announce(self, call: Call, verdict: Verdict, reply: Reply) -> Reply:
+        """The reply with what the dialect tells of the limits on every answer."""
+        headers = announced(self.config.dialect, verdict.tightest, self._origin + call.monotonic)
+        return replace(reply, headers=(*reply.headers, *headers))
 
     def perform(self, call: Call, fault: FaultRule | None) -> Reply:
         """Apply a call that passed the gates, unless its fault keeps that from happening, and log it."""
@@ -172,11 +171,6 @@ class Vendor:
             row = _row(first + number, call, entry.request, entry.identifier, entry.answer, entry.answer.status, kind)
             rows.append(replace(row, within=first))
         self.journal.append(rows)
-
-
-def _shows(request: FhirRequest, token: str) -> bool:
-    shown = request.headers.get("authorization", "")
-    return hmac.compare_digest(shown.encode("latin-1"), f"Bearer {token}".encode())
 
 
 def _url(request: FhirRequest) -> str:

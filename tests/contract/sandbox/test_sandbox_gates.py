@@ -8,12 +8,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sandbox_caller import FHIR, Caller, calling, issue_codes, patient
 
 from partners.fhir.sandbox import Limit, SandboxConfig, create_app
-from partners.fhir.sandbox.limits import Limiter
 
 
 @pytest.fixture(scope="module")
@@ -106,30 +103,6 @@ def test_a_limit_can_change_while_running_and_starts_anew() -> None:
         assert [caller.get("Patient").status_code for _ in range(3)] == [200, 200, 429]
         caller.sandbox.configure(limit=None)
         assert caller.get("Patient").status_code == 200
-
-
-@given(
-    limit=st.builds(Limit, st.integers(1, 5), st.integers(1, 20)),
-    gaps=st.lists(st.integers(0, 10), max_size=60),
-)
-def test_no_window_holds_more_admitted_calls_than_the_limit_and_none_is_refused_below_it(
-    limit: Limit, gaps: list[int]
-) -> None:
-    limiter, now = Limiter(limit), 0.0
-    admitted: list[float] = []
-    for gap in gaps:
-        now += gap / 4
-        inside = [at for at in admitted if at > now - limit.seconds]
-        wait = limiter.admit(now)
-        assert (wait is None) == (len(inside) < limit.calls)
-        if wait is None:
-            admitted.append(now)
-        else:
-            assert wait >= 1
-            freed = [at for at in admitted if at > now + wait - limit.seconds]
-            assert len(freed) < limit.calls, "who waits as told is admitted"
-    assert limiter.counts.admitted == len(admitted)
-    assert limiter.counts.peak <= limit.calls
 
 
 def test_another_address_than_loopback_gets_no_control() -> None:

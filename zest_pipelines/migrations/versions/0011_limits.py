@@ -1,4 +1,4 @@
-"""Limits of every kind: what a connection may have of them, and how far each is spent."""
+"""Limits of every kind, whose turn it is at them, and a push that is to be asked for again soon."""
 
 from __future__ import annotations
 
