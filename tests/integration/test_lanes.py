@@ -391,7 +391,7 @@ def test_failures_of_calls_in_flight_together_count_once(new_office: NewOffice, 
 def test_calls_that_wait_for_their_slots_when_the_push_fails_are_not_made(
     new_office: NewOffice, partner: RunningPartner
 ) -> None:
-    office = new_office(limits=["tenant:8/2s"])  # slots 0.375 s apart, taken up to a second ahead
+    office = new_office(limits=["tenant:20/2s"])  # slots 0.15 s apart, several taken ahead
     first, *others = office.add_visits(3)
     partner.fail("refuse", status=401, record_ids=[str(visit) for visit in others])
     report = push_now(office)

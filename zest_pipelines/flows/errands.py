@@ -69,6 +69,9 @@ class Look:
 
 Errand = Send | Repeat | Look
 
+_NO_ANSWER = ("timeout_unsure", "connection_cut_unsure")
+"""The partner may still be at work on such a call."""
+
 
 @dataclass(frozen=True)
 class Clash:
@@ -95,18 +98,25 @@ def carry_out(line: Line, errands: Sequence[Errand], last_moment: float) -> list
     Raises StoreError alone: a fault of ours, or of the connector's, in one record must not hold up its neighbours.
     """
     with line.gate.open_until(last_moment):
-        if len(errands) > 1:
-            return list(zip(errands, _send(line, [errand.command for errand in errands]), strict=True))
-        (errand,) = errands
-        match errand:
-            case Send(base=Command() as base):
-                return [(errand, _look_and_send(line, errand.command, base, errand.expected))]
-            case Send() | Repeat():
-                return [(errand, _send(line, [errand.command])[0])]
-            case Look():
-                return [(errand, _read_back(line, errand.command))]
-            case _:
-                assert_never(errand)
+        heard = _made(line, errands)
+    if any(isinstance(each, Unknown | RetryableError) and each.reason in _NO_ANSWER for each in heard):
+        line.gate.unheard()
+    return list(zip(errands, heard, strict=True))
+
+
+def _made(line: Line, errands: Sequence[Errand]) -> list[Heard]:
+    if len(errands) > 1:
+        return _send(line, [errand.command for errand in errands])
+    (errand,) = errands
+    match errand:
+        case Send(base=Command() as base):
+            return [_look_and_send(line, errand.command, base, errand.expected)]
+        case Send() | Repeat():
+            return _send(line, [errand.command])
+        case Look():
+            return [_read_back(line, errand.command)]
+        case _:
+            assert_never(errand)
 
 
 def _send(line: Line, sent: Sequence[Command]) -> list[Heard]:

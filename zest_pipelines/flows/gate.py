@@ -216,6 +216,11 @@ class LedgerGate(Gate):
                 self.calls += 1
                 return
 
+    def unheard(self) -> None:
+        """The last call has got no answer: for the limits on calls in flight it may still be under way."""
+        if self._seat is not None:
+            self._seat.leave_behind()
+
     def shut(self) -> None:
         """Let nothing through any more: Deferred instead. From any thread."""
         self._is_shut = True
