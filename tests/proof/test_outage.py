@@ -32,10 +32,10 @@ from zest_pipelines.store.database import Database
 OFFICES = 8 if IS_SOAK else 4
 RECORDS = 10_000 if IS_SOAK else 120
 """Of all offices together, edited while the partner is away."""
-AWAY_SECONDS = 240.0 if IS_SOAK else 4.5
+AWAY_SECONDS = 240.0 if IS_SOAK else 6.5
 SHARE = AWAY_SECONDS / 3600
 """Of real time: so long is an hour here."""
-MOST, WINDOW = 160, 1.0
+MOST, WINDOW = 120, 1.0
 """Calls that the partner allows in any window, all offices together."""
 CALL_SECONDS = 0.5
 BOX_SECONDS = 0.5
@@ -146,6 +146,7 @@ def fullest(rows: Sequence[Row]) -> int:
 def highest_by_thirds(ages: Sequence[Age]) -> list[float]:
     """How old the oldest untried one was, at most, in each third of the time until there was none."""
     ages = [age for age in ages if age.untried]
+    assert len(ages) >= 5, "it was over before anything could be seen"
     first, third = ages[0].at, (ages[-1].at - ages[0].at) / 3
     found = [0.0, 0.0, 0.0]
     for age in ages:
@@ -196,6 +197,7 @@ def test_after_an_outage_nobody_storms_the_partner_and_the_oldest_goes_first(
         waited = watch.look()
         assert wait_until(lambda: watch.look() == 0, 900.0 if IS_SOAK else 30.0), watch.ages[-1]
     rows, served = partner.log(), when_all_are_served(partner, back)
+    assert fullest(rows) <= MOST
     made = Counter(row["record_id"] for row in rows if row["effect"] == "created")
     falling = [age for age in watch.ages if age.at >= served]
     highest, after = highest_by_thirds(falling), fullest([row for row in rows if row["at"] >= back])
@@ -206,7 +208,6 @@ def test_after_an_outage_nobody_storms_the_partner_and_the_oldest_goes_first(
         f"the oldest of all: {falling[0].edited:.1f} s then, {max(age.edited for age in falling):.1f} s at most"
     )
     assert waited > RECORDS / 2, "it was not away for them"
-    assert fullest(rows) <= MOST
     assert served - back <= UNTIL_ALL_ARE_SERVED
     assert highest[-1] < highest[0], "the oldest does not grow younger"
     assert most_risen(falling) <= ROUND
