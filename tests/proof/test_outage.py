@@ -36,13 +36,11 @@ RECORDS = 10_000 if IS_SOAK else 120
 AWAY_SECONDS = 240.0 if IS_SOAK else 6.5
 SHARE = AWAY_SECONDS / 3600
 """Of real time: so long is an hour here."""
-MOST, WINDOW = 120, 1.0
+MOST, WINDOW = 160 if IS_SOAK else 120, 1.0
 """Calls that the partner allows in any window, all offices together."""
 CALL_SECONDS = 0.5
 BOX_SECONDS = 0.5
 PUSHERS = 2
-ROUND = OFFICES / PUSHERS * BOX_SECONDS
-"""Seconds for which the oldest may wait for the turn of its office, and grow older."""
 STEPS = 30
 """In which the edits come."""
 MOST_OVERTAKEN = PROOFS["proof_search"].parallel * AWAY_SECONDS / STEPS
@@ -162,16 +160,12 @@ def overtaken(office: Office, rows: Sequence[Row]) -> float:
     """By how many seconds at most an edit went before an older one of the office, neither of them tried before."""
     edits = office.sql("SELECT record_id, at FROM sync.update_event", Login.OPERATOR)
     edited = {str(row.record_id): row.at.timestamp() for row in edits}
-    calls = Counter(row["record_id"] for row in rows)
-    sent = [edited[row["record_id"]] for row in rows if row["space"] == office.name and calls[row["record_id"]] == 1]
+    # The partner does not know of calls that did not get through to it, so who was tried is told by the intents.
+    tries = Counter(str(row.record_id) for row in office.sql("SELECT record_id FROM sync.intent", Login.OPERATOR))
+    made = [row["record_id"] for row in rows if row["space"] == office.name and row["effect"] == "created"]
+    sent = [edited[record] for record in made if tries[record] == 1]
     assert len(sent) >= RECORDS / OFFICES / 3, "too few were left untried to show in which order they go"
     return max(newest - edit for edit, newest in zip(sent, accumulate(sent, max), strict=True))
-
-
-def most_risen(ages: Sequence[Age]) -> float:
-    """By how many seconds the oldest untried one was ever older than it had been at its youngest until then."""
-    untried = [age.untried for age in ages if age.untried]
-    return max(age - least for age, least in zip(untried, accumulate(untried, min), strict=True))
 
 
 def when_all_are_served(partner: RunningPartner, since: float) -> float:
@@ -224,7 +218,6 @@ def test_after_an_outage_nobody_storms_the_partner_and_the_oldest_goes_first(
     assert served - back <= UNTIL_ALL_ARE_SERVED
     assert max(overtaken(office, rows) for office in offices) <= MOST_OVERTAKEN
     if IS_SOAK:
-        assert highest[-1] < highest[0], "the oldest does not grow younger"
-        assert most_risen(falling) <= ROUND
+        assert highest == sorted(highest, reverse=True), "the oldest does not grow younger"
     assert (len(made), set(made.values())) == (RECORDS, {1})
     assert [each for office in offices for each in broken(office, partner)] == []
