@@ -3,8 +3,9 @@
 The hour is compressed, and with it the breaker and the backoff. The partner's own log judges: no window in it holds
 more calls than the limit allows, neither at the return nor before, and each record came to it once.
 
-The age that has to fall steadily is that of the oldest record which nobody has tried yet. What was tried meanwhile goes
-by the time at which it was due again, so the oldest edit of all may be among the last: its age is told and not judged.
+Of those that nobody has tried yet, the oldest go first. What was tried meanwhile goes by the time at which it was due
+again, so the oldest edit of all may be among the last: its age is told and not judged. That the oldest untried one
+grows younger is judged in the long form: in the short one the way back takes half as long as the outage did.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from partner_process import Row, RunningPartner, running_partner
 from pushers import serving
 from storm import IS_SOAK, broken, looking_at, wait_until
 
-from resources.logins import Logins
+from resources.logins import Login, Logins
 from zest_pipelines.core import breaker
 from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store.database import Database
@@ -32,18 +33,18 @@ from zest_pipelines.store.database import Database
 OFFICES = 8 if IS_SOAK else 4
 RECORDS = 10_000 if IS_SOAK else 120
 """Of all offices together, edited while the partner is away."""
-AWAY_SECONDS = 240.0 if IS_SOAK else 4.5
+AWAY_SECONDS = 240.0 if IS_SOAK else 6.5
 SHARE = AWAY_SECONDS / 3600
 """Of real time: so long is an hour here."""
-MOST, WINDOW = 160, 1.0
+MOST, WINDOW = 160 if IS_SOAK else 120, 1.0
 """Calls that the partner allows in any window, all offices together."""
 CALL_SECONDS = 0.5
 BOX_SECONDS = 0.5
 PUSHERS = 2
-ROUND = OFFICES / PUSHERS * BOX_SECONDS
-"""Seconds for which the oldest may wait for the turn of its office, and grow older."""
 STEPS = 30
 """In which the edits come."""
+MOST_OVERTAKEN = PROOFS["proof_search"].parallel * AWAY_SECONDS / STEPS
+"""Seconds: as many edits as there are lanes may pass each other; in the short form an office has one edit a step."""
 UNTIL_ALL_ARE_SERVED = breaker.CAP.total_seconds() * SHARE + 5.0
 """The longest that the breaker may stay open after the return, and a probe."""
 _AGE = """
@@ -146,6 +147,7 @@ def fullest(rows: Sequence[Row]) -> int:
 def highest_by_thirds(ages: Sequence[Age]) -> list[float]:
     """How old the oldest untried one was, at most, in each third of the time until there was none."""
     ages = [age for age in ages if age.untried]
+    assert len(ages) >= 5, "it was over before anything could be seen"
     first, third = ages[0].at, (ages[-1].at - ages[0].at) / 3
     found = [0.0, 0.0, 0.0]
     for age in ages:
@@ -154,10 +156,16 @@ def highest_by_thirds(ages: Sequence[Age]) -> list[float]:
     return found
 
 
-def most_risen(ages: Sequence[Age]) -> float:
-    """By how many seconds the oldest untried one was ever older than it had been at its youngest until then."""
-    untried = [age.untried for age in ages if age.untried]
-    return max(age - least for age, least in zip(untried, accumulate(untried, min), strict=True))
+def overtaken(office: Office, rows: Sequence[Row]) -> float:
+    """By how many seconds at most an edit went before an older one of the office, neither of them tried before."""
+    edits = office.sql("SELECT record_id, at FROM sync.update_event", Login.OPERATOR)
+    edited = {str(row.record_id): row.at.timestamp() for row in edits}
+    # The partner does not know of calls that did not get through to it, so who was tried is told by the intents.
+    tries = Counter(str(row.record_id) for row in office.sql("SELECT record_id FROM sync.intent", Login.OPERATOR))
+    made = [row["record_id"] for row in rows if row["space"] == office.name and row["effect"] == "created"]
+    sent = [edited[record] for record in made if tries[record] == 1]
+    assert len(sent) >= RECORDS / OFFICES / 3, "too few were left untried to show in which order they go"
+    return max(newest - edit for edit, newest in zip(sent, accumulate(sent, max), strict=True))
 
 
 def when_all_are_served(partner: RunningPartner, since: float) -> float:
@@ -196,6 +204,7 @@ def test_after_an_outage_nobody_storms_the_partner_and_the_oldest_goes_first(
         waited = watch.look()
         assert wait_until(lambda: watch.look() == 0, 900.0 if IS_SOAK else 30.0), watch.ages[-1]
     rows, served = partner.log(), when_all_are_served(partner, back)
+    assert fullest(rows) <= MOST
     made = Counter(row["record_id"] for row in rows if row["effect"] == "created")
     falling = [age for age in watch.ages if age.at >= served]
     highest, after = highest_by_thirds(falling), fullest([row for row in rows if row["at"] >= back])
@@ -206,9 +215,9 @@ def test_after_an_outage_nobody_storms_the_partner_and_the_oldest_goes_first(
         f"the oldest of all: {falling[0].edited:.1f} s then, {max(age.edited for age in falling):.1f} s at most"
     )
     assert waited > RECORDS / 2, "it was not away for them"
-    assert fullest(rows) <= MOST
     assert served - back <= UNTIL_ALL_ARE_SERVED
-    assert highest[-1] < highest[0], "the oldest does not grow younger"
-    assert most_risen(falling) <= ROUND
+    assert max(overtaken(office, rows) for office in offices) <= MOST_OVERTAKEN
+    if IS_SOAK:
+        assert highest == sorted(highest, reverse=True), "the oldest does not grow younger"
     assert (len(made), set(made.values())) == (RECORDS, {1})
     assert [each for office in offices for each in broken(office, partner)] == []
