@@ -47,7 +47,8 @@ class Told:
 
     replies: list[Any]
     found: list[Any] = field(default_factory=list)
-    closed: list[datetime] = field(default_factory=list)
+    closed: list[datetime | None] = field(default_factory=list)
+    unanswered: int = 0
 
     @property
     def gate(self) -> Any:
@@ -67,6 +68,9 @@ class Told:
     @contextmanager
     def heeding_partner(self) -> Iterator[None]:
         yield
+
+    def unheard(self) -> None:
+        self.unanswered += 1
 
     def stay_away(self, until: datetime | None, *, is_refused: bool) -> None:
         self.closed.append(until)
@@ -148,3 +152,10 @@ def test_a_batch_has_a_reply_for_each_and_one_fault_for_all() -> None:
 def test_a_database_that_is_away_is_no_answer() -> None:
     with pytest.raises(DatabaseUnreachableError):
         heard(Told([DatabaseUnreachableError("it is away")]), errand())
+
+
+def test_a_call_without_an_answer_is_told_to_the_gate_and_one_that_failed_is_not() -> None:
+    for reply, unanswered in ((Unknown("timeout_unsure"), 1), (Unknown("partner_failed_unsure"), 0)):
+        told = Told([reply])
+        heard(told, errand(Verb.CREATE))
+        assert told.unanswered == unanswered
