@@ -134,11 +134,11 @@ def test_a_conflict_is_looked_at_and_what_the_database_does_not_take_is_taken_ou
     assert blind.copy is None
 
 
-def test_a_time_that_the_partner_names_closes_the_gate() -> None:
-    told = Told([Retry("partner_busy", not_before=NOW), Retry("partner_busy")])
-    heard(told, errand())
-    heard(told, errand())
-    assert told.closed == [NOW]
+def test_a_refusal_closes_the_gate_until_the_named_time_or_for_a_moment_and_a_fault_does_not() -> None:
+    told = Told([Retry("partner_busy", not_before=NOW), Retry("partner_busy"), Retry("partner_failed")])
+    for _ in range(3):
+        heard(told, errand())
+    assert told.closed == [NOW, None]
 
 
 def test_a_batch_has_a_reply_for_each_and_one_fault_for_all() -> None:
