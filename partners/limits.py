@@ -125,9 +125,8 @@ class Rate:
 
     @property
     def counted(self) -> str:
-        """What is counted, without how much: its scope, kind and window."""
-        reset = "" if self.reset is None else f"@{self.reset:%H:%M}"
-        return f"{_prefix(self.scope, self.endpoint)}:{self.kind}/{_window(self.seconds)}{reset}"
+        """What is counted, without how much or from when: its scope, kind and window."""
+        return f"{_prefix(self.scope, self.endpoint)}:{self.kind}/{_window(self.seconds)}"
 
     @property
     def kind(self) -> Kind:

@@ -145,6 +145,14 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
         "last_error": None,
     }
 
+    (told,) = zest("limits", tenant, "--json").json["connections"]
+    paced, in_flight = told["limits"]
+    assert (paced["limit"], in_flight["limit"]) == ("tenant:600/60s", "tenant:concurrent=4")
+    assert 0 < sum(paced["last_hour"]) <= len(sandbox.journal())
+    assert (in_flight["used"], paced["closed_until"], told["pending"]) == (0, None, 1)
+    assert "tenant:600/60s" in zest("limits").out
+    assert zest("reopen", "fhir", tenant, "--json").json == {"partner": "fhir", "tenant": tenant, "reopened": 0}
+
     life = zest("explain", tenant, "visit", str(known), "--json").json
     assert {name: life[name] for name in ("tenant", "entity", "record_id", "badge")} == {
         "tenant": tenant,

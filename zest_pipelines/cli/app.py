@@ -8,6 +8,7 @@ from zest_pipelines.cli import (
     archive,
     bench,
     connections,
+    limits,
     machine,
     operations,
     records,
@@ -51,6 +52,8 @@ app.command()(operations.release)
 app.command()(operations.abandon)
 app.command()(operations.adopt)
 app.command()(records.status)
+app.command()(limits.limits)
+app.command()(limits.reopen)
 app.command()(requests.request)
 app.command()(records.explain)
 app.command()(archive.archive)

@@ -165,6 +165,17 @@ def _burst(bucket: Bucket) -> float:
     return max(1.0, (limit.allowed_at_once - late) * bucket.state.belief.share)
 
 
+def leaves(bucket: Bucket, now: float) -> list[tuple[float, int]]:
+    """Of a counted limit: when calls that count now will count no longer, and how many; in rising order."""
+    length, window = _slice(bucket.limit), bucket.limit.seconds + LATENESS
+    return [((number + 1) * length + window, calls) for number, calls, _ in _kept(bucket, now)]
+
+
+def day_ends(limit: Rate, now: float) -> float:
+    """Of a fixed limit: the next reset."""
+    return _begins(limit, _day(limit, now) + 1)
+
+
 # --- Counted ----------------------------------------------------------------------------------------------------------
 
 

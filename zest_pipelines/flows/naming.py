@@ -10,3 +10,8 @@ def bucket_name(connection: Connection, limit: Limit) -> str:
     """Who shares the limit and what it counts; not how many, so that a changed limit goes on with what was used."""
     owner = "" if limit.scope is LimitScope.VENDOR else connection.tenant
     return f"{connection.partner}/{owner}/{limit.counted}"
+
+
+def buckets_of(partner: str, tenant: str | None) -> str:
+    """How the names of a tenant's own buckets at the partner begin; None: of all there, those that are shared too."""
+    return f"{partner}/" if tenant is None else f"{partner}/{tenant}/"

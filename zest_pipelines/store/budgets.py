@@ -27,6 +27,9 @@ class Entry:
     """Seconds by the ledger's clock; 0: it is open."""
 
 
+UNUSED = Entry(State(), 0.0)
+"""Of a limit that was never called."""
+
 _MAKE = query(
     "make_buckets",
     Login.BUDGET,
@@ -48,8 +51,7 @@ _READ = query(
     "read_buckets",
     Login.BUDGET,
     f"""
-    SELECT {_COLUMNS}, extract(epoch FROM clock_timestamp())::float8 AS now
-    FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
+    SELECT {_COLUMNS} FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
     """,
 )
 _CLOCK = query("clock", Login.BUDGET, "SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -60,6 +62,15 @@ _CLOSE = query(
     """
     UPDATE sync.budget SET closed_until = greatest(closed_until, CAST(:until AS timestamptz))
     WHERE bucket = ANY (CAST(:buckets AS text[]))
+    """,
+)
+_OPEN = query(
+    "open_buckets",
+    Login.BUDGET,
+    """
+    UPDATE sync.budget SET closed_until = NULL
+    WHERE starts_with(bucket, :prefix) AND closed_until > clock_timestamp()
+    RETURNING bucket
     """,
 )
 _IS_CLOSED = query(
@@ -84,9 +95,16 @@ def clock(tx: Transaction) -> float:
     return now
 
 
-def read(tx: Transaction, buckets: Sequence[str]) -> dict[str, tuple[Entry, float]]:
-    """Those of the buckets that were ever called, each with the database's clock."""
-    return {row["bucket"]: (_entry(row), row["now"]) for row in _READ.all(tx, buckets=sorted(set(buckets)))}
+def read(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float]:
+    """Those of the buckets that were ever called, and the database's clock; nothing is locked."""
+    rows = _READ.all(tx, buckets=sorted(set(buckets)))
+    return {row["bucket"]: _entry(row) for row in rows if "seats" not in row["state"]}, clock(tx)
+
+
+def read_seats(tx: Transaction, buckets: Sequence[str]) -> dict[str, Seats]:
+    """The seats of those of the buckets that have any."""
+    rows = _READ.all(tx, buckets=sorted(set(buckets)))
+    return {row["bucket"]: row["state"]["seats"] for row in rows if "seats" in row["state"]}
 
 
 def save(tx: Transaction, states: Mapping[str, State]) -> None:
@@ -99,6 +117,11 @@ def close(tx: Transaction, buckets: Sequence[str], until: Any) -> None:
     names = sorted(set(buckets))
     _MAKE.run(tx, buckets=names)  # one that was never called must be closed too
     _CLOSE.run(tx, buckets=names, until=until)
+
+
+def reopen(tx: Transaction, prefix: str) -> int:
+    """Open what is closed among the buckets whose names begin so; how many that were."""
+    return len(_OPEN.column(tx, prefix=prefix))
 
 
 def is_closed(tx: Transaction, buckets: Sequence[str]) -> bool:
