@@ -218,6 +218,8 @@ class Unknown:
 
     reason: str
     params: Mapping[str, str] = field(default_factory=dict)
+    not_before: datetime | None = None
+    """The time that the partner named for its next call, where the reason is of the whole connection; None: none."""
 
 
 Reply = Delivered | Retry | Refused | Conflict | Unknown

@@ -88,7 +88,7 @@ _THROTTLED = _row("partner_busy", Retry, RetryableError, "R4 IssueType throttled
 _WEB_PAGE = _row("html_instead_of_data", Unknown, RetryableError, "not the application's word")
 _DEFAULT = _row("answer_unreadable", Unknown, RetryableError, "unknown: nothing is said of what was done")
 
-_UNSURE = {"partner_failed": "partner_failed_unsure", "partner_maintenance": "partner_failed_unsure"}
+_UNSURE = {"partner_failed": "partner_failed_unsure", "partner_maintenance": "partner_maintenance_unsure"}
 """How a reason reads when it is about a write."""
 
 _AT_THE_DOOR = (401, 403, 429)
@@ -125,7 +125,7 @@ def denial(act: Act, exchange: Exchange, resource_type: str) -> Reply:
         if meaning.reply is Retry:
             return Retry(meaning.reason, params, _not_before(exchange))
         if meaning.reply is Unknown:
-            return Unknown(_UNSURE.get(meaning.reason, meaning.reason), params)
+            return Unknown(_UNSURE.get(meaning.reason, meaning.reason), params, _not_before(exchange))
         return meaning.reply(meaning.reason, params)
     if isinstance(exchange, NotSent):
         if exchange.cause is Cause.UNSENDABLE:

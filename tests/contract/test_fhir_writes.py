@@ -541,7 +541,7 @@ def test_an_entry_that_fails_at_the_partner_is_in_doubt_alone(sandbox: RunningSa
     new = [visit(sandbox) for _ in range(3)]
     sandbox.set_faults({"kind": "entry_status", "identifier": str(new[1].record_id), "status": 503})
     first, second, third = send_batch(sandbox, *new)
-    assert second == Unknown("partner_failed_unsure")
+    assert second == Unknown("partner_maintenance_unsure")
     assert isinstance(first, Delivered)
     assert isinstance(third, Delivered)
 

@@ -462,6 +462,68 @@ def test_too_many_calls_with_a_time_named_closes_the_connection_until_then(
     assert broken_promises(tenant) == []
 
 
+def test_a_partner_out_of_service_costs_one_call_a_push_and_leaves_each_write_in_doubt(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    visits = [tenant.add_visit() for _ in range(5)]
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=503))
+    start = mark(sandbox)
+    reports = [push_now(tenant) for _ in range(3)]
+    assert [(each.unknown, each.stopped) for each in reports] == [(1, "partner_maintenance_unsure")] * 3
+    assert [each.is_held for each in reports] == [False, False, True]  # the breaker counts them
+    assert len(calls(sandbox, "POST", after=start)) == 3
+    sandbox.set_faults()
+    tenant.sql("UPDATE sync.hold SET until = clock_timestamp()", Login.PUSH)
+    forget_backoff(tenant)
+    push_now(tenant)
+    assert [effects(sandbox, visit) for visit in visits] == [["created"]] * 5
+    assert broken_promises(tenant) == []
+
+
+def test_a_partner_out_of_service_that_names_a_time_is_left_alone_until_then_and_the_breaker_counts_nothing(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    tenant.sql("UPDATE sync.connection SET limits = '{}'", Login.OPERATOR)
+    for _ in range(3):
+        tenant.add_visit()
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=503, retry_after=600))
+    start = mark(sandbox)
+    reports = [push_now(tenant) for _ in range(4)]
+    assert {(each.stopped, each.is_held) for each in reports} == {("partner_maintenance_unsure", False)}
+    assert len(calls(sandbox, after=start)) == 1
+    ((failures, left),) = tenant.sql("SELECT failures, until - clock_timestamp() FROM sync.hold", Login.OPERATOR)
+    assert failures == 0
+    assert timedelta(seconds=580) < left < timedelta(seconds=601)
+
+
+def test_five_faults_in_a_row_stop_a_push_and_count_for_the_breaker(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    visits = [tenant.add_visit() for _ in range(12)]
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=500))
+    start = mark(sandbox)
+    report = push_now(tenant)
+    assert (report.unknown, report.stopped, report.pending) == (5, "partner_maintenance", 12)
+    assert len(calls(sandbox, "POST", after=start)) == 5
+    assert tenant.sql("SELECT failures FROM sync.hold", Login.OPERATOR) == [(1,)]
+    sandbox.set_faults()
+    forget_backoff(tenant)
+    push_now(tenant)
+    assert [effects(sandbox, visit) for visit in visits] == [["created"]] * 12
+    assert tenant.sql("SELECT failures FROM sync.hold", Login.OPERATOR) == []
+    assert broken_promises(tenant) == []
+
+
+def test_faults_with_an_answer_between_them_stop_nothing(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    one_by_one = replace(tenant, partner=replace(tenant.partner, parallel=1))
+    for _ in range(12):
+        one_by_one.add_visit()
+    failing = FaultRule(FaultKind.STATUS, method="POST", status=500, times=4)
+    sandbox.set_faults(failing, replace(failing, nth=6))
+    report = push_now(one_by_one)
+    assert (report.unknown, report.stopped) == (8, None)
+    assert report.delivered >= 4
+    assert tenant.sql("SELECT failures FROM sync.hold", Login.OPERATOR) == []
+
+
 def test_a_refused_credential_costs_one_call_and_a_new_one_releases_what_it_stopped(
     tenant: Tenant, sandbox: RunningSandbox
 ) -> None:

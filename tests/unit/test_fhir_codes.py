@@ -55,7 +55,7 @@ WRITES = [
     (Act.CREATE, 500, Unknown, "partner_failed_unsure"),
     (Act.CREATE, 501, Unknown, "partner_failed_unsure"),
     (Act.CREATE, 502, Unknown, "partner_failed_unsure"),
-    (Act.CREATE, 503, Unknown, "partner_failed_unsure"),
+    (Act.CREATE, 503, Unknown, "partner_maintenance_unsure"),
     (Act.CREATE, 504, Unknown, "partner_failed_unsure"),
     (Act.CREATE, 599, Unknown, "partner_failed_unsure"),
     (Act.CREATE, 999, Unknown, "answer_unreadable"),

@@ -18,50 +18,45 @@ import os
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache, partial
 
 from partners.contract import Absent, Delivered, Found, Partner, Recovery
 from partners.errors import Deferred, PartnerError
-from partners.reasons import ReasonScope, all_reasons, reason
+from partners.reasons import ReasonScope, all_reasons
 from partners.windows import closed_at, parse_windows
 from resources.logins import Login
 from resources.vault import VaultError
-from zest_pipelines.core.breaker import stays_away
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.delivery import End, Rules, end_by_word, end_of_suspicion, grouped, may_be_there, plan
 from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
 from zest_pipelines.flows.gate import Later, Slot
+from zest_pipelines.flows.holding import RUN_OUT, Holding
 from zest_pipelines.flows.lanes import Lanes
 from zest_pipelines.flows.limits import outlook_of
 from zest_pipelines.flows.opening import Line, Lines, connection_row, open_lines
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.tally import Tally
-from zest_pipelines.flows.verdicts import Verdict, judge, suspect
-from zest_pipelines.store import claims, holds, leases, releases, results
+from zest_pipelines.flows.verdicts import judge, suspect
+from zest_pipelines.store import claims, leases, releases, results
 from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.holds import OUTSIDE_WINDOW, Hold
+from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.results import Repair, Result
 from zest_pipelines.store.tenants import ConnectionRow
 
-_SILENCES = 3
-"""Calls in a row without any answer after which a partner that did answer in this push is taken for away."""
 LEASE_SECONDS = 60.0
 """Longer than a call may last; held anew with every cycle."""
 _CLAIM = 60
 _CLAIM_SUSPECTS = 10
 """Of settled records that are to be read again: they have their turns however many others are due."""
-_AWAY = "partner_unreachable"
-_RUN_OUT = ("time_box_ended", "budget_deferred")
-"""Why nothing more is begun, though what was given to the lanes may go on."""
 _PATIENCE = timedelta(seconds=5)
 Group = tuple[Errand, ...]
 """What goes in one call: one errand, or a batch."""
@@ -124,6 +119,7 @@ class _Push:
         self._services, self._partner, self._row = services, partner, row
         self._target, self._epoch, self._end, self._days = target, epoch, end, days
         self._tally = tally
+        self._holding = Holding(services, target, row.read_at, tally)
         self._priority = Priority.BACKGROUND if days is None else Priority.PEOPLE
         self._windows = parse_windows(partner.closed if row.closed is None else row.closed)
         self._overwrites = row.on_conflict == "overwrite"
@@ -137,17 +133,6 @@ class _Push:
         """To be stored with the next cycle, with what they came of; None: no call."""
         self._may_be_more = True
         """Whether a claim may find what the last one did not."""
-        self._is_proven = False
-        """Whether the partner has answered about a record in this push."""
-        self._silences = 0
-        """Calls since the partner's last answer that it left without one."""
-        self._noted: Hold | None = None
-        """What the breaker knows from earlier pushes."""
-        self._hold: Hold | None = None
-        """To be put with the next cycle."""
-        self._is_lifting = False
-        """What is noted is to be forgotten with the next cycle."""
-        self._has_failed = False
         self._keep_at = time.monotonic() + LEASE_SECONDS / 3
         """When the lease is to be held anew at the latest, monotonic."""
         self._ask_at: float | None = None
@@ -169,17 +154,21 @@ class _Push:
         except Deferred as error:  # there is no seat
             self._tally.stop(error.reason, error.params, goes_on_in=_PATIENCE.total_seconds())
         except PartnerError as error:
-            self._fail(error.reason, error.params)
+            self._holding.fail(error.reason, error.params)
         except VaultError:
-            self._fail("secret_unreadable", {})
-        if self._hold is not None:
+            self._holding.fail("secret_unreadable", {})
+        if self._holding.is_unmarked:
             self._commit([])
+
+    @property
+    def _is_proven(self) -> bool:
+        return self._holding.is_proven
 
     def _begin(self) -> bool:
         """Whether anything may be sent."""
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             self._carry_out(tx)
-            self._noted, standing = holds.last(tx, self._target), holds.hold_in_force(tx, self._target)
+            standing = self._holding.begin(tx)
             if self._row.is_paused:
                 self._tally.stop("connection_paused")
             elif standing is not None and standing.reason != OUTSIDE_WINDOW:
@@ -187,7 +176,7 @@ class _Push:
                 self._tally.is_held = standing.failures > 0
             elif not self._is_closed():
                 self._release(tx)
-            self._mark(tx)
+            self._holding.mark(tx)
         return self._tally.stopped is None
 
     def _carry_out(self, tx: Transaction) -> None:
@@ -218,7 +207,7 @@ class _Push:
         answers: list[Answers] = []
         while True:
             self._hear(answers)
-            if self._tally.stopped not in (None, *_RUN_OUT):
+            if self._tally.stopped not in (None, *RUN_OUT):
                 lanes.shut()
             lanes.go_on()
             going = self._choose(lines, lanes)
@@ -245,46 +234,18 @@ class _Push:
     # --- Hear ---------------------------------------------------------------------------------------------------------
 
     def _hear(self, answers: Sequence[Answers]) -> None:
-        """Judge what the lanes have heard."""
+        """Judge what the lanes have heard, call by call."""
         rules = self._rules()
-        for errand, heard in (each for answer in answers for each in answer):
-            verdict = judge(rules, errand, heard)
-            self._ends += [(errand, end) for end in verdict.ends]
-            if verdict.then is not None:
-                self._waiting.appendleft(verdict.then)
-            self._heed(verdict)
-
-    def _heed(self, verdict: Verdict) -> None:
-        """What an answer means for the other records."""
-        if verdict.is_answer:
-            self._is_proven, self._silences = True, 0
-            self._is_lifting = self._is_lifting or self._noted is not None
-            self._noted = None
-        if verdict.blocks is not None:
-            self._tally.blocked.add(verdict.blocks)
-            self._waiting = deque(each for each in self._waiting if each.command.entity is not verdict.blocks)
-        if verdict.is_silence:
-            self._silences += 1
-            if self._silences >= (_SILENCES if self._is_proven else 1):
-                self._fail(_AWAY, {})
-        if verdict.stop is not None and verdict.is_failure:
-            self._fail(verdict.stop, verdict.params)
-        elif verdict.stop is not None and self._tally.stopped in (None, *_RUN_OUT):
-            # Our own limits name no time here: the ledger says it when it is asked again.
-            self._tally.stop(verdict.stop, verdict.params, goes_on_in=0.0 if verdict.until is None else None)
-            if verdict.until is not None:
-                self._stand_still(verdict.stop, verdict.params, verdict.until)
-
-    def _fail(self, why: str, params: Mapping[str, str]) -> None:
-        """Stop for a fault of the whole connection. What fails besides, in calls under way, tells nothing new."""
-        if self._has_failed:
-            return
-        self._has_failed = True
-        self._tally.stop(why, params)
-        failures = 1 if self._noted is None else self._noted.failures + 1
-        away = stays_away(reason(why), failures, self._services.random)
-        self._stand_still(why, params, self._services.now() + away, failures)
-        self._tally.is_held = bool(away)
+        for answer in answers:
+            verdicts = [judge(rules, errand, heard) for errand, heard in answer]
+            for (errand, _), verdict in zip(answer, verdicts, strict=True):
+                self._ends += [(errand, end) for end in verdict.ends]
+                if verdict.then is not None:
+                    self._waiting.appendleft(verdict.then)
+                if verdict.blocks is not None:
+                    self._tally.blocked.add(verdict.blocks)
+                    self._waiting = deque(each for each in self._waiting if each.command.entity is not verdict.blocks)
+            self._holding.heed(verdicts)
 
     def _is_closed(self) -> bool:
         """Whether the partner takes no calls now; then the push stops, and is not begun before it does again."""
@@ -293,18 +254,8 @@ class _Push:
         if until is None:
             return False
         self._tally.stop(OUTSIDE_WINDOW)
-        self._stand_still(OUTSIDE_WINDOW, {}, until)
+        self._holding.stand_still(OUTSIDE_WINDOW, {}, until)
         return True
-
-    def _stand_still(self, why: str, params: Mapping[str, str], until: datetime, failures: int | None = None) -> None:
-        """Have the connection send nothing before `until`. `failures`: in a row by now; None: as many as before.
-
-        It is held as it was read: whatever was changed since speaks against the hold.
-        """
-        noted = self._noted
-        before = 0 if noted is None else noted.failures
-        since = noted.since if noted is not None and before else self._services.now()
-        self._hold = Hold(why, params, before if failures is None else failures, since, until, self._row.read_at)
 
     # --- Choose -------------------------------------------------------------------------------------------------------
 
@@ -418,7 +369,7 @@ class _Push:
             kept = leases.keep(tx, self._target, self._epoch, LEASE_SECONDS)
             late = self._store(tx, [end for _, end in ends])
             if kept is not None:  # else another push speaks for the connection
-                self._mark(tx)
+                self._holding.mark(tx)
             may_go = kept is not None and not kept.is_paused
             if may_go:
                 intents = [errand.intent for errand in going if isinstance(errand, Send)]
@@ -441,14 +392,6 @@ class _Push:
         suspicions = [suspicion for end in late if (suspicion := suspect(self._rules(), end)) is not None]
         results.add_repairs(tx, self._target, [*(end for end in ends if isinstance(end, Repair)), *suspicions])
         return late
-
-    def _mark(self, tx: Transaction) -> None:
-        """Note what holds the connection back, or that nothing does any more."""
-        if self._hold is not None:
-            holds.put(tx, self._target, self._hold)
-        elif self._is_lifting:
-            holds.lift(tx, self._target)
-        self._hold, self._is_lifting = None, False
 
     def _count(self, ends: Sequence[tuple[Errand | None, End]], late: Sequence[Result]) -> None:
         """Take the stored ends into the tally, and their records off the busy ones."""

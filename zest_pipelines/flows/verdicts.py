@@ -44,6 +44,8 @@ from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Intent, Repair, Result
 
 _SILENCE = "timeout_unsure"
+_FAULTS = (_SILENCE, "connection_cut_unsure", "partner_failed_unsure", "partner_failed", "answer_unreadable")
+"""Reasons of one record that may be the whole partner's."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Verdict:
     """Whether the partner said something about the record itself: it is there and takes our calls."""
     is_silence: bool = False
     """Whether the partner took the call and said nothing for as long as a call may last."""
+    is_fault: bool = False
+    """Whether the call came to nothing by no fault of the record that could be seen; a silence is one too."""
 
 
 def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
@@ -108,12 +112,15 @@ def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
     why, params = ends[0].reason, ends[0].params
     scope = None if why is None else reason(why).scope
     if scope is ReasonScope.CONNECTION:
-        named = heard.not_before if isinstance(heard, Retry | RetryableError) else None
+        named = heard.not_before if isinstance(heard, Retry | Unknown | RetryableError) else None
         until = None if isinstance(heard, Deferred) else named  # our own limits hold nothing back that keeps them
-        return Verdict(ends, stop=why, params=params, is_failure=named is None, until=until)
+        is_fault = isinstance(heard, Unknown)
+        return Verdict(ends, stop=why, params=params, is_failure=named is None, until=until, is_fault=is_fault)
     blocks = errand.subject.key.entity if scope is ReasonScope.ENTITY else None
+    if not isinstance(heard, Unknown | PartnerError):
+        return Verdict(ends, blocks=blocks, is_answer=True)
     is_silence = isinstance(heard, Unknown) and heard.reason == _SILENCE
-    return Verdict(ends, blocks=blocks, is_answer=not isinstance(heard, Unknown | PartnerError), is_silence=is_silence)
+    return Verdict(ends, blocks=blocks, is_silence=is_silence, is_fault=heard.reason in _FAULTS)
 
 
 def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
