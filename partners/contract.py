@@ -8,7 +8,8 @@ Two promises carry the rest:
 
 - A reading raises a `PartnerError`; a write returns a `Reply`. Only what was surely not applied is a `Retry` or
   `Refused`; every doubt is `Unknown`, and the platform reads back before it sends again.
-- Before each call to the partner, without exception, the connector asks the gate (the shared `wire` does it).
+- Before each call to the partner, without exception, the connector asks the gate, and after it tells the gate what the
+  answer says of the limits (the shared `wire` does both).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     import httpx
+
+    from partners.throttling import Told
 
 Json = dict[str, Any]
 
@@ -262,10 +265,13 @@ class Connection:
 
 
 class Gate(Protocol):
-    """The one way to a call: asks the limits."""
+    """The one way to a call: asks the limits, and learns of them what the partner says."""
 
     def admit(self, endpoint: str) -> None:
         """Return when one call to `endpoint` may be sent now. Raises errors.Deferred if that is too far off."""
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        """What the partner said about its limits in an answer to a call to `endpoint` that was admitted."""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +27,7 @@ from typing import Any
 import httpx
 
 from partners.contract import Gate
+from partners.throttling import told
 
 
 class Cause(StrEnum):
@@ -98,14 +97,25 @@ class Unknown:
 
 Exchange = Answered | NotSent | Unknown
 
+Throttles = Callable[[Answered], bool]
+"""Whether an answer means too many calls by the partner's own convention, whatever its status."""
+
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def exchange(client: httpx.Client, gate: Gate, request: Request, *, now: Callable[[], datetime] = _utc_now) -> Exchange:
-    """Send `request` once, as soon as the gate admits it; what cannot be sent does not ask the gate.
+def exchange(
+    client: httpx.Client,
+    gate: Gate,
+    request: Request,
+    *,
+    throttles: Throttles | None = None,
+    now: Callable[[], datetime] = _utc_now,
+) -> Exchange:
+    """Send `request` once, as soon as the gate admits it, and tell the gate what the answer says of the limits.
 
+    What cannot be sent does not ask the gate. `throttles`: what means too many calls besides 429; None: nothing.
     The deadline and the largest body are the client's. Raises errors.Deferred (the gate's) and nothing else.
     """
     trail = _Trail()
@@ -117,7 +127,20 @@ def exchange(client: httpx.Client, gate: Gate, request: Request, *, now: Callabl
         answer = client.send(built, follow_redirects=False)
     except _SENDING_ERRORS as error:
         return trail.verdict(error)
-    return Answered(answer.status_code, MappingProxyType(answer.headers), answer.content, now())
+    answered = Answered(answer.status_code, MappingProxyType(answer.headers), answer.content, now())
+    tell_gate(gate, request.endpoint, answered, throttles)
+    return answered
+
+
+def tell_gate(gate: Gate, endpoint: str, answered: Answered, throttles: Throttles | None = None) -> None:
+    """Tell the gate what `answered` says of the limits, if anything.
+
+    `exchange` does it; besides it, only who finds an answer inside another one (a batch) has to.
+    """
+    is_throttle = throttles is not None and throttles(answered)
+    said = told(answered.status, answered.headers, answered.received_at, is_throttle=is_throttle)
+    if said is not None:
+        gate.heard(endpoint, said)
 
 
 # ValueError: an address or a header that cannot be encoded. Its text may hold the credential: let it go.
@@ -271,25 +294,3 @@ def _is_shallow(value: object) -> bool:
         if not level:
             return True
     return False
-
-
-MOST_PATIENCE = timedelta(hours=24)
-"""A partner that asks us to stay away longer is asked again after this."""
-
-_SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> datetime | None:
-    """The time that Retry-After names (RFC 9110, 10.2.3): from `now`, inclusive, to MOST_PATIENCE after it.
-
-    A time that has passed is `now`. None: no such header, or one that is neither seconds nor a date.
-    """
-    text = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(text):
-        return now + timedelta(seconds=min(float(text), MOST_PATIENCE.total_seconds()))
-    try:
-        named = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    named = named if named.tzinfo else named.replace(tzinfo=UTC)  # "-0000" is UTC of unknown origin
-    return min(max(named, now), now + MOST_PATIENCE)

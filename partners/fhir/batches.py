@@ -29,7 +29,9 @@ def ask_all(server: Server, resource_type: str, asks: Sequence[Ask]) -> list[Exc
     entries = objects(told.get("entry"))
     if told.get("type") != "batch-response" or len(entries) != len(asks):
         return answer
-    return [_answer(entry, answer) for entry in entries]
+    answers = [_answer(entry, answer) for entry in entries]
+    server.hear(resource_type, answers)
+    return answers
 
 
 def _entry(ask: Ask) -> Json:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from partners.contract import Conflict, Json, Refused, Reply, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 from partners.fhir.elements import objects
-from partners.wire import Answered, Cause, Exchange, NotSent, read_json, retry_after
+from partners.throttling import told
+from partners.wire import Answered, Cause, Exchange, NotSent, read_json
 
 PROTOCOL = "FHIR R4"
 
@@ -121,7 +123,7 @@ def denial(act: Act, exchange: Exchange, resource_type: str) -> Reply:
         meaning = _meaning(act, exchange)
         params = _params(meaning.reason, act, exchange, resource_type)
         if meaning.reply is Retry:
-            return Retry(meaning.reason, params, retry_after(exchange.headers, exchange.received_at))
+            return Retry(meaning.reason, params, _not_before(exchange))
         if meaning.reply is Unknown:
             return Unknown(_UNSURE.get(meaning.reason, meaning.reason), params)
         return meaning.reply(meaning.reason, params)
@@ -138,7 +140,7 @@ def failure(exchange: Exchange, resource_type: str) -> PartnerError:
         meaning = _meaning(Act.READ, exchange)
         params = _params(meaning.reason, Act.READ, exchange, resource_type)
         if issubclass(meaning.error, RetryableError):
-            return meaning.error(meaning.reason, params, retry_after(exchange.headers, exchange.received_at))
+            return meaning.error(meaning.reason, params, _not_before(exchange))
         return meaning.error(meaning.reason, params)
     if isinstance(exchange, NotSent):
         if exchange.cause is Cause.UNSENDABLE:
@@ -147,6 +149,13 @@ def failure(exchange: Exchange, resource_type: str) -> PartnerError:
     # What was cut or late did no harm to a read: the partner was not reached, no more.
     is_out_of_reach = exchange.cause in _UNSURE_CAUSE
     return RetryableError("partner_unreachable" if is_out_of_reach else "answer_unreadable")
+
+
+def is_throttle(answered: Answered) -> bool:
+    """Whether the call was refused for the number of our calls, besides by 429: by the word, or a 403 naming a time."""
+    if 500 <= answered.status <= 599:
+        return "throttled" in _issue_codes(resource_in(answered) or {})
+    return answered.status >= 400 and _meaning(Act.READ, answered) is _THROTTLED
 
 
 def unsent(error: PartnerError) -> Retry | Refused:
@@ -190,6 +199,12 @@ def _meaning(act: Act, answered: Answered) -> Meaning:
     if status == 400 and _DATA_ISSUES.intersection(codes):
         return _BY_STATUS[422]  # many servers answer 400 where R4 says 422
     return _BY_ACT.get((act, status)) or _BY_STATUS.get(status, _DEFAULT)
+
+
+def _not_before(answered: Answered) -> datetime | None:
+    """The time that it names for another try; None: none, or it is no answer that may put us off."""
+    said = told(answered.status, answered.headers, answered.received_at, is_throttle=is_throttle(answered))
+    return said.not_before if said is not None and (said.is_refusal or answered.status == 503) else None
 
 
 def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -17,7 +17,7 @@ import httpx
 from partners.contract import Gate, Gone, Json
 from partners.errors import RejectedError, RetryableError
 from partners.fhir import codes
-from partners.wire import Answered, Exchange, Request, exchange
+from partners.wire import Answered, Exchange, Request, exchange, tell_gate
 
 ENDPOINTS: Mapping[str, str] = {
     "Patient": "patients",
@@ -81,6 +81,13 @@ class Server:
         """One resource as it is now. PartnerError if the server says neither that nor that it is gone."""
         return read_in(self.get(resource_type, path_of(resource_type, partner_id)), resource_type, partner_id)
 
+    def hear(self, resource_type: str, answers: Sequence[Exchange]) -> None:
+        """Tell the gate of a refusal among the `answers` that one answer held: once, as it was one call."""
+        refused = (each for each in answers if isinstance(each, Answered) and each.status >= 400)
+        first = next((each for each in refused if each.status == 429 or codes.is_throttle(each)), None)
+        if first is not None:
+            tell_gate(self.gate, ENDPOINTS[resource_type], first, codes.is_throttle)
+
     def _ask(
         self,
         method: str,
@@ -95,8 +102,8 @@ class Server:
         sent = {"accept": _FHIR_JSON, "cache-control": "no-cache", **(headers or {})}
         if self.token:
             sent["authorization"] = f"Bearer {self.token}"
-        endpoint = ENDPOINTS[resource_type]
-        return exchange(self.client, self.gate, Request(method, address, endpoint, sent, params or {}, content))
+        request = Request(method, address, ENDPOINTS[resource_type], sent, params or {}, content)
+        return exchange(self.client, self.gate, request, throttles=codes.is_throttle)
 
 
 def path_of(resource_type: str, partner_id: str) -> str:

@@ -16,6 +16,7 @@ from partners.contract import Command, Connection, Connector, Entity, Verb, Visi
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox
+from partners.throttling import Told
 from resources.http import Http
 
 CONFIG = SandboxConfig(token="a-token", clients=30, staff=16)
@@ -31,9 +32,13 @@ class NotingGate:
     """Admits everything and remembers for what."""
 
     admitted: list[str] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
 
     def admit(self, endpoint: str) -> None:
         self.admitted.append(endpoint)
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        self.told.append(told)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from partners.contract import (
 from partners.errors import Deferred, PartnerError
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from partners.throttling import Told
 from resources.http import Http
 
 
@@ -191,6 +192,9 @@ def test_what_the_gate_puts_off_is_not_written(bench: Bench, verb: Verb) -> None
     class ClosedGate:
         def admit(self, endpoint: str) -> None:
             raise Deferred(datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
+
+        def heard(self, endpoint: str, told: Told) -> None:
+            raise AssertionError("nothing was sent")
 
     command = bench.visit() if verb is Verb.CREATE else replace(bench.delivered(), verb=verb)
     before = bench.copies(command)

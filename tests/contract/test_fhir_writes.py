@@ -25,6 +25,7 @@ from partners.contract import (
 )
 from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from partners.throttling import Told
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +290,9 @@ def test_when_the_limits_say_later_nothing_is_sent(sandbox: RunningSandbox, verb
     class ClosedGate:
         def admit(self, endpoint: str) -> None:
             raise Deferred(until)
+
+        def heard(self, endpoint: str, told: Told) -> None:
+            raise AssertionError("nothing was sent")
 
     command = prepared(sandbox, verb)
     before = stored(sandbox, command)

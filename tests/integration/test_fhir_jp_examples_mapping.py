@@ -12,6 +12,7 @@ from jp_core_examples import EXAMPLES, NEEDS_EXAMPLES, SETTINGS, put_examples
 from partners.contract import Client, Connection, Connector, Entity, Staff
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.testing import running_sandbox
+from partners.throttling import Told
 
 pytestmark = NEEDS_EXAMPLES
 
@@ -19,6 +20,9 @@ pytestmark = NEEDS_EXAMPLES
 class OpenGate:
     def admit(self, endpoint: str) -> None:
         """Admit everything."""
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        """Nothing to learn."""
 
 
 @pytest.fixture(scope="module")

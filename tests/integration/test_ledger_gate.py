@@ -20,6 +20,7 @@ from partners.errors import Deferred
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from partners.limits import parse_limit
+from partners.throttling import Told
 from resources.logins import Login
 from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.check import check
@@ -186,6 +187,40 @@ def test_limits_that_run_out_within_one_change_put_it_off_and_close_nothing(
     assert broken_promises(tenant) == []
 
 
+def test_a_partner_that_says_that_nothing_is_left_is_not_made_to_refuse(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    one_by_one = replace(tenant, partner=replace(tenant.partner, parallel=1))
+    visits = [one_by_one.add_visit() for _ in range(6)]
+    sandbox.configure(limits=[{"kind": "fixed", "calls": 3, "seconds": 60}], dialect="ratelimit_structured")
+    report = push_now(one_by_one)
+    assert (report.delivered, report.retry, report.stopped) == (3, 0, "budget_deferred")
+    assert sum(len(effects(sandbox, visit)) for visit in visits) == 3
+    assert sandbox.health()["limit"]["refused"] == 0
+
+
+def test_a_refusal_closes_the_limit_for_others_until_the_named_time_or_for_a_moment(services: Services) -> None:
+    now = datetime.now(UTC)
+    for number, (told, least, most) in enumerate(
+        (
+            (Told(True, now + timedelta(seconds=600)), 590, 601),
+            (Told(True), 0, 16),
+            (Told(False, now + timedelta(seconds=60)), 50, 61),
+        )
+    ):
+        tenant = f"tenant{number}"
+        gate(services, ["tenant:60000/60s"], tenant).heard("patients", told)
+        with pytest.raises(Deferred) as deferred:
+            gate(services, ["tenant:60000/60s"], tenant).admit("appointments")
+        assert timedelta(seconds=least) < deferred.value.until - now < timedelta(seconds=most)
+
+
+def test_what_remains_closes_nothing(services: Services) -> None:
+    free = gate(services, ["tenant:60000/60s"])
+    free.heard("patients", Told(False, None, 5, datetime.now(UTC) + timedelta(seconds=60), 10))
+    free.admit("patients")
+
+
 def test_a_reading_that_the_limits_put_off_says_so(tenant: Tenant, sandbox: RunningSandbox) -> None:
     sandbox.configure(max_count=10)
     set_limits(tenant, "endpoint=patients:1/120s")
@@ -205,6 +240,9 @@ class Turnstile:
     def admit(self, endpoint: str) -> None:
         self.inner.admit(endpoint)
         self.passed[endpoint] += 1
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        self.inner.heard(endpoint, told)
 
 
 def test_no_call_goes_round_the_gate(tenant: Tenant, sandbox: RunningSandbox) -> None:

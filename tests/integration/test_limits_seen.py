@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from conftest import Tenant
-from flow_bench import push_now
+from flow_bench import accumulate_all, push_now
 
-from partners.contract import Connection
+from partners.contract import Connection, Entity
 from partners.limits import parse_limit
 from resources.logins import Login
-from zest_pipelines.cli.limits import plot
 from zest_pipelines.core.turns import Priority
+from zest_pipelines.core.usage import plot
 from zest_pipelines.flows.gate import Ledger
 from zest_pipelines.flows.limits import outlook
 from zest_pipelines.flows.naming import buckets_of
 from zest_pipelines.flows.seats import Seats
-from zest_pipelines.store import budgets
+from zest_pipelines.orchestration.metadata import of_pushing
+from zest_pipelines.store import budgets, claims
+from zest_pipelines.store.keys import Target
 
 LIMITS = ["vendor:600/60s", "tenant:100/1d", "endpoint=appointments:50/1d@09:00", "tenant:concurrent=4"]
 
@@ -84,3 +87,32 @@ def test_the_hour_is_plotted_by_five_minutes() -> None:
     assert plot([0] * 55 + [1, 1, 1, 1, 1]) == " " * 11 + "█"
     assert plot([8] * 5 + [1] * 5 + [0] * 50) == "█▁" + " " * 10
     assert plot([]) == ""
+
+
+def test_a_push_tells_how_its_limits_stand_without_anything_of_a_person(tenant: Tenant) -> None:
+    set_limits(tenant, "tenant:1/60s", "tenant:100/1d")
+    for _ in range(3):
+        tenant.add_visit()
+    told = of_pushing(push_now(tenant), datetime.now(UTC))
+    assert "| tenant:100/1d | 1 | 100 |" in told["limits"].value
+    assert told["done_at"].value > datetime.now(UTC).timestamp() + 60
+    assert told["past_deadline"].value is False
+
+
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_what_a_person_has_asked_for_goes_before_background_work(tenant: Tenant, is_asked_for: bool) -> None:
+    set_limits(tenant, "vendor:600/60s")
+    visit = tenant.add_visit()
+    accumulate_all(tenant)
+    if is_asked_for:
+        sql = "SELECT sync.request_push(:tenant, 'fhir', current_date - 60, current_date + 60)"
+        tenant.sql(sql, Login.PRODUCT, tenant=tenant.name)
+    with tenant.services.database.transaction(Login.PUSH, tenant.name) as tx:
+        (found,) = claims.due(tx, Target(tenant.name, "fhir"), [Entity.VISIT], 10)
+    assert (found.key.record_id, found.is_asked_for) == (visit, is_asked_for)
+    assert push_now(tenant).delivered == 1
+    with tenant.services.database.transaction(Login.BUDGET, None) as tx:
+        (times,) = tx.exec_driver_sql(
+            "SELECT state -> 'times' FROM sync.budget WHERE starts_with(bucket, 'fhir//')"
+        ).scalars()
+    assert list(times) == [Priority.PEOPLE if is_asked_for else Priority.BACKGROUND]

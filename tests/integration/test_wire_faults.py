@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from partners.errors import Deferred
+from partners.throttling import Told
 from partners.wire import Answered, Cause, Exchange, NotSent, Request, Unknown, exchange
 from resources.http import BodyTooLargeError, Http
 
@@ -172,9 +173,13 @@ class OpenGate:
 
     def __init__(self) -> None:
         self.admitted: list[str] = []
+        self.told: list[tuple[str, Told]] = []
 
     def admit(self, endpoint: str) -> None:
         self.admitted.append(endpoint)
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        self.told.append((endpoint, told))
 
 
 def write(url: str, http: Http = HTTP, **changes: Any) -> Exchange:
@@ -213,6 +218,24 @@ def test_an_error_status_is_an_answer_too() -> None:
         answered = write(server.url)
     assert isinstance(answered, Answered)
     assert answered.status == 503
+
+
+def test_the_gate_hears_what_an_answer_says_of_the_limits_and_nothing_else() -> None:
+    then = datetime(2026, 11, 24, tzinfo=UTC)
+    soon = then + timedelta(seconds=7)
+    refused = b"HTTP/1.1 %s\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    used_up = body(b"", 'RateLimit: "a";r=3;t=1', 'RateLimit: "b";r=0;t=7')
+    for answer, throttles, wanted in (
+        (refused % b"429 Slow", None, [Told(True, soon)]),
+        (refused % b"418 Slow", lambda answered: answered.status == 418, [Told(True, soon)]),
+        (refused % b"418 Slow", None, []),
+        (used_up, None, [Told(False, soon, 0, soon)]),
+        (OK, None, []),
+    ):
+        gate = OpenGate()
+        with partner(answering(answer)) as server, HTTP.client() as client:
+            exchange(client, gate, Request("GET", server.url, "visits"), throttles=throttles, now=lambda: then)
+        assert gate.told == [("visits", each) for each in wanted]
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
@@ -346,6 +369,9 @@ def test_nothing_is_sent_when_the_gate_defers() -> None:
     class ClosedGate:
         def admit(self, endpoint: str) -> None:
             raise Deferred(until)
+
+        def heard(self, endpoint: str, told: Told) -> None:
+            raise AssertionError("nothing was sent")
 
     with partner(answering(OK)) as server, HTTP.client() as client:
         with pytest.raises(Deferred) as deferred:

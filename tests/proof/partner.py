@@ -45,7 +45,8 @@ from partners.contract import (
     Verb,
 )
 from partners.errors import RejectedError, RetryableError
-from partners.wire import Answered, Cause, Exchange, NotSent, Request, exchange, read_json, retry_after
+from partners.throttling import retry_after
+from partners.wire import Answered, Cause, Exchange, NotSent, Request, exchange, read_json
 from resources.http import Http
 from resources.logins import Login
 from resources.vault import Vault

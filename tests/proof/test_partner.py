@@ -33,6 +33,7 @@ from partners.contract import (
     Visit,
 )
 from partners.errors import PartnerError
+from partners.throttling import Told
 from resources.http import Http
 from resources.logins import Login
 from zest_pipelines.store.database import Database
@@ -43,6 +44,9 @@ ENDS = datetime.fromisoformat("2026-12-01T10:00:00+09:00")
 
 class OpenGate:
     def admit(self, endpoint: str) -> None:
+        pass
+
+    def heard(self, endpoint: str, told: Told) -> None:
         pass
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, cast
@@ -47,7 +46,6 @@ class Told:
 
     replies: list[Any]
     found: list[Any] = field(default_factory=list)
-    closed: list[datetime | None] = field(default_factory=list)
     unanswered: int = 0
 
     @property
@@ -65,15 +63,8 @@ class Told:
     def open_until(self, _: float) -> Any:
         return nullcontext()
 
-    @contextmanager
-    def heeding_partner(self) -> Iterator[None]:
-        yield
-
     def unheard(self) -> None:
         self.unanswered += 1
-
-    def stay_away(self, until: datetime | None, *, is_refused: bool) -> None:
-        self.closed.append(until)
 
     def send(self, _: Command) -> Any:
         return _said(self.replies.pop(0))
@@ -132,13 +123,6 @@ def test_a_conflict_is_looked_at_and_what_the_database_does_not_take_is_taken_ou
     assert clash.copy.theirs == {"note": "theirs\N{REPLACEMENT CHARACTER}"}
     (blind,) = heard(Told([Conflict("changed_at_partner")], [RetryableError("partner_failed")]), errand())
     assert blind.copy is None
-
-
-def test_a_refusal_closes_the_gate_until_the_named_time_or_for_a_moment_and_a_fault_does_not() -> None:
-    told = Told([Retry("partner_busy", not_before=NOW), Retry("partner_busy"), Retry("partner_failed")])
-    for _ in range(3):
-        heard(told, errand())
-    assert told.closed == [NOW, None]
 
 
 def test_a_batch_has_a_reply_for_each_and_one_fault_for_all() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from partners.fhir.batches import ask_all
 from partners.fhir.server import Ask, Server
+from partners.throttling import Told
 from partners.wire import Answered, Exchange
 
 ASKS = [
@@ -20,11 +21,19 @@ ASKS = [
 
 
 class OpenGate:
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+
     def admit(self, endpoint: str) -> None:
         """Always."""
 
+    def heard(self, endpoint: str, told: Told) -> None:
+        self.told.append(told)
 
-def answered(*entries: Any, kind: str = "batch-response") -> tuple[list[Exchange] | Exchange, dict[str, Any]]:
+
+def answered(
+    *entries: Any, kind: str = "batch-response", gate: OpenGate | None = None
+) -> tuple[list[Exchange] | Exchange, dict[str, Any]]:
     """What a server's answer to ASKS is read as, and what it was asked."""
     asked = {}
 
@@ -33,7 +42,7 @@ def answered(*entries: Any, kind: str = "batch-response") -> tuple[list[Exchange
         return httpx.Response(200, json={"resourceType": "Bundle", "type": kind, "entry": list(entries)})
 
     with httpx.Client(transport=httpx.MockTransport(handle)) as client:
-        return ask_all(Server(client, OpenGate(), "http://partner"), "Appointment", ASKS), asked
+        return ask_all(Server(client, gate or OpenGate(), "http://partner"), "Appointment", ASKS), asked
 
 
 def response(status: Any, **more: Any) -> dict[str, Any]:
@@ -95,3 +104,13 @@ def test_an_answer_with_another_number_of_entries_is_one_answer(entries: tuple[A
 def test_another_bundle_is_no_answer_to_a_batch() -> None:
     told, _ = answered(*[response("201")] * 3, kind="searchset")
     assert isinstance(told, Answered)
+
+
+def test_the_gate_is_told_once_of_entries_that_were_too_many() -> None:
+    throttled = {"resourceType": "OperationOutcome", "issue": [{"code": "throttled"}]}
+    gate = OpenGate()
+    answered(response("201"), response("403", outcome=throttled), response("429"), gate=gate)
+    assert gate.told == [Told(True)]
+    gate = OpenGate()
+    answered(response("201"), response("404"), response("500"), gate=gate)
+    assert gate.told == []

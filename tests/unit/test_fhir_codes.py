@@ -12,7 +12,7 @@ import pytest
 from partners import wire
 from partners.contract import Conflict, Refused, Reply, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
-from partners.fhir.codes import Act, denial, failure, says_gone, unsent
+from partners.fhir.codes import Act, denial, failure, is_throttle, says_gone, unsent
 from partners.reasons import reason
 from partners.wire import Answered, Cause, NotSent
 
@@ -164,6 +164,29 @@ def test_retry_after_is_handed_on_by_429_and_by_a_refused_read() -> None:
 def test_a_403_that_means_too_many_calls_is_not_blamed_on_permissions(throttled: Answered) -> None:
     assert isinstance(denial(Act.CREATE, throttled, "Appointment"), Retry)
     assert failure(throttled, "Patient").reason == "partner_busy"
+
+
+@pytest.mark.parametrize(
+    ("answered", "wanted"),
+    [
+        (answer(403, outcome("throttled")), True),
+        (answer(403, outcome(), retry_after="60"), True),
+        (answer(400, outcome("throttled")), True),
+        (answer(503, outcome("throttled")), True),
+        (answer(503, outcome("transient"), retry_after="60"), False),
+        (answer(403, outcome("forbidden")), False),
+        (answer(404, outcome("not-found"), retry_after="60"), False),
+        (answer(200, outcome("throttled")), False),
+    ],
+)
+def test_what_means_too_many_calls_besides_a_429(answered: Answered, wanted: bool) -> None:
+    assert is_throttle(answered) is wanted
+
+
+def test_a_time_named_with_a_failure_is_not_believed() -> None:
+    failed = failure(answer(500, retry_after="60"), "Patient")
+    assert isinstance(failed, RetryableError)
+    assert failed.not_before is None
 
 
 def test_a_refused_record_names_fields_and_issue_types_and_nothing_else() -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partners.throttling import Told
 from partners.wire import (
     MAX_JSON_DEPTH,
-    MOST_PATIENCE,
     Answered,
     Cause,
     Flaw,
@@ -23,7 +22,6 @@ from partners.wire import (
     Unknown,
     exchange,
     read_json,
-    retry_after,
 )
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -32,6 +30,9 @@ NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 class OpenGate:
     def admit(self, endpoint: str) -> None:
         """Admit everything."""
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        """Nothing to learn."""
 
 
 class ScriptedTransport(httpx.BaseTransport):
@@ -137,42 +138,6 @@ def test_json_may_be_as_deep_as_the_limit() -> None:
 @given(st.binary())
 def test_reading_never_raises(body: bytes) -> None:
     read_json(answered(body))
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("0", 0),
-        ("120", 120),
-        (" 120 ", 120),
-        ("1.5", 1.5),
-        ("86400", 86_400),
-        ("86401", 86_400),
-        ("9" * 400, 86_400),
-        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90),
-        ("Tue, 24 Nov 2026 18:01:00 +0900", 60),
-        ("Tue, 24 Nov 2026 09:01:00 -0000", 60),
-        (format_datetime(NOW - timedelta(days=1), usegmt=True), 0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_and_never_far_off(text: str, seconds: float) -> None:
-    assert retry_after({"retry-after": text}, NOW) == NOW + timedelta(seconds=seconds)
-
-
-@pytest.mark.parametrize("text", ["", "-5", "soon", "nan", "inf", "1e3", "٣", "0x10", "5, 10", "Tue, 99 Nov 2026"])
-def test_a_retry_after_that_makes_no_sense_is_none(text: str) -> None:
-    assert retry_after({"retry-after": text}, NOW) is None
-
-
-def test_no_retry_after_is_none() -> None:
-    assert retry_after({}, NOW) is None
-
-
-@given(st.text() | st.from_regex(r"[A-Za-z, 0-9:+-]{0,40}") | st.datetimes().map(format_datetime))
-def test_retry_after_is_none_or_within_patience(text: str) -> None:
-    named = retry_after({"retry-after": text}, NOW)
-    assert named is None or NOW <= named <= NOW + MOST_PATIENCE
 
 
 def test_no_value_shows_a_credential_or_what_a_record_says() -> None:

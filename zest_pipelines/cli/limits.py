@@ -13,13 +13,11 @@ from resources.logins import Login
 from zest_pipelines.cli.options import DataDirOption, JsonOption, PartnerArgument, chosen_data_dir, out, print_json
 from zest_pipelines.cli.words import Json, local, utc
 from zest_pipelines.core.identifiers import check_tenant_id
+from zest_pipelines.core.usage import plot
 
 if TYPE_CHECKING:
     from zest_pipelines.cli.session import Session
     from zest_pipelines.flows.limits import LimitStanding
-
-_BARS = "▁▂▃▄▅▆▇█"
-_MINUTES_A_BAR = 5
 
 
 def limits(
@@ -77,13 +75,6 @@ def reopen(
         print_json({"partner": name, "tenant": tenant, "reopened": opened})
     else:
         out().print(f"Reopened: {opened}. What is held by itself goes on with zest release; zest limits shows the rest")
-
-
-def plot(last_hour: tuple[int, ...] | list[int]) -> str:
-    """A bar for each five minutes of the last hour, the tallest for the busiest; a space for none."""
-    sums = [sum(last_hour[at : at + _MINUTES_A_BAR]) for at in range(0, len(last_hour), _MINUTES_A_BAR)]
-    most = max(sums, default=0)
-    return "".join(_BARS[(each * len(_BARS) - 1) // most] if each else " " for each in sums)
 
 
 def _connection(session: Session, tenant: str, partner: str) -> Json:

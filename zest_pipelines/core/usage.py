@@ -9,6 +9,8 @@ from zest_pipelines.core.meters import Bucket, State, load
 
 MINUTES = 60
 """Of which the calls are remembered one by one."""
+_BARS = "▁▂▃▄▅▆▇█"
+_MINUTES_A_BAR = 5
 _ALIKE = 0.9
 """Limits that are used at least so much as the most used one, relatively, are doubted with it."""
 _IDLE = 0.25
@@ -28,6 +30,13 @@ def hour(used: Mapping[int, int], now: float) -> tuple[int, ...]:
     """Calls in each of the last MINUTES minutes, the current one last."""
     minute = int(now // 60)
     return tuple(used.get(each, 0) for each in range(minute - MINUTES + 1, minute + 1))
+
+
+def plot(last_hour: Sequence[int]) -> str:
+    """A bar for each five minutes of the last hour, the tallest for the busiest; a space for none."""
+    sums = [sum(last_hour[at : at + _MINUTES_A_BAR]) for at in range(0, len(last_hour), _MINUTES_A_BAR)]
+    most = max(sums, default=0)
+    return "".join(_BARS[(each * len(_BARS) - 1) // most] if each else " " for each in sums)
 
 
 def doubtful(buckets: Sequence[Bucket], now: float) -> tuple[Bucket, ...]:

@@ -26,7 +26,7 @@ from partners.contract import (
 )
 from partners.errors import Deferred, PartnerError, RetryableError
 from partners.reasons import reason
-from zest_pipelines.flows.opening import BUSY, Line
+from zest_pipelines.flows.opening import Line
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.store.claims import Doubt, Due, Record, Suspect
 from zest_pipelines.store.errors import StoreError
@@ -123,7 +123,7 @@ def _send(line: Line, sent: Sequence[Command]) -> list[Heard]:
     """What is heard of each, in one call."""
     try:
         replies = [line.connector.send(sent[0])] if len(sent) == 1 else line.connector.send_batch(sent)
-        return [_heeded(line, each, _sound(reply)) for each, reply in zip(sent, replies, strict=True)]
+        return [_with_copy(line, each, _sound(reply)) for each, reply in zip(sent, replies, strict=True)]
     except Deferred as error:  # before its write, says the contract
         return [error] * len(sent)
     except StoreError:
@@ -146,25 +146,21 @@ def _look_and_send(line: Line, sent: Command, base: Command, expected: Mapping[s
         case Absent() if sent.verb is Verb.UPDATE:
             return Clash(Conflict("record_gone_at_partner"), there)
         case Found(matches=False) if there.theirs != expected:
-            return _heeded(line, sent, Conflict("changed_at_partner"))
+            return _with_copy(line, sent, Conflict("changed_at_partner"))
     return _send(line, [sent])[0]
 
 
-def _heeded(line: Line, sent: Command, reply: Reply) -> Reply | Clash:
-    """The reply, and what it asks for besides: to stay away for a while, or a look at the copy that it clashes with."""
-    match reply:
-        case Retry(reason=code, not_before=until) if code == BUSY or until is not None:
-            line.gate.ledger.stay_away(until, is_refused=code == BUSY)
-        case Conflict():
-            copy = _read_back(line, sent)
-            return Clash(reply, None if isinstance(copy, PartnerError) else copy)
-    return reply
+def _with_copy(line: Line, sent: Command, reply: Reply) -> Reply | Clash:
+    """The reply; of a conflict, with a look at the copy that it clashes with."""
+    if not isinstance(reply, Conflict):
+        return reply
+    copy = _read_back(line, sent)
+    return Clash(reply, None if isinstance(copy, PartnerError) else copy)
 
 
 def _read_back(line: Line, asked: Command) -> ReadBack | PartnerError:
     try:
-        with line.heeding_partner():
-            return _legible(line.connector.find(asked))
+        return _legible(line.connector.find(asked))
     except PartnerError as error:
         error.params = _cleaned(error.params)
         return error

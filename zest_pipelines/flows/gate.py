@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from partners.contract import Connection, Gate
 from partners.errors import Deferred
 from partners.limits import Limit, LimitScope, Rate
+from partners.throttling import Told
 from resources.logins import Login
 from zest_pipelines.core.budget import Ask, Wait, admit, applies, refused
 from zest_pipelines.core.meters import LATENESS, Bucket, State
@@ -215,6 +216,11 @@ class LedgerGate(Gate):
             if time.monotonic() < slot.until:
                 self.calls += 1
                 return
+
+    def heard(self, endpoint: str, told: Told) -> None:  # a partner rarely says which limit it means
+        """See Gate. Closes for everybody what the partner wants to be left alone."""
+        if told.is_refusal or told.not_before is not None:
+            self.ledger.stay_away(told.not_before, is_refused=told.is_refusal)
 
     def unheard(self) -> None:
         """The last call has got no answer: for the limits on calls in flight it may still be under way."""

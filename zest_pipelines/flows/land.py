@@ -131,9 +131,8 @@ def _read(services: Services, partner: Partner, row: ConnectionRow, reading: Rea
         with open_line(services, partner, row, _PATIENCE) as line:
             progress.gate = line.gate
             cursor = station.cursor()
-            with line.heeding_partner():
-                for page in line.connector.read(reading.entity, cursor):
-                    station.take(page, progress)
+            for page in line.connector.read(reading.entity, cursor):
+                station.take(page, progress)
             verdict = progress.certificate.certify()
             if verdict.casts_suspicion:
                 station.prove_absences(line, progress)
@@ -188,8 +187,7 @@ class _Station:
         # In any order: the first ones may be there all the time, and would keep the others from being asked for.
         for partner_id in sorted(suspects, key=lambda _: self.services.random())[:MOST_POINT_READS]:
             try:
-                with line.heeding_partner():
-                    found = line.connector.fetch(self.reading.entity, partner_id)
+                found = line.connector.fetch(self.reading.entity, partner_id)
             except PartnerError:
                 return  # the reading stands; who is left is a suspect in the next one too
             if isinstance(found, Gone):

@@ -9,7 +9,8 @@ from datetime import datetime
 from partners.contract import Connection, Partner
 from partners.limits import Concurrency, Limit, Rate, parse_limit
 from resources.logins import Login
-from zest_pipelines.core.forecast import Backlog, forecast, is_late
+from zest_pipelines.core.forecast import Backlog as Waiting
+from zest_pipelines.core.forecast import forecast, is_late
 from zest_pipelines.core.meters import Bucket, in_window
 from zest_pipelines.core.seats import taken
 from zest_pipelines.core.supplies import moment, supply, waiting
@@ -19,7 +20,9 @@ from zest_pipelines.flows.naming import bucket_name
 from zest_pipelines.flows.opening import connection_row
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import budgets, claims
+from zest_pipelines.store.claims import Backlog
 from zest_pipelines.store.keys import Target
+from zest_pipelines.store.tenants import ConnectionRow
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,20 @@ class Outlook:
 
 def outlook(services: Services, partner: Partner, tenant: str) -> Outlook:
     """Of one connection. Raises StoreError."""
-    row, now = connection_row(services, partner, tenant, Login.PUSH), services.now()
-    limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
+    row = connection_row(services, partner, tenant, Login.PUSH)
     with services.database.transaction(Login.PUSH, tenant) as tx:
         backlog = claims.backlog(tx, Target(tenant, partner.name))
-    buckets, standings = _looked_at(services, row.connection, limits, Who(tenant, weight=row.weight))
+    return outlook_of(services, partner, row, backlog)
+
+
+def outlook_of(services: Services, partner: Partner, row: ConnectionRow, backlog: Backlog) -> Outlook:
+    """The same, of what is known already. Raises StoreError."""
+    now, who = services.now(), Who(row.connection.tenant, weight=row.weight)
+    limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
+    buckets, standings = _looked_at(services, row.connection, limits, who)
     records = backlog.pending - backlog.parked
     closed = max((each.closed_until for each in standings if each.closed_until), default=None)
-    who = Who(tenant, weight=row.weight)
-    done = forecast(Backlog(records), [supply(each, who, now.timestamp()) for each in buckets], now, closed)
+    done = forecast(Waiting(records), [supply(each, who, now.timestamp()) for each in buckets], now, closed)
     return Outlook(standings, records, done, is_late(done, backlog.oldest, row.deliver_within))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from partners.contract import Connector, Partner
-from partners.errors import AuthenticationError, Deferred, RetryableError
+from partners.errors import AuthenticationError
 from partners.limits import parse_limit
 from resources.logins import Login
 from zest_pipelines.core.turns import Priority
@@ -18,9 +18,6 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
 
-BUSY = "partner_busy"
-"""The reason of a call that the partner has refused for the number of our calls."""
-
 
 @dataclass(frozen=True)
 class Line:
@@ -28,18 +25,6 @@ class Line:
 
     connector: Connector
     gate: LedgerGate
-
-    @contextmanager
-    def heeding_partner(self) -> Iterator[None]:
-        """Within the block, a partner that names a time to come back (Retry-After) closes the gate until then."""
-        try:
-            yield
-        except Deferred:
-            raise
-        except RetryableError as error:
-            if error.reason == BUSY or error.not_before is not None:
-                self.gate.ledger.stay_away(error.not_before, is_refused=error.reason == BUSY)
-            raise
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache, partial
 
@@ -37,6 +38,7 @@ from zest_pipelines.flows.delivery import End, Rules, end_by_word, end_of_suspic
 from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
 from zest_pipelines.flows.gate import Later, Slot
 from zest_pipelines.flows.lanes import Lanes
+from zest_pipelines.flows.limits import outlook_of
 from zest_pipelines.flows.opening import Line, Lines, connection_row, open_lines
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.services import Services
@@ -83,7 +85,8 @@ def push(
             _Push(services, partner, row, target, epoch, started + box_seconds, days, tally).run()
     with services.database.transaction(Login.PUSH, tenant) as tx:
         backlog = claims.backlog(tx, target)
-    return tally.report(backlog, time.monotonic() - started)
+    report = tally.report(backlog, time.monotonic() - started)
+    return replace(report, outlook=outlook_of(services, partner, row, backlog))
 
 
 @contextmanager
@@ -343,6 +346,8 @@ class _Push:
             is_for_all = self._days is None
             suspects = claims.suspects(tx, self._target, entities, _CLAIM_SUSPECTS, *others) if is_for_all else ()
             due = claims.due(tx, self._target, entities, _CLAIM, *others, self._days)
+            if any(each.is_asked_for for each in due):
+                self._priority = Priority.PEOPLE
             self._may_be_more = len(due) == _CLAIM or len(suspects) == _CLAIM_SUSPECTS
             found: tuple[Due | Suspect, ...] = (*suspects, *due)
             doubtful = [subject.key.record for subject in found if may_be_there(rules, subject)]

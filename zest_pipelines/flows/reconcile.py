@@ -140,8 +140,7 @@ def _while_allowed(
 def _mismatch(line: Line, record: Pushed) -> Mismatch | None:
     """What is wrong with the partner's copy; None: nothing. Raises PartnerError where that cannot be told for now."""
     try:
-        with line.heeding_partner():
-            found = line.connector.find(_command(record))
+        found = line.connector.find(_command(record))
     except RejectedError as error:
         if reason(error.reason).scope is not ReasonScope.RECORD:
             raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from zest_pipelines.core.weeks import Days
+from zest_pipelines.flows.limits import Outlook
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ class PushReport:
     calls: int = 0
     """Calls made to the partner."""
     seconds: float = 0.0
+    outlook: Outlook | None = field(default=None, compare=False)
+    """How far the limits are spent, and when what is left will have gone."""
 
     @property
     def got_through(self) -> int:

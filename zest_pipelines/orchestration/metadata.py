@@ -12,6 +12,8 @@ from typing import Any
 
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
+from zest_pipelines.core.usage import plot
+from zest_pipelines.flows.limits import Outlook
 from zest_pipelines.flows.reports import (
     AccumulateReport,
     ApplyReport,
@@ -67,7 +69,21 @@ def of_pushing(report: PushReport, now: datetime) -> Metadata:
     """Counts, `lag_seconds` (age of the oldest edit that has not arrived), and what stopped or failed."""
     told = numbers(report) | {"lag_seconds": MetadataValue.float(lag_seconds(report, now))}
     told |= reason(report.stopped, report.params) if report.stopped else {}
+    told |= {} if report.outlook is None else limits(report.outlook)
     return told | problems(report.problems)
+
+
+def limits(found: Outlook) -> Metadata:
+    """How far each limit is spent, and when the last of what waits leaves at this rate, if that can be told."""
+    head = ["| limit | used | allowed | last hour | closed until |", "|---|---:|---:|---|---|"]
+    rows = [
+        f"| {each.limit} | {each.used} | {each.allowed} | {plot(each.last_hour)} | {each.closed_until or ''} |"
+        for each in found.limits
+    ]
+    told: Metadata = {"limits": MetadataValue.md("\n".join([*head, *rows]))} if rows else {}
+    if found.pending and found.done_at is not None:
+        told["done_at"] = MetadataValue.timestamp(found.done_at)
+    return told | {"past_deadline": MetadataValue.bool(found.is_late)}
 
 
 def lag_seconds(report: PushReport, now: datetime) -> float:

@@ -122,6 +122,8 @@ class Due:
     settled_version: int
     """Highest version with a terminal result; 0: none."""
     doubt: Doubt | None
+    is_asked_for: bool = False
+    """Whether a person has asked for it and waits."""
     overwriting: Mapping[str, str] | None = field(default=None, repr=False)
     """What somebody changed there since a version was delivered, and ours is to go over; as `Found.theirs` told it.
 
@@ -159,7 +161,7 @@ class Backlog:
 
 
 _TAKEN = f"""
-        SELECT p.*, sync.waits_for(p) AS waits_in_truth, coalesce(s.version, 0) AS settled_version,
+        SELECT p.*, %s AS is_asked_for, sync.waits_for(p) AS waits_in_truth, coalesce(s.version, 0) AS settled_version,
                s.delivered_version, s.delivered_month, s.is_cancelled, s.known_version, s.partner_id,
                s.partner_version, s.links, s.doubt_intent, s.doubt_month
         FROM sync.pending p
@@ -182,6 +184,7 @@ _IS_ASKED_FOR = """
               EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner)
           AND EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
                       AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at)"""
+_NOBODY_ASKED = "NOT EXISTS (SELECT FROM asked_for a WHERE a.waits_in_truth IS NULL)"
 # Index: pending_queue in its own order until `most` are found, then one look-up a row in the others; as subqueries,
 # which are that also where the tables have no statistics and a join would read all of a tenant's rows. What a row says
 # that it waits for may be out of date, so the rule itself is asked of those that are taken; `recheck` heals the rest.
@@ -191,13 +194,13 @@ _DUE = query(
     "due_records",
     Login.PUSH,
     f"""
-    WITH asked_for AS MATERIALIZED ({_TAKEN % _IS_ASKED_FOR}
+    WITH asked_for AS MATERIALIZED ({_TAKEN % ("true", _IS_ASKED_FOR)}
     ), taken AS MATERIALIZED (
         SELECT * FROM asked_for
         UNION ALL
-        ({_TAKEN % "NOT EXISTS (SELECT FROM asked_for a WHERE a.waits_in_truth IS NULL)"})
+        ({_TAKEN % ("false", _NOBODY_ASKED)})
     )
-    SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.settled_version,
+    SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.settled_version, p.is_asked_for,
            p.delivered_version, p.delivered_month, p.is_cancelled, p.known_version, p.partner_id, p.partner_version,
            p.links, p.doubt_intent, p.doubt_month, {noted_copy("p", "p")} AS overwriting,
            (SELECT c.image FROM sync.change c
@@ -439,6 +442,7 @@ def _due(row: RowMapping, doubts: Mapping[UUID, Doubt], bases: Mapping[Record, B
         base=bases.get(key.record),
         settled_version=row["settled_version"],
         doubt=doubts[row["doubt_intent"]] if row["doubt_intent"] else None,
+        is_asked_for=row["is_asked_for"],
         overwriting=row["overwriting"],
     )
 

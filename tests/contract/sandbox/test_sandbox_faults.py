@@ -16,6 +16,7 @@ import pytest
 from sandbox_caller import FHIR, Caller, calling, link, patient, wait_until
 
 from partners.fhir.sandbox import FaultKind, FaultRule
+from partners.throttling import Told
 from partners.wire import Answered, Cause, Exchange, NotJson, Request, Unknown, exchange, read_json
 from resources.http import Http
 
@@ -39,6 +40,9 @@ def caller(shared: Caller) -> Iterator[Caller]:
 class OpenGate:
     def admit(self, endpoint: str) -> None:
         """Admit everything."""
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        """Nothing to learn."""
 
 
 def create(caller: Caller, http: Http = HTTP) -> Exchange:

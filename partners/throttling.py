@@ -1,0 +1,196 @@
+"""What a partner says about its limits: an answer's status and headers as one value.
+
+Partners tell it in a dozen dialects, and many against the standard that they name: an instant where seconds belong, a
+date without a zone, nothing at all. Read here is what has one sensible meaning; all else is as if it had not been said.
+Refused is to believe a time without end: after MOST_PATIENCE the partner is asked again, whatever it said.
+
+Only a refusal may send us away: Retry-After with a redirect, a missing record or a failure speaks of that one thing.
+Figures of what remains are believed on any answer: none left closes the limit before the first call is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+MOST_PATIENCE = timedelta(hours=24)
+"""A partner that asks us to stay away longer is asked again after this."""
+
+_MOST_LETTERS = 1000
+"""Of a header, inclusive: reading takes longer than in proportion."""
+_NO_SECONDS = 1e9
+"""From here on a number is no duration but seconds of the Unix epoch (those since 2001)."""
+_MILLISECONDS = 1e12
+"""From here on, milliseconds of it."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one answer says about the partner's limits."""
+
+    is_refusal: bool
+    """Whether the call was refused for the number of our calls."""
+    not_before: datetime | None = None
+    """No call before this: from the time of the answer, inclusive, to MOST_PATIENCE after it.
+
+    None: no time is named. Of a refusal it is then not known how long it lasts; without one, nothing is closed."""
+    remaining: int | None = None
+    """Calls that the strictest of its limits still allows; None: not said."""
+    resets_at: datetime | None = None
+    """When that limit counts anew, within the bounds of `not_before`; None: not said."""
+    limit: int | None = None
+    """Calls that it allows in a window; None: not said."""
+
+
+def told(status: int, headers: Mapping[str, str], now: datetime, *, is_throttle: bool = False) -> Told | None:
+    """What an answer that came at `now` says; None: nothing. `headers`: by name, in any case.
+
+    `is_throttle`: whether it means too many calls by the partner's own convention, whatever its status.
+    """
+    is_refusal = is_throttle or status == 429
+    wanted = retry_after(headers, now) if is_refusal or status == 503 else None
+    strictest = min(_standings(headers, now), key=_strictness, default=_Standing())
+    is_used_up = strictest.remaining == 0 or (is_refusal and strictest.remaining is None)
+    if wanted is None and is_used_up:
+        wanted = strictest.resets_at
+    if wanted is None and not is_refusal and strictest == _Standing():
+        return None
+    return Told(is_refusal, wanted, strictest.remaining, strictest.resets_at, strictest.limit)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> datetime | None:
+    """The time that Retry-After names (RFC 9110, 10.2.3, and beyond): from `now`, inclusive, to MOST_PATIENCE after it.
+
+    None: no such header, or one that names no time. Whether it means anything depends on the status: see `told`.
+    """
+    return _moment(_text(headers, "retry-after"), now)
+
+
+def _text(headers: Mapping[str, str], name: str) -> str:
+    """The header; empty if there is none, or one so long that it says nothing."""
+    text = headers.get(name, "")
+    return text if len(text) <= _MOST_LETTERS else ""
+
+
+# --- Times ----------------------------------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*", re.ASCII)
+
+
+def _moment(text: str, now: datetime) -> datetime | None:
+    """The time that `text` names: seconds, an instant of the epoch, an HTTP date or ISO 8601. What has passed is `now`.
+
+    A date without a zone is UTC.
+    """
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return _within_patience(_seconds(float(text), now), now)
+    try:
+        named = datetime.fromisoformat(text) if _ISO.fullmatch(text) else parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    named = named if named.tzinfo else named.replace(tzinfo=UTC)  # "-0000" is UTC of unknown origin
+    return _within_patience((named - now).total_seconds(), now)
+
+
+def _seconds(number: float, now: datetime) -> float:
+    """From `now`, of a number that may be a duration or an instant."""
+    if number < _NO_SECONDS:
+        return number
+    return (number / 1000 if number >= _MILLISECONDS else number) - now.timestamp()
+
+
+def _within_patience(seconds: float, now: datetime) -> datetime:
+    return now + timedelta(seconds=min(max(seconds, 0.0), MOST_PATIENCE.total_seconds()))
+
+
+# --- Figures --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """How we stand with one of the partner's limits; None: not said."""
+
+    remaining: int | None = None
+    resets_at: datetime | None = None
+    limit: int | None = None
+
+
+_FAMILIES = ("ratelimit", "x-ratelimit", "x-rate-limit")
+"""What the names of the three headers begin with: the IETF draft's to version 6, and the older ones."""
+_COUNT = re.compile(r"\s*(-?\d{1,18})(?:\.\d+)?\s*(?:;.*)?", re.ASCII)
+_MEMBER = re.compile(r'("(?:[^"\\]|\\.)*"|[^",;=\s]+)\s*([;=][^,]*)?')
+"""Of a structured field: a policy's name, then its parameters; in version 7, a name and its value."""
+_PARAMETER = re.compile(r"([a-z]+)\s*=\s*(-?\d{1,18})(?!\d)", re.ASCII)
+
+
+def _strictness(standing: _Standing) -> tuple[float, float]:
+    """In rising order: who allows less goes first, and of these who counts anew last."""
+    left = float("inf") if standing.remaining is None else standing.remaining
+    return left, 0.0 if standing.resets_at is None else -standing.resets_at.timestamp()
+
+
+def _standings(headers: Mapping[str, str], now: datetime) -> Iterator[_Standing]:
+    """All that the headers tell of, in whatever dialect."""
+    for family in _FAMILIES:
+        yield from _in_three(headers, family, now)
+    yield from _structured(headers, now)
+
+
+def _in_three(headers: Mapping[str, str], family: str, now: datetime) -> Iterator[_Standing]:
+    """`-Limit`, `-Remaining` and `-Reset`, each perhaps of several limits in the same order."""
+    limits, remaining = (_counts(_text(headers, f"{family}-{name}")) for name in ("limit", "remaining"))
+    resets = _moments(_text(headers, f"{family}-reset"), now)
+    if not (limits or remaining or resets):
+        return
+    standings: Sequence[int | None] = [*remaining] or [None]
+    for number, left in enumerate(standings):
+        # Which reset is whose cannot be told where their numbers differ: the last of them is safe.
+        reset = resets[number] if len(resets) == len(standings) else max(resets, default=None)
+        # Of several figures the draft puts the limit in force first, and repeats it with its window.
+        limit = limits[number if len(limits) == len(standings) else 0] if limits else None
+        yield _Standing(left, reset, limit)
+
+
+def _counts(text: str) -> list[int]:
+    """Numbers of calls, none of them negative."""
+    found = (_COUNT.fullmatch(each) for each in text.split(","))
+    return [max(0, int(each[1])) for each in found if each is not None]
+
+
+def _moments(text: str, now: datetime) -> list[datetime]:
+    alone = _moment(text, now)  # an HTTP date has a comma of its own
+    found = [alone] if alone is not None else [_moment(each, now) for each in text.split(",")]
+    return [each for each in found if each is not None]
+
+
+def _structured(headers: Mapping[str, str], now: datetime) -> Iterator[_Standing]:
+    """`RateLimit`, with the figures of `RateLimit-Policy`: the draft's version 7, and those after it."""
+    quotas = {name: figures.get("q") for name, figures in _members(_text(headers, "ratelimit-policy"))}
+    whole: dict[str, int] = {}
+    for name, figures in _members(_text(headers, "ratelimit")):
+        if "r" in figures:
+            yield _standing(figures["r"], figures.get("t"), quotas.get(name), now)
+        whole |= {name: figures[""]} if "" in figures else {}
+    if "remaining" in whole:
+        yield _standing(whole["remaining"], whole.get("reset"), whole.get("limit"), now)
+
+
+def _members(text: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """Each member's name and its numbers; its own value is under the empty name."""
+    for member in _MEMBER.finditer(text):
+        rest = member[2] or ""
+        own = f"own{rest}" if rest.startswith("=") else rest
+        figures = {key: int(number) for key, number in _PARAMETER.findall(own)}
+        if "own" in figures:
+            figures[""] = figures.pop("own")
+        yield member[1], figures
+
+
+def _standing(remaining: int, seconds: int | None, limit: int | None, now: datetime) -> _Standing:
+    resets_at = None if seconds is None else _within_patience(_seconds(float(seconds), now), now)
+    return _Standing(max(0, remaining), resets_at, limit)
