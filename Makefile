@@ -42,9 +42,9 @@ types: setup
 contract-imports: setup
 	$(BIN)/lint-imports
 
-# Two at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
+# Three at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
 test: lint types contract-imports
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 soak: setup
 	ZEST_SOAK=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -rP tests/proof

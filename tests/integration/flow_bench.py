@@ -75,11 +75,17 @@ def expire_lease(tenant: Tenant) -> None:
     tenant.sql("UPDATE sync.lease SET until = clock_timestamp()", Login.PUSH)
 
 
-def forget_backoff(tenant: Tenant) -> None:
-    """What time does to a record that waits for its next try. As the owner: nobody else may write `pending`."""
+def forget_backoff(tenant: Tenant, only: UUID | None = None) -> None:
+    """What time does to a record that waits for its next try. As the owner: nobody else may write `pending`.
+
+    `only`: this one alone has its turn; the others wait for an hour.
+    """
     with tenant.services.database.transaction(Login.MIGRATOR, tenant.name) as tx:
         tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
         tx.exec_driver_sql("UPDATE sync.pending SET not_before = NULL")
+        if only is not None:
+            later = "UPDATE sync.pending SET not_before = clock_timestamp() + interval '1 hour' WHERE record_id <> %s"
+            tx.exec_driver_sql(later, (only,))
         tx.exec_driver_sql("UPDATE sync.standing SET suspect_not_before = NULL")
 
 

@@ -202,7 +202,8 @@ def test_what_a_partner_echoes_goes_no_further(
             echo.status, echo.is_html = status, is_html
             cage.sql(move, Login.OPERATOR, url=echo.url)
             for _ in range(2):
-                forget_backoff(cage)
+                accumulate_all(cage)
+                forget_backoff(cage, only=visit)
                 said.append(push_now(cage))
             said += [land(cage.services, cage.partner, cage.name, entity) for entity in cage.partner.reads]
             with pytest.raises(PartnerError) as failed:
