@@ -17,7 +17,9 @@ from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store.database import Database
 
 EVENTS = 20_000 if IS_SOAK else 2_000
-EVENTS_OF_MUTANT = 600
+EVENTS_OF_MUTANT = 200
+LONGEST_OF_MUTANT = 0.3
+"""Seconds that a transaction stays open at most where one that commits late must be overtaken."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def storm(
     """What is wrong once writers have made so many events and quiet has come."""
     office = connect(database, "sakura" if mutant is None else "kaede", PROOFS["proof_version"], partner.url)
     ledger = Ledger()
-    hands = writers(logins, office, ledger, seed=4)
+    hands = writers(logins, office, ledger, seed=4, longest=0.02 if mutant is None else LONGEST_OF_MUTANT)
     started = time.monotonic()
     with serving(2, logins, office, mutant=mutant), looking_at(server.admin_url, logins) as admin:
         with writing(hands, events) as threads:
