@@ -6,6 +6,9 @@ Refused is to believe a time without end: after MOST_PATIENCE the partner is ask
 
 Only a refusal may send us away: Retry-After with a redirect, a missing record or a failure speaks of that one thing.
 Figures of what remains are believed on any answer: none left closes the limit before the first call is refused.
+
+What comes out are durations from the answer on. An instant is turned into one by the partner's own clock, where the
+answer tells it (Date): neither this machine's clock nor the partner's has to be right.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ _NO_SECONDS = 1e9
 """From here on a number is no duration but seconds of the Unix epoch (those since 2001)."""
 _MILLISECONDS = 1e12
 """From here on, milliseconds of it."""
+_MOST_APART = timedelta(hours=1)
+"""A partner whose clock is further from ours is not believed to have told it: an answer may be an old one, kept."""
 
 
 @dataclass(frozen=True)
@@ -33,40 +38,40 @@ class Told:
 
     is_refusal: bool
     """Whether the call was refused for the number of our calls."""
-    not_before: datetime | None = None
-    """No call before this: from the time of the answer, inclusive, to MOST_PATIENCE after it.
+    rest: timedelta | None = None
+    """No call for so long from the answer on: 0 to MOST_PATIENCE.
 
     None: no time is named. Of a refusal it is then not known how long it lasts; without one, nothing is closed."""
     remaining: int | None = None
     """Calls that the strictest of its limits still allows; None: not said."""
-    resets_at: datetime | None = None
-    """When that limit counts anew, within the bounds of `not_before`; None: not said."""
+    resets_in: timedelta | None = None
+    """After how long that limit counts anew, within the bounds of `rest`; None: not said."""
     limit: int | None = None
     """Calls that it allows in a window; None: not said."""
 
 
 def told(status: int, headers: Mapping[str, str], now: datetime, *, is_throttle: bool = False) -> Told | None:
-    """What an answer that came at `now` says; None: nothing. `headers`: by name, in any case.
+    """What an answer that came at `now`, by our clock, says; None: nothing. `headers`: by name, in any case.
 
     `is_throttle`: whether it means too many calls by the partner's own convention, whatever its status.
     """
     is_refusal = is_throttle or status == 429
     wanted = retry_after(headers, now) if is_refusal or status == 503 else None
-    strictest = min(_standings(headers, now), key=_strictness, default=_Standing())
+    strictest = min(_standings(headers, _theirs(headers, now)), key=_strictness, default=_Standing())
     is_used_up = strictest.remaining == 0 or (is_refusal and strictest.remaining is None)
     if wanted is None and is_used_up:
-        wanted = strictest.resets_at
+        wanted = strictest.resets_in
     if wanted is None and not is_refusal and strictest == _Standing():
         return None
-    return Told(is_refusal, wanted, strictest.remaining, strictest.resets_at, strictest.limit)
+    return Told(is_refusal, wanted, strictest.remaining, strictest.resets_in, strictest.limit)
 
 
-def retry_after(headers: Mapping[str, str], now: datetime) -> datetime | None:
-    """The time that Retry-After names (RFC 9110, 10.2.3, and beyond): from `now`, inclusive, to MOST_PATIENCE after it.
+def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """How long Retry-After (RFC 9110, 10.2.3, and beyond) asks us to wait: 0 to MOST_PATIENCE. `now`: by our clock.
 
     None: no such header, or one that names no time. Whether it means anything depends on the status: see `told`.
     """
-    return _moment(_text(headers, "retry-after"), now)
+    return _wait(_text(headers, "retry-after"), _theirs(headers, now))
 
 
 def _text(headers: Mapping[str, str], name: str) -> str:
@@ -81,20 +86,28 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*", re.ASCII)
 
 
-def _moment(text: str, now: datetime) -> datetime | None:
-    """The time that `text` names: seconds, an instant of the epoch, an HTTP date or ISO 8601. What has passed is `now`.
+def _theirs(headers: Mapping[str, str], now: datetime) -> datetime:
+    """What the partner's clock said when it answered (Date, by the second); ours where it does not tell."""
+    named = _instant(_text(headers, "date"))
+    return named if named is not None and abs(named - now) <= _MOST_APART else now
 
-    A date without a zone is UTC.
-    """
+
+def _wait(text: str, now: datetime) -> timedelta | None:
+    """How long after `now` the named time is: seconds, an instant of the epoch, an HTTP date or ISO 8601."""
     text = text.strip()
     if _NUMBER.fullmatch(text):
-        return _within_patience(_seconds(float(text), now), now)
+        return _within_patience(_seconds(float(text), now))
+    named = _instant(text)
+    return None if named is None else _within_patience((named - now).total_seconds())
+
+
+def _instant(text: str) -> datetime | None:
+    """Of an HTTP date or ISO 8601; a date without a zone is UTC."""
     try:
         named = datetime.fromisoformat(text) if _ISO.fullmatch(text) else parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    named = named if named.tzinfo else named.replace(tzinfo=UTC)  # "-0000" is UTC of unknown origin
-    return _within_patience((named - now).total_seconds(), now)
+    return named if named.tzinfo else named.replace(tzinfo=UTC)  # "-0000" is UTC of unknown origin
 
 
 def _seconds(number: float, now: datetime) -> float:
@@ -104,8 +117,8 @@ def _seconds(number: float, now: datetime) -> float:
     return (number / 1000 if number >= _MILLISECONDS else number) - now.timestamp()
 
 
-def _within_patience(seconds: float, now: datetime) -> datetime:
-    return now + timedelta(seconds=min(max(seconds, 0.0), MOST_PATIENCE.total_seconds()))
+def _within_patience(seconds: float) -> timedelta:
+    return timedelta(seconds=min(max(seconds, 0.0), MOST_PATIENCE.total_seconds()))
 
 
 # --- Figures --------------------------------------------------------------------------------------------------------
@@ -116,7 +129,7 @@ class _Standing:
     """How we stand with one of the partner's limits; None: not said."""
 
     remaining: int | None = None
-    resets_at: datetime | None = None
+    resets_in: timedelta | None = None
     limit: int | None = None
 
 
@@ -131,7 +144,7 @@ _PARAMETER = re.compile(r"([a-z]+)\s*=\s*(-?\d{1,18})(?!\d)", re.ASCII)
 def _strictness(standing: _Standing) -> tuple[float, float]:
     """In rising order: who allows less goes first, and of these who counts anew last."""
     left = float("inf") if standing.remaining is None else standing.remaining
-    return left, 0.0 if standing.resets_at is None else -standing.resets_at.timestamp()
+    return left, 0.0 if standing.resets_in is None else -standing.resets_in.total_seconds()
 
 
 def _standings(headers: Mapping[str, str], now: datetime) -> Iterator[_Standing]:
@@ -144,7 +157,7 @@ def _standings(headers: Mapping[str, str], now: datetime) -> Iterator[_Standing]
 def _in_three(headers: Mapping[str, str], family: str, now: datetime) -> Iterator[_Standing]:
     """`-Limit`, `-Remaining` and `-Reset`, each perhaps of several limits in the same order."""
     limits, remaining = (_counts(_text(headers, f"{family}-{name}")) for name in ("limit", "remaining"))
-    resets = _moments(_text(headers, f"{family}-reset"), now)
+    resets = _waits(_text(headers, f"{family}-reset"), now)
     if not (limits or remaining or resets):
         return
     standings: Sequence[int | None] = [*remaining] or [None]
@@ -162,9 +175,9 @@ def _counts(text: str) -> list[int]:
     return [max(0, int(each[1])) for each in found if each is not None]
 
 
-def _moments(text: str, now: datetime) -> list[datetime]:
-    alone = _moment(text, now)  # an HTTP date has a comma of its own
-    found = [alone] if alone is not None else [_moment(each, now) for each in text.split(",")]
+def _waits(text: str, now: datetime) -> list[timedelta]:
+    alone = _wait(text, now)  # an HTTP date has a comma of its own
+    found = [alone] if alone is not None else [_wait(each, now) for each in text.split(",")]
     return [each for each in found if each is not None]
 
 
@@ -192,5 +205,5 @@ def _members(text: str) -> Iterator[tuple[str, dict[str, int]]]:
 
 
 def _standing(remaining: int, seconds: int | None, limit: int | None, now: datetime) -> _Standing:
-    resets_at = None if seconds is None else _within_patience(_seconds(float(seconds), now), now)
-    return _Standing(max(0, remaining), resets_at, limit)
+    resets_in = None if seconds is None else _within_patience(_seconds(float(seconds), now))
+    return _Standing(max(0, remaining), resets_in, limit)

@@ -204,7 +204,9 @@ def _meaning(act: Act, answered: Answered) -> Meaning:
 def _not_before(answered: Answered) -> datetime | None:
     """The time that it names for another try; None: none, or it is no answer that may put us off."""
     said = told(answered.status, answered.headers, answered.received_at, is_throttle=is_throttle(answered))
-    return said.not_before if said is not None and (said.is_refusal or answered.status == 503) else None
+    if said is None or said.rest is None or not (said.is_refusal or answered.status == 503):
+        return None
+    return answered.received_at + said.rest
 
 
 def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> dict[str, str]:

@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 import pytest
 from conftest import NewTenant, Tenant
 from flow_bench import accumulate_all, broken_promises, calls, effects, forget_backoff, impatient, mark, push_now
+from sqlalchemy.exc import ProgrammingError
 
 from partners.contract import Connection, Entity, Gate
 from partners.errors import Deferred
@@ -21,7 +23,7 @@ from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from partners.limits import parse_limit
 from partners.throttling import Told
-from resources.logins import Login
+from resources.logins import Login, Logins
 from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.check import check
 from zest_pipelines.flows.gate import Later, Ledger, LedgerGate
@@ -30,6 +32,7 @@ from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.seats import Seats
 from zest_pipelines.flows.services import Services
+from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store.database import Database
 
 
@@ -203,9 +206,9 @@ def test_a_refusal_closes_the_limit_for_others_until_the_named_time_or_for_a_mom
     now = datetime.now(UTC)
     for number, (told, least, most) in enumerate(
         (
-            (Told(True, now + timedelta(seconds=600)), 590, 601),
+            (Told(True, timedelta(seconds=600)), 590, 601),
             (Told(True), 0, 16),
-            (Told(False, now + timedelta(seconds=60)), 50, 61),
+            (Told(False, timedelta(seconds=60)), 50, 61),
         )
     ):
         tenant = f"tenant{number}"
@@ -215,9 +218,26 @@ def test_a_refusal_closes_the_limit_for_others_until_the_named_time_or_for_a_mom
         assert timedelta(seconds=least) < deferred.value.until - now < timedelta(seconds=most)
 
 
+def test_a_ledger_that_may_not_be_written_lets_nothing_through(
+    server: EmbeddedServer, logins: Logins, tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    visit = tenant.add_visit()
+    set_limits(tenant, "tenant:60000/60s")
+    start = mark(sandbox)
+    with psycopg.connect(server.admin_url, dbname=logins.database, autocommit=True) as admin:
+        admin.execute("REVOKE UPDATE ON sync.budget FROM zest_budget")
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            push_now(tenant)
+        assert calls(sandbox, after=start) == []
+        admin.execute("GRANT UPDATE ON sync.budget TO zest_budget")
+    assert push_now(tenant).delivered == 1
+    assert effects(sandbox, visit) == ["created"]
+    assert broken_promises(tenant) == []
+
+
 def test_what_remains_closes_nothing(services: Services) -> None:
     free = gate(services, ["tenant:60000/60s"])
-    free.heard("patients", Told(False, None, 5, datetime.now(UTC) + timedelta(seconds=60), 10))
+    free.heard("patients", Told(False, None, 5, timedelta(seconds=60), 10))
     free.admit("patients")
 
 

@@ -62,9 +62,12 @@ def test_what_waits_is_foretold_and_a_deadline_that_it_passes_is_said(tenant: Te
 def test_a_closed_limit_says_until_when_and_is_opened_by_hand(tenant: Tenant) -> None:
     set_limits(tenant, *LIMITS)
     ledger = Ledger(tenant.services, Connection(tenant.name, "fhir", "", {}), list(map(parse_limit, LIMITS)))
-    until = datetime.now(UTC) + timedelta(hours=20)
-    ledger.stay_away(until, is_refused=True)
+    rest, since = timedelta(hours=20), datetime.now(UTC)
+    ledger.stay_away(rest, is_refused=True)
     closed = [each.closed_until for each in outlook(tenant.services, tenant.partner, tenant.name).limits]
+    until = closed[1]
+    assert until is not None
+    assert since + rest < until < datetime.now(UTC) + rest
     assert closed == [None, until, until, None]  # nothing was called yet: the tenant's own, not what all share
     assert ledger.is_closed("appointments")
     with tenant.services.database.transaction(Login.BUDGET, None) as tx:

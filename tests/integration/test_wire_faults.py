@@ -222,7 +222,7 @@ def test_an_error_status_is_an_answer_too() -> None:
 
 def test_the_gate_hears_what_an_answer_says_of_the_limits_and_nothing_else() -> None:
     then = datetime(2026, 11, 24, tzinfo=UTC)
-    soon = then + timedelta(seconds=7)
+    soon = timedelta(seconds=7)
     refused = b"HTTP/1.1 %s\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
     used_up = body(b"", 'RateLimit: "a";r=3;t=1', 'RateLimit: "b";r=0;t=7')
     for answer, throttles, wanted in (

@@ -30,9 +30,11 @@ from ledger_mutants import LEDGER_MUTANTS
 from partners.contract import Connection
 from partners.errors import Deferred
 from partners.limits import parse_limit
+from partners.throttling import told
 from resources.http import Http
 from resources.logins import Login, Logins
 from resources.vault import Vault
+from zest_pipelines.core.turns import Priority
 from zest_pipelines.flows.gate import Ledger, LedgerGate
 from zest_pipelines.flows.seats import Seats
 from zest_pipelines.flows.services import Services
@@ -52,6 +54,8 @@ class Work:
     tenant: str
     limits: Sequence[str]
     endpoint: str = "appointments"
+    weight: int = 1
+    priority: str = Priority.BACKGROUND.value
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,13 @@ def go_on(services: Services, work: Work, jitter: float, chance: random.Random) 
         with suppress(Deferred):
             seat = seats.take(PATIENCE)
             break
-    gate = LedgerGate(Ledger(services, connection, limits), PATIENCE, seat=seat)
+    ledger = Ledger(services, connection, limits, work.weight)
+    gate = LedgerGate(ledger, PATIENCE, Priority(work.priority), seat)
     call(services, work, gate, jitter, chance)
 
 
 def call(services: Services, work: Work, gate: LedgerGate, jitter: float, chance: random.Random) -> None:
-    """Call as often as the gate lets it, for ever."""
+    """Call as often as the gate lets it, for ever, and tell the gate what the partner says of its limits."""
     line = HTTPConnection(work.url.removeprefix("http://"), timeout=10)
     while True:
         try:
@@ -123,7 +128,11 @@ def call(services: Services, work: Work, gate: LedgerGate, jitter: float, chance
         if jitter:
             time.sleep(chance.random() * jitter)
         line.request("GET", f"/{work.tenant}/{work.endpoint}")
-        line.getresponse().read()
+        answer = line.getresponse()
+        answer.read()
+        said = told(answer.status, {name.lower(): value for name, value in answer.getheaders()}, services.now())
+        if said is not None:
+            gate.heard(work.endpoint, said)
 
 
 def _guarded(*given: Any) -> None:

@@ -176,7 +176,7 @@ def _reply(command: Command, answer: Exchange) -> Reply:
         case 422:
             return Refused("record_refused", {"detail": "HTTP 422"})
         case 429:
-            return Retry("partner_busy", not_before=retry_after(answer.headers, answer.received_at))
+            return Retry("partner_busy", not_before=_named_time(answer))
         case status if status >= 500:
             return Unknown("partner_failed_unsure")
     return Unknown("answer_unreadable")
@@ -204,9 +204,14 @@ def _taken(answer: Exchange) -> dict[str, Any]:
     if isinstance(answer, Answered) and answer.status == 422:
         raise RejectedError("record_refused", {"detail": "HTTP 422"})
     if isinstance(answer, Answered):
-        later = retry_after(answer.headers, answer.received_at)
+        later = _named_time(answer)
         raise RetryableError("partner_busy" if answer.status == 429 else "answer_unreadable", not_before=later)
     raise RetryableError("partner_unreachable")
+
+
+def _named_time(answer: Answered) -> datetime | None:
+    rest = retry_after(answer.headers, answer.received_at)
+    return None if rest is None else answer.received_at + rest
 
 
 def _found(copy: dict[str, Any], command: Command) -> Found:

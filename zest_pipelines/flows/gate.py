@@ -110,8 +110,8 @@ class Ledger:
         with self.services.database.transaction(Login.BUDGET, None) as tx:
             return budgets.is_closed(tx, list(named))
 
-    def stay_away(self, until: datetime | None, *, is_refused: bool) -> None:
-        """Let nobody call before `until`, as the partner asked; None: it named no time, and is left alone for a moment.
+    def stay_away(self, rest: timedelta | None, *, is_refused: bool) -> None:
+        """Let nobody call for so long, as the partner asked; None: it named no time, and is left alone for a moment.
 
         Which of the limits it speaks of it rarely says: `_Found.meant`. `is_refused`: for the number of our calls, so
         what allowed them is believed less from now on.
@@ -123,8 +123,9 @@ class Ledger:
             if is_refused:
                 found.save(refused(found.buckets, found.now))
             for name, limit in found.meant():
-                rest = min(_MOMENT_SECONDS, max(1.0, limit.seconds / 20))
-                budgets.close(found.tx, [name], until or _moment(found.now + rest))
+                moment = min(_MOMENT_SECONDS, max(1.0, limit.seconds / 20))
+                seconds = moment if rest is None else rest.total_seconds()
+                budgets.close(found.tx, [name], _moment(found.now + seconds))
 
     def _named(self, endpoint: str) -> dict[str, Rate]:
         """The limits that a call falls under, by the names of their buckets, in the order of these."""
@@ -219,8 +220,8 @@ class LedgerGate(Gate):
 
     def heard(self, endpoint: str, told: Told) -> None:  # a partner rarely says which limit it means
         """See Gate. Closes for everybody what the partner wants to be left alone."""
-        if told.is_refusal or told.not_before is not None:
-            self.ledger.stay_away(told.not_before, is_refused=told.is_refusal)
+        if told.is_refusal or told.rest is not None:
+            self.ledger.stay_away(told.rest, is_refused=told.is_refusal)
 
     def unheard(self) -> None:
         """The last call has got no answer: for the limits on calls in flight it may still be under way."""
