@@ -1,7 +1,7 @@
 """What all share goes by weight and to people first, and a day counts anew at its reset: by the partner's own count.
 
-Two processes call for each tenant, as often as the ledger lets them. Of the shares the later part of the time is judged,
-when all have their places.
+Two processes call for each tenant, as often as the ledger lets them. Of the time, the later part is judged, when all
+have their places.
 """
 
 from __future__ import annotations
