@@ -67,13 +67,15 @@ def whole(server: Server, resource_type: str, params: Params) -> Hits:
 
 
 def hits_in(bundle: Json, resource_type: str) -> Hits:
-    """A searchset as hits. Entries of other types (outcomes, included records) are passed over.
+    """A searchset as hits. Entries of other types (remarks on the search, included records) are passed over.
 
-    RetryableError if it is none.
+    RetryableError if it is none, or if an error stands among its entries: then nobody knows what is missing.
     """
     if bundle.get("resourceType") != "Bundle":
         raise RetryableError("answer_unreadable")
-    listed = (entry.get("resource") for entry in objects(bundle.get("entry")))
+    listed = [entry.get("resource") for entry in objects(bundle.get("entry"))]
+    if any(map(_tells_an_error, listed)):
+        raise RetryableError("partner_failed")
     resources = [each for each in listed if isinstance(each, dict) and each.get("resourceType") == resource_type]
     if not all(map(id_of, resources)):
         raise RetryableError("answer_unreadable")
@@ -82,6 +84,13 @@ def hits_in(bundle: Json, resource_type: str) -> Hits:
     shown = _link(bundle, "self")
     is_last = _link(bundle, "next") is None
     return Hits(resources, total if is_count else None, is_last, _names(shown) if shown else None)
+
+
+def _tells_an_error(resource: object) -> bool:
+    """Whether it is an outcome of a severity that R4 (Search) allows in no list of hits."""
+    if not isinstance(resource, dict) or resource.get("resourceType") != "OperationOutcome":
+        return False
+    return any(issue.get("severity") in ("fatal", "error") for issue in objects(resource.get("issue")))
 
 
 def _names(address: str) -> frozenset[str]:
