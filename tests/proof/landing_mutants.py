@@ -1,0 +1,134 @@
+"""Rules of the way in, each broken on purpose: a scene of `landing_scenes` must be seen to notice.
+
+A mutant is patched into the process that lands or applies; the product's code knows of none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from partners.contract import Gone
+from partners.fhir.client import FhirConnector
+from zest_pipelines.core.certificate import Certificate
+from zest_pipelines.flows import apply, land, versions
+from zest_pipelines.store import landing, masters
+
+Swap = tuple[object, str, Callable[[Any], Any]]
+"""An owner, one of its names, and what makes the broken one of the real one."""
+
+
+@dataclass(frozen=True)
+class LandingMutant:
+    """One rule, broken."""
+
+    breaks: str
+    """What is not done any more."""
+    promise: str
+    """What then falls."""
+    scene: str
+    """The name of the scene that catches it."""
+    notices: str
+    """What the scene says then."""
+    swaps: tuple[Swap, ...]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block, the rule is broken in this process."""
+        with ExitStack() as stack:
+            for owner, name, broken in self.swaps:
+                stack.enter_context(patch.object(owner, name, broken(getattr(owner, name))))
+            yield
+
+
+def at_work(name: str | None) -> AbstractContextManager[None]:
+    """Within the block, the mutant is at work in this process; None: none is."""
+    return ExitStack() if name is None else LANDING_MUTANTS[name].applied()
+
+
+# --- How the rules are broken ---------------------------------------------------------------------------------------
+
+
+def _always(value: object) -> Callable[[Any], Any]:
+    return lambda _: lambda *_, **__: value
+
+
+def _true_of_all(_: Any) -> Any:
+    return property(lambda _: True)
+
+
+def _of_any_version(real: Any) -> Any:
+    return lambda content, _: real(content, "")
+
+
+def _cursor_first(real: Any) -> Any:
+    def store(self: Any, records: Any, gone: Any, progress: Any) -> None:
+        if progress.certificate.is_last_reached:
+            self.end(progress, "certified", None, {})
+        real(self, records, gone, progress)
+
+    return store
+
+
+_judged: list[Any] = []
+"""What the guard said of the set that it was shown last."""
+
+
+def _judged_before(real_lock: Any) -> Any:
+    def lock(tx: Any, scope: Any) -> None:
+        counts = apply._counts(masters.open_changes(tx, scope))
+        _judged[:] = [_REAL_HOLD(counts, masters.population(tx, scope))]
+        real_lock(tx, scope)
+
+    return lock
+
+
+_REAL_HOLD = apply.hold
+
+LANDING_MUTANTS: dict[str, LandingMutant] = {
+    "certificate ignored": LandingMutant(
+        "a list that lacks a page counts as all there is",
+        "equal after a good reading",
+        "a page is passed over",
+        "is missing",
+        ((Certificate, "is_certified", _true_of_all),),
+    ),
+    "absence believed": LandingMutant(
+        "who is not on the list counts as deleted, and nobody is asked",
+        "no delete from absence",
+        "a short list agrees with itself",
+        "the partner has it",
+        ((FhirConnector, "fetch", _always(Gone())),),
+    ),
+    "guard outside the lock": LandingMutant(
+        "the guard judges a set, and what came to it since is written too",
+        "no mass change without a person",
+        "more is deleted while an application waits",
+        "at once",
+        (
+            (masters, "lock_application", _judged_before),
+            (apply, "hold", lambda _: lambda *_, **__: _judged[0]),
+        ),
+    ),
+    "cursor moved early": LandingMutant(
+        "the cursor moves before the last page is stored",
+        "equal after a good reading",
+        "killed before each commit",
+        "is missing",
+        (
+            (land._Station, "_store", _cursor_first),
+            (landing, "is_alive", _always(True)),
+        ),
+    ),
+    "hash without the mapping": LandingMutant(
+        "a record that did not change is not mapped anew when the mapping does",
+        "equal after a good reading",
+        "the mapping changes",
+        "is mapped as before",
+        ((versions, "fingerprint", _of_any_version),),
+    ),
+}
+"""By name."""
