@@ -115,9 +115,12 @@ class Page:
     """How many records the partner says the whole reading has; None: it does not say."""
     is_last: bool = False
     gone: tuple[str, ...] = ()
-    """Ids that the partner itself says were deleted."""
+    """Ids that the partner itself says were deleted: its delete events."""
     cursor: str | None = None
     """Hand this to the next reading to get what changed since; opaque. The last page's counts; None: there is none."""
+    resume: str | None = None
+    """Hand this to `read` to have the pages after this one, should the reading break off here; opaque, and asked for
+    within the hour. None: it cannot be taken up after this page."""
 
 
 @dataclass(frozen=True)
@@ -300,10 +303,14 @@ class Connector(Protocol):
     def check(self) -> CheckReport:
         """Test address, credential and permissions without writing. Raises PartnerError."""
 
-    def read(self, entity: Entity, cursor: str | None) -> Iterator[Page]:
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
         """The pages of a reading: of all records, or of those changed since `cursor`. Raises PartnerError midway.
 
-        What changed while the reading went on, or shortly before the cursor, comes again: readings overlap.
+        What changed while the reading went on, or shortly before the cursor, comes again: readings overlap, and a
+        record may come twice in one. Nothing is kept of the pages that were handed out: a list has any length.
+
+        `resume`: the token of the last page that arrived of a reading that broke off, begun with the same `cursor`; its
+        pages from there on. One that is none of its own is passed over, and all pages come.
         """
 
     def fetch(self, entity: Entity, partner_id: str) -> SourceRecord | Gone:
@@ -358,6 +365,32 @@ class Recovery(StrEnum):
 
 
 @dataclass(frozen=True)
+class PointRead:
+    """`fetch` says of one record for sure whether it is there."""
+
+
+@dataclass(frozen=True)
+class DeleteEvents:
+    """Every delete is told in a reading (`Page.gone`), and what is not told was not deleted."""
+
+
+@dataclass(frozen=True)
+class AfterReadings:
+    """Neither: a record is gone that does not come in so many certified full readings, one after the other."""
+
+    count: int
+    """At least 2: a list that moves while it is read hides a record from one reading."""
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError("absence from one reading proves nothing")
+
+
+ProofOfAbsence = PointRead | DeleteEvents | AfterReadings
+"""What makes a delete of a record that did not come in a full reading."""
+
+
+@dataclass(frozen=True)
 class Capability:
     """What the platform may rely on at this partner; tested by the contract suite, not believed."""
 
@@ -368,6 +401,8 @@ class Capability:
     """Whether changed records alone can be read."""
     key_lasts: timedelta | None = None
     """How long the partner remembers a key; None: for ever. Older doubt is a person's."""
+    proves_absence: ProofOfAbsence = PointRead()
+    """How a delete at the partner is known. Its delete events count in any case."""
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,12 @@ class FhirConnector:
         )
         return CheckReport(_name(statement), access)
 
-    def read(self, entity: Entity, cursor: str | None) -> Iterator[Page]:
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
         """As the contract says. ValueError for an entity that is not read here."""
         if entity is Entity.CLIENT:
-            return reading.read_clients(self._server, cursor)
+            return reading.read_clients(self._server, cursor, resume)
         if entity is Entity.STAFF:
-            return reading.read_staff(self._server, cursor)
+            return reading.read_staff(self._server, cursor, resume)
         raise ValueError(f"not read from FHIR: {entity}")
 
     def fetch(self, entity: Entity, partner_id: str) -> SourceRecord | Gone:

@@ -10,6 +10,9 @@ What a reading may rely on, and what not:
 - The cursor is the latest time that the server wrote on a record, never our clock, and the next reading
   begins some minutes before it, since servers stamp a record before others can see it.
 - Deletes are told by no search. They are found by a full reading, whose missing records are then asked for.
+- A list has any length, so nothing is kept of a page but the latest times on it: what comes twice is handed on twice.
+  After each page a reading of a whole list can be taken up by the address of the next one. The changed members of
+  staff are few, and begun anew.
 """
 
 from __future__ import annotations
@@ -58,24 +61,52 @@ class Marks:
 
     def cursor(self, *kinds: str) -> str | None:
         """The cursor for the next reading of `kinds`; None unless there is a time for the first."""
-        known = {kind: _instant(self.latest[kind]) for kind in kinds if kind in self.latest}
-        return json.dumps(known, sort_keys=True) if kinds[0] in known else None
+        known = {kind: self.latest[kind] for kind in kinds if kind in self.latest}
+        return Marks(known).spelled() if kinds[0] in known else None
+
+    def spelled(self) -> str:
+        """What `parse` reads."""
+        return json.dumps({kind: _instant(moment) for kind, moment in self.latest.items()}, sort_keys=True)
 
 
-def read_clients(server: Server, cursor: str | None) -> Iterator[Page]:
+@dataclass(frozen=True)
+class Place:
+    """Where a reading stood after a page: what its token is made of."""
+
+    following: str
+    is_full: bool
+    marks: Marks
+
+    @classmethod
+    def parse(cls, token: str | None) -> Place | None:
+        """The place in a token. One that is none of ours is as good as none: all is read."""
+        try:
+            told = json.loads(token or "{}")
+            following, is_full, marks = told["following"], told["is_full"], told["marks"]
+        except (ValueError, TypeError, KeyError):
+            return None
+        is_ours = isinstance(following, str) and isinstance(is_full, bool) and isinstance(marks, str)
+        return cls(following, is_full, Marks.parse(marks)) if is_ours else None
+
+    def token(self) -> str:
+        """What `parse` reads."""
+        told = {"following": self.following, "is_full": self.is_full, "marks": self.marks.spelled()}
+        return json.dumps(told)
+
+
+def read_clients(server: Server, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
     """The pages of all Patients, or of those changed since the cursor. Raises PartnerError."""
-    marks = Marks.parse(cursor)
-    since = marks.latest.get("Patient")
-    seen = _Seen()
-    is_full = since is None
-    for number, hits in enumerate(search(server, "Patient", _listing(since))):
-        if number == 0:
+    place = Place.parse(resume)
+    since = Marks.parse(cursor).latest.get("Patient")
+    marks = Marks.parse(cursor) if place is None else place.marks
+    is_full = None if place is None else place.is_full
+    for hits in search(server, "Patient", _listing(since), None if place is None else place.following):
+        if is_full is None:
             is_full = _is_full(since, hits)
         for resource in hits.resources:
             marks.note(resource)
-        records = tuple(client_record(resource) for resource in hits.resources if seen.is_new(resource))
-        following = marks.cursor("Patient") if hits.is_last else None
-        yield Page(records, is_full, hits.total, hits.is_last, cursor=following)
+        records = tuple(map(client_record, hits.resources))
+        yield _page(records, is_full, hits, marks, "Patient")
 
 
 def client_record(patient: Json) -> SourceRecord:
@@ -83,12 +114,12 @@ def client_record(patient: Json) -> SourceRecord:
     return SourceRecord(id_of(patient), version_of(patient), _content(patient))
 
 
-def read_staff(server: Server, cursor: str | None) -> Iterator[Page]:
+def read_staff(server: Server, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
     """The pages of all Practitioners with their roles, or of those where either changed."""
     marks = Marks.parse(cursor)
     since = marks.latest.get("Practitioner")
     if since is None:
-        yield from _all_staff(server, marks)
+        yield from _all_staff(server, marks, Place.parse(resume))
     else:
         yield from _changed_staff(server, marks, since)
 
@@ -108,33 +139,27 @@ def roles_of(server: Server, practitioner_ids: Sequence[str]) -> dict[str, list[
     return _by_practitioner(whole(server, "PractitionerRole", asked).resources)
 
 
-class _Seen:
-    """The states of records that a reading has met."""
-
-    def __init__(self) -> None:
-        self._states: set[tuple[str, str]] = set()
-
-    def is_new(self, resource: Json) -> bool:
-        """Whether this state is met for the first time. States without a version are always new."""
-        state = (id_of(resource), version_of(resource))
-        is_new = not state[1] or state not in self._states
-        self._states.add(state)
-        return is_new
-
-
-def _all_staff(server: Server, marks: Marks) -> Iterator[Page]:
+def _all_staff(server: Server, marks: Marks, place: Place | None) -> Iterator[Page]:
     # Roles first: one made in between belongs to the next reading, and nobody lacks an old one.
     roles = whole(server, "PractitionerRole", _listing(None)).resources
-    for role in roles:
-        marks.note(role)
+    if place is None:
+        for role in roles:
+            marks.note(role)
+    else:  # the pages before it were joined with the roles of then: what changed since belongs to the next reading
+        marks = place.marks
     held = _by_practitioner(roles)
-    seen = _Seen()
-    for hits in search(server, "Practitioner", _listing(None)):
+    for hits in search(server, "Practitioner", _listing(None), None if place is None else place.following):
         for practitioner in hits.resources:
             marks.note(practitioner)
-        new = [practitioner for practitioner in hits.resources if seen.is_new(practitioner)]
-        records = tuple(staff_record(each, held.get(id_of(each), ())) for each in new)
-        yield Page(records, True, hits.total, hits.is_last, cursor=_staff_cursor(marks, hits.is_last))
+        records = tuple(staff_record(each, held.get(id_of(each), ())) for each in hits.resources)
+        yield _page(records, True, hits, marks, "Practitioner", "PractitionerRole")
+
+
+def _page(records: tuple[SourceRecord, ...], is_full: bool, hits: Hits, marks: Marks, *kinds: str) -> Page:
+    """A page of a whole list: the last one has the cursor, every other one the place after it."""
+    if hits.following is None:
+        return Page(records, is_full, hits.total, is_last=True, cursor=marks.cursor(*kinds))
+    return Page(records, is_full, hits.total, resume=Place(hits.following, is_full, marks).token())
 
 
 def _changed_staff(server: Server, marks: Marks, since: datetime) -> Iterator[Page]:
@@ -154,7 +179,8 @@ def _changed_staff(server: Server, marks: Marks, since: datetime) -> Iterator[Pa
         group = ids[start : start + _IDS_AT_ONCE]
         is_last = start + _IDS_AT_ONCE >= len(ids)
         records = tuple(_completed(server, group, changed))
-        yield Page(records, is_full, None, is_last, cursor=_staff_cursor(marks, is_last))
+        cursor = marks.cursor("Practitioner", "PractitionerRole") if is_last else None
+        yield Page(records, is_full, None, is_last, cursor=cursor)
 
 
 def _completed(server: Server, ids: Sequence[str], changed: Mapping[str, Json]) -> Iterator[SourceRecord]:
@@ -169,10 +195,6 @@ def _completed(server: Server, ids: Sequence[str], changed: Mapping[str, Json]) 
     for each in ids:
         if each in people:  # else a role points at nobody
             yield staff_record(people[each], held.get(each, ()))
-
-
-def _staff_cursor(marks: Marks, is_last: bool) -> str | None:
-    return marks.cursor("Practitioner", "PractitionerRole") if is_last else None
 
 
 def _by_practitioner(roles: Iterable[Json]) -> dict[str, list[Json]]:

@@ -1,7 +1,8 @@
 """A search to its end: the server's pages, one after the other.
 
-`next` is opaque: it is followed and never built. When it has expired the search is begun again, once; who reads must
-then expect to meet again what came before. A `next` that repeats ends the search rather than going round for ever.
+`next` is opaque: it is followed and never built, by this search or by a later one that takes up where it broke off.
+When it has expired the search is begun again, once; who reads must then expect to meet again what came before. A `next`
+that repeats ends the search rather than going round for ever.
 """
 
 from __future__ import annotations
@@ -25,32 +26,43 @@ class Hits:
 
     resources: Sequence[Json]
     total: int | None
-    is_last: bool
+    following: str | None
+    """Address of the next page; None: this is the last one."""
     understood: frozenset[str] | None
     """Names of the parameters that the server used; None: it does not say."""
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the server has no more."""
+        return self.following is None
 
-def search(server: Server, resource_type: str, params: Params) -> Iterator[Hits]:
-    """The pages of a search, to the last. After an expired `next` they come again from the first, once."""
-    answer = server.get(resource_type, resource_type, params)
-    followed: set[str] = set()
+
+def search(server: Server, resource_type: str, params: Params, following: str | None = None) -> Iterator[Hits]:
+    """The pages of a search, to the last; with `following`, from the page at that address on.
+
+    After an expired `next` they come again from the first, once.
+    """
+    followed: set[int] = set()
     has_restarted = False
     while True:
-        bundle = taken(answer, resource_type)
-        yield hits_in(bundle, resource_type)
-        following = _link(bundle, "next")
         if following is None:
-            return
-        if following in followed:
-            raise RetryableError("partner_list_incomplete", {"why": "next_repeats"})
-        followed.add(following)
-        answer = server.follow(resource_type, following)
-        if isinstance(answer, Answered) and answer.status in (404, 410):
+            answer = server.get(resource_type, resource_type, params)
+        else:
+            answer = server.follow(resource_type, following)
+        if following is not None and isinstance(answer, Answered) and answer.status in (404, 410):
             if has_restarted:
                 raise RetryableError("partner_list_incomplete", {"why": "next_expired"})
-            has_restarted = True
+            has_restarted, following = True, None
             followed.clear()
-            answer = server.get(resource_type, resource_type, params)
+            continue
+        hits = hits_in(taken(answer, resource_type), resource_type)
+        yield hits
+        following = hits.following
+        if following is None:
+            return
+        if hash(following) in followed:
+            raise RetryableError("partner_list_incomplete", {"why": "next_repeats"})
+        followed.add(hash(following))  # a list may have many pages, and an address kilobytes
 
 
 def whole(server: Server, resource_type: str, params: Params) -> Hits:
@@ -63,7 +75,7 @@ def whole(server: Server, resource_type: str, params: Params) -> Hits:
     total = pages[-1].total
     if total not in (None, len(found)):
         raise RetryableError("partner_list_incomplete", {"why": "count_differs"})
-    return Hits(list(found.values()), total, is_last=True, understood=pages[0].understood)
+    return Hits(list(found.values()), total, following=None, understood=pages[0].understood)
 
 
 def hits_in(bundle: Json, resource_type: str) -> Hits:
@@ -82,8 +94,7 @@ def hits_in(bundle: Json, resource_type: str) -> Hits:
     total = bundle.get("total")
     is_count = isinstance(total, int) and not isinstance(total, bool)
     shown = _link(bundle, "self")
-    is_last = _link(bundle, "next") is None
-    return Hits(resources, total if is_count else None, is_last, _names(shown) if shown else None)
+    return Hits(resources, total if is_count else None, _link(bundle, "next"), _names(shown) if shown else None)
 
 
 def _tells_an_error(resource: object) -> bool:

@@ -141,10 +141,12 @@ def test_a_cursor_that_is_none_of_ours_reads_all(connector: Connector, cursor: s
     assert len(records(pages(connector, Entity.CLIENT, cursor))) == 30
 
 
-def test_an_entry_that_comes_twice_is_handed_on_once(sandbox: RunningSandbox, connector: Connector) -> None:
+def test_an_entry_that_comes_twice_is_handed_on_twice_since_nothing_is_kept_of_a_page(
+    sandbox: RunningSandbox, connector: Connector
+) -> None:
     sandbox.set_faults({"kind": "repeat_entry", "type": "Patient", "times": 2})
     found = records(pages(connector, Entity.CLIENT))
-    assert len(found) == len({record.partner_id for record in found}) == 30
+    assert (len(found), len({record.partner_id for record in found})) == (32, 30)
 
 
 @pytest.mark.parametrize("kind", ["drop_entry", "wrong_total", "missing_next"])
@@ -173,7 +175,7 @@ def test_an_expired_next_begins_the_reading_again_once(
 ) -> None:
     sandbox.set_faults({"kind": "status", "status": status, "page": 2, "times": 1, "code": "expired"})
     found = pages(connector, Entity.CLIENT)
-    assert len(records(found)) == 30
+    assert (len(records(found)), len({record.partner_id for record in records(found)})) == (40, 30)
     assert [page.is_last for page in found] == [False, False, False, True]
 
 
@@ -182,6 +184,48 @@ def test_a_next_that_always_expires_ends_the_reading(sandbox: RunningSandbox, co
     with pytest.raises(RetryableError) as caught:
         pages(connector, Entity.CLIENT)
     assert (caught.value.reason, caught.value.params) == ("partner_list_incomplete", {"why": "next_expired"})
+
+
+@pytest.mark.parametrize(
+    ("entity", "kind", "after", "is_full"),
+    [
+        (Entity.CLIENT, "Patient", 1, True),
+        (Entity.CLIENT, "Patient", 2, True),
+        (Entity.CLIENT, "Patient", 2, False),
+        (Entity.STAFF, "Practitioner", 1, True),
+    ],
+)
+def test_a_reading_that_broke_off_is_taken_up_after_any_page(
+    sandbox: RunningSandbox, connector: Connector, entity: Entity, kind: str, after: int, is_full: bool
+) -> None:
+    cursor = None if is_full else cursor_after(connector, entity)
+    whole = pages(connector, entity, cursor)
+    assert [page.resume is None for page in whole] == [*([False] * (len(whole) - 1)), True]
+    begun = len(sandbox.journal())
+    with connected(sandbox.url) as another:
+        rest = list(another.read(entity, cursor, whole[after - 1].resume))
+    assert rest == whole[after:]
+    assert {page.is_full for page in rest} == {is_full}
+    assert len([row for row in sandbox.journal()[begun:] if row["resource_type"] == kind]) == len(whole) - after
+
+
+def test_a_reading_whose_place_has_expired_begins_again(sandbox: RunningSandbox, connector: Connector) -> None:
+    place = pages(connector, Entity.CLIENT)[0].resume
+    sandbox.set_faults({"kind": "status", "status": 410, "page": 2, "times": 1, "code": "expired"})
+    assert len(records(list(connector.read(Entity.CLIENT, None, place)))) == 30
+
+
+@pytest.mark.parametrize(
+    "place", ["", "[]", "null", "2", "{", '{"following": 1, "is_full": true, "marks": "{}"}', "{}"]
+)
+def test_a_place_that_is_none_of_ours_reads_all(connector: Connector, place: str) -> None:
+    assert len(records(list(connector.read(Entity.CLIENT, None, place)))) == 30
+
+
+def test_a_place_at_another_origin_is_refused(connector: Connector) -> None:
+    place = json.dumps({"following": "http://other.example/Patient?page=2", "is_full": True, "marks": "{}"})
+    with pytest.raises(RejectedError, match="address_wrong"):
+        list(connector.read(Entity.CLIENT, None, place))
 
 
 FAULTS: list[tuple[dict[str, Any], type[PartnerError], str]] = [

@@ -44,6 +44,15 @@ _ROWS = (
     SELECT tenant_id, partner, entity, 'p1', snapshot_id FROM sync.snapshot WHERE tenant_id = %(tenant)s
     """,
     """
+    INSERT INTO sync.sighting (tenant_id, snapshot_id, page, landed_nos)
+    SELECT tenant_id, snapshot_id, 1, array_agg(landed_no) FROM sync.landed_version WHERE tenant_id = %(tenant)s
+    GROUP BY tenant_id, snapshot_id
+    """,
+    """
+    INSERT INTO sync.suspicion (tenant_id, partner, entity, partner_id, snapshot_id)
+    SELECT tenant_id, partner, entity, partner_id, snapshot_id FROM sync.landed_version WHERE tenant_id = %(tenant)s
+    """,
+    """
     INSERT INTO sync.master_change (tenant_id, partner, entity, partner_id, landed_no, kind, fields)
     SELECT tenant_id, partner, entity, partner_id, landed_no, 'delete', '{}' FROM sync.landed_version
     WHERE tenant_id = %(tenant)s

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -46,7 +46,7 @@ from zest_pipelines.local import dagster_home
 from zest_pipelines.local.data_dir import DataDir
 from zest_pipelines.orchestration.frames import FrameError
 from zest_pipelines.orchestration.partitions import tenant_partitions, today_in_japan
-from zest_pipelines.store import frames, landing, masters
+from zest_pipelines.store import frames, landed, landing, masters
 from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
 from zest_pipelines.store.keys import Target
 
@@ -97,20 +97,9 @@ def _key(name: str, tenant: str = "sakura") -> str:
 def _add_landed(tenant: Tenant, partner_id: str, **version: Any) -> None:
     reading = landing.Reading(uuid4(), tenant.name, tenant.partner.name, Entity.CLIENT)
     with tenant.services.database.transaction(Login.LAND, tenant.name) as tx:
-        assert landing.begin(tx, reading)
-        landing.add(tx, reading, [landing.NewVersion(partner_id, **version)])
-        landing.end(
-            tx,
-            reading,
-            state="certified",
-            is_full=False,
-            reason=None,
-            params={},
-            pages=1,
-            records=1,
-            new_versions=1,
-            cursor=None,
-        )
+        assert landing.begin(tx, reading, mapping="1", full_before=datetime.now(UTC))
+        landed.add(tx, reading, [landed.NewVersion(partner_id, **version)])
+        landing.end(tx, reading, landing.Verdict("certified", None, {}, False, 1, 1, 1, None))
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------

@@ -211,8 +211,8 @@ def land_with_total(tenant: Tenant, total: int) -> LandReport:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._inner, name)
 
-        def read(self, entity: Entity, cursor: str | None) -> Any:
-            for page in self._inner.read(entity, cursor):
+        def read(self, *asked: Any) -> Any:
+            for page in self._inner.read(*asked):
                 yield replace(page, total=total)
 
     partner = replace(tenant.partner, open=lambda *given: Telling(tenant.partner.open(*given)))

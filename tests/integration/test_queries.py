@@ -50,6 +50,8 @@ def numbered(query: Query) -> str:
 def test_a_query_can_be_prepared_under_its_login(shared: Logins, name: str) -> None:
     query = QUERIES[name]
     with psycopg.connect(shared.libpq_url(query.login)) as connection:
+        if query.temporary:
+            connection.execute(query.temporary)
         connection.execute(f"PREPARE it AS {numbered(query)}")
         parameters = connection.execute("SELECT parameter_types::text[] FROM pg_prepared_statements").fetchone()
         assert parameters is not None

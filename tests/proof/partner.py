@@ -78,7 +78,7 @@ class ProofConnector:
         """Nothing can be asked without a record."""
         return CheckReport("proof", tuple(Access(entity, None, None) for entity in KINDS))
 
-    def read(self, entity: Entity, cursor: str | None) -> Iterator[Page]:
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
         """It has no masters."""
         raise ValueError(f"not read here: {entity}")
 

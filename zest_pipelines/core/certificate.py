@@ -46,42 +46,45 @@ class Certificate:
         return self.is_certified and self.is_full
 
 
+_ENOUGH_TOTALS = 2  # two that differ are as bad as a thousand, and a reading keeps nothing that grows with it
+
+
 @dataclass(frozen=True)
 class Reading:
     """What was seen of a reading so far. Start with `Reading()`."""
 
     pages: int = 0
     ids: int = 0
+    """Different ones; known when all pages are counted."""
     totals: frozenset[int] = frozenset()
+    """What the pages said the whole reading has; at most two of them."""
     is_full: bool = True
     is_last_reached: bool = False
     is_overrun: bool = False
     changed_duplicates: int = 0
+    """Ids that came again with other content."""
 
-    def with_page(
-        self,
-        *,
-        ids: int,
-        total: int | None,
-        is_full: bool,
-        is_last: bool,
-        changed_duplicates: int = 0,
-    ) -> Reading:
+    def with_page(self, *, total: int | None, is_full: bool, is_last: bool, changed_duplicates: int = 0) -> Reading:
         """The reading with one more page.
 
-        `ids` counts those that no earlier page had; `total` is what the page says the whole reading has,
-        None if it does not say; `changed_duplicates` counts ids seen before with other content.
+        `total` is what the page says the whole reading has, None if it does not say; `changed_duplicates` counts ids
+        that came twice on this very page with different content.
         """
+        is_new = total is not None and len(self.totals) < _ENOUGH_TOTALS
         return replace(
             self,
             pages=self.pages + 1,
-            ids=self.ids + ids,
-            totals=self.totals if total is None else self.totals | {total},
+            totals=self.totals | {total} if is_new else self.totals,
             is_full=self.is_full and is_full,
             is_last_reached=self.is_last_reached or is_last,
-            is_overrun=self.is_last_reached,
+            is_overrun=self.is_overrun or self.is_last_reached,
             changed_duplicates=self.changed_duplicates + changed_duplicates,
         )
+
+    def counted(self, *, ids: int, changed_duplicates: int) -> Reading:
+        """The reading with what only all its pages together tell: how many different ids came, and how many came again
+        on a later page with other content."""
+        return replace(self, ids=ids, changed_duplicates=self.changed_duplicates + changed_duplicates)
 
     def certify(self) -> Certificate:
         """The verdict. A partner that tells no total is believed when its last page came."""

@@ -48,6 +48,8 @@ class LandReport:
     """Records that differ from what had landed before, new ones included."""
     gone: int = 0
     """Records whose absence was proved."""
+    suspects: int = 0
+    """Records that did not come in a full reading and are neither proved gone nor seen again, since whenever."""
     unmappable: int = 0
     """Records that cannot become a master as they last landed, in this reading or before."""
     unmappable_for: Mapping[str, int] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from typing import Any
 from partners.contract import Entity, Partner, SourceRecord, Unmappable
 from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint
 from zest_pipelines.flows.places import place_of
-from zest_pipelines.store.landing import NewVersion
+from zest_pipelines.store.landed import NewVersion
 
 MOST_FIELDS = 20
 _FIELD = re.compile(r"_?[a-z][A-Za-z0-9]{0,39}(\[\d{1,6}\])*", re.ASCII)

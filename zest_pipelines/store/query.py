@@ -22,6 +22,8 @@ class Query:
     name: str
     login: Login
     sql: str
+    temporary: str = ""
+    """The statement that makes the temporary table which it reads; none: it reads what always is there."""
 
     @cached_property
     def statement(self) -> TextClause:
@@ -50,9 +52,9 @@ class Query:
         return tuple(self.run(tx, **parameters).scalars())
 
 
-def query(name: str, login: Login, sql: str) -> Query:
+def query(name: str, login: Login, sql: str, temporary: str = "") -> Query:
     """A registered query. ValueError if the name is taken."""
     if name in QUERIES:
         raise ValueError(f"two queries are called {name}")
-    QUERIES[name] = Query(name, login, sql)
+    QUERIES[name] = Query(name, login, sql, temporary)
     return QUERIES[name]

@@ -1,0 +1,229 @@
+"""The pages of a reading, stored as they come.
+
+What a page brings, what it showed and how far the reading has come are stored in one transaction, and with the last
+page how it ended, where the next one starts and who is suspect: whatever dies in between has stored whole pages and
+nothing else. In memory is one page. What all pages together tell (how many ids, one that came twice with different
+content, who did not come) is asked of the sightings in the database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
+
+from partners.contract import AfterReadings, DeleteEvents, Page, PointRead, SourceRecord
+from resources.logins import Login
+from zest_pipelines.core import certificate
+from zest_pipelines.flows.services import Services
+from zest_pipelines.flows.versions import Hashed, Mapper, Taken
+from zest_pipelines.store import landed, landing, sightings, suspicions
+from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.landed import NewVersion
+from zest_pipelines.store.landing import Begun, Reading, Verdict
+
+MOST_PROBLEMS = 20
+_MOST_NAMES = 200
+"""Unknown fields that are counted by name: a partner may make names of data."""
+
+
+class SupersededError(Exception):
+    """Another process took this reading for dead and goes on in its place."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of some records that were shown or told to be gone."""
+
+    new: Sequence[Taken] = ()
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """Landed numbers of what was added, by partner id."""
+    gone: int = 0
+    shown: Sequence[int] = ()
+    """Landed numbers of all that was shown, known or new."""
+    replaced: Sequence[int] = ()
+    """Of the known versions in whose place a new one came."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a reading has seen so far: all that it keeps, whatever its length."""
+
+    seen: certificate.Reading = field(default_factory=certificate.Reading)
+    new_versions: int = 0
+    gone: int = 0
+    unknown_fields: Mapping[str, int] = field(default_factory=dict)
+    """New versions that have it, by the field's name."""
+    odd: Mapping[str, str] = field(default_factory=dict)
+    """Landed numbers of new versions that have unknown fields and are well otherwise, and these; the first ones."""
+
+    @classmethod
+    def restored(cls, kept: Mapping[str, Any]) -> Progress:
+        """What `kept` said; of nothing, the start."""
+        if not kept:
+            return cls()
+        totals = frozenset(kept["seen"]["totals"])
+        return cls(**{**kept, "seen": certificate.Reading(**{**kept["seen"], "totals": totals})})
+
+    def kept(self) -> dict[str, Any]:
+        """As JSON, beside the pages, for who takes the reading up."""
+        return {**vars(self), "seen": {**vars(self.seen), "totals": sorted(self.seen.totals)}}
+
+    def with_stored(self, stored: Stored) -> Progress:
+        """With what was stored besides."""
+        if not stored.new and not stored.gone:
+            return self
+        odd = {
+            each.version.partner_id: each.unknown for each in stored.new if each.unknown and not each.version.problem
+        }
+        shown = list(odd)[: MOST_PROBLEMS - len(self.odd)]
+        return replace(
+            self,
+            new_versions=self.new_versions + len(stored.new),
+            gone=self.gone + stored.gone,
+            unknown_fields=_counted(self.unknown_fields, (name for each in stored.new for name in each.unknown)),
+            odd={**self.odd, **{str(stored.numbers[each]): ", ".join(odd[each]) for each in shown}},
+        )
+
+
+class Pages:
+    """One reading's acts on the store."""
+
+    def __init__(self, services: Services, mapper: Mapper, begun: Begun) -> None:
+        self._database = services.database
+        self._mapper = mapper
+        self._since = begun.since
+        self.reading: Reading = begun.reading
+        self.progress = Progress.restored(begun.progress)
+        self.verdict: Verdict | None = None
+        """How it ended; None: it goes on."""
+
+    def take(self, page: Page, *, is_end: bool) -> None:
+        """Store a page, and with the last one how the reading ended. Raises SupersededError, and then nothing is."""
+        shown, twice = self._hashed(page.records)
+        gone = [partner_id for partner_id in page.gone if partner_id not in shown]
+        seen = self.progress.seen.with_page(
+            total=page.total, is_full=page.is_full, is_last=page.is_last, changed_duplicates=twice
+        )
+        with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
+            suspicions.lift(tx, self.reading, [*shown, *gone])
+            stored = self._store(tx, shown, gone)
+            progress = replace(self.progress.with_stored(stored), seen=seen)
+            self._go_on(tx, progress, page, stored)
+            verdict = None
+            if is_end:
+                progress, verdict = self._concluded(tx, progress, page.cursor)
+        self.progress, self.verdict = progress, verdict
+
+    def conclude(self) -> None:
+        """The pages came to an end without a last one. Raises SupersededError."""
+        with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
+            progress, verdict = self._concluded(tx, self.progress, None)
+        self.progress, self.verdict = progress, verdict
+
+    def fail(self, reason: str, params: Mapping[str, str]) -> None:
+        """It broke off. Raises SupersededError."""
+        with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
+            ids = sightings.count(tx, self.reading).ids
+            progress = replace(self.progress, seen=replace(self.progress.seen, ids=ids))
+            verdict = _verdict(progress, "failed", reason, params, None)
+            self._end(tx, verdict)
+        self.progress, self.verdict = progress, verdict
+
+    def settle(self, partner_id: str, found: SourceRecord | None) -> None:
+        """The partner was asked for a suspect: what it has, None where it says that it has none. Once seen again or
+        settled by another process, the answer is out of date and comes to nothing."""
+        with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
+            if not suspicions.lift(tx, self.reading, [partner_id]):
+                return
+            shown = {} if found is None else {found.partner_id: self._mapper.hashed(found)}
+            stored = self._store(tx, shown, [partner_id] if found is None else [])
+        self.progress = self.progress.with_stored(stored)
+
+    def _hashed(self, records: Iterable[SourceRecord]) -> tuple[dict[str, Hashed], int]:
+        """The records by id, the last of each, and how many came again on the page with other content."""
+        shown: dict[str, Hashed] = {}
+        twice = 0
+        for hashed in map(self._mapper.hashed, records):
+            before = shown.get(hashed.record.partner_id, hashed)
+            twice += before.mark != hashed.mark
+            shown[hashed.record.partner_id] = hashed
+        return shown, twice
+
+    def _store(self, tx: Transaction, shown: Mapping[str, Hashed], gone: Sequence[str]) -> Stored:
+        """Store what is new of it: mapped after it was found to be so, since that costs more than the rest."""
+        known = landed.known(tx, self.reading, [*shown, *gone])
+        new = [
+            self._mapper.taken(hashed)
+            for partner_id, hashed in shown.items()
+            if partner_id not in known or known[partner_id].fingerprint != hashed.mark
+        ]
+        absent = [NewVersion(each, None) for each in gone if each in known and known[each].fingerprint is not None]
+        numbers = landed.add(tx, self.reading, [*(each.version for each in new), *absent])
+        return Stored(
+            new,
+            numbers,
+            gone=len(absent),
+            shown=[numbers[each] if each in numbers else known[each].landed_no for each in shown],
+            replaced=[known[each].landed_no for each in shown if each in numbers and each in known],
+        )
+
+    def _go_on(self, tx: Transaction, progress: Progress, page: Page, stored: Stored) -> None:
+        pages = progress.seen.pages
+        goes_on = landing.go_on(
+            tx,
+            self.reading,
+            pages=pages,
+            new_versions=progress.new_versions,
+            resume=page.resume,
+            progress=progress.kept(),
+        )
+        if not goes_on:
+            raise SupersededError
+        sightings.add(tx, self.reading, pages, stored.shown, stored.replaced)
+
+    def _concluded(self, tx: Transaction, progress: Progress, cursor: str | None) -> tuple[Progress, Verdict]:
+        count = sightings.count(tx, self.reading)
+        seen = progress.seen.counted(ids=count.ids, changed_duplicates=count.changed)
+        judged = seen.certify()
+        gone = self._suspect(tx) if judged.casts_suspicion else 0
+        progress = replace(progress, seen=seen, gone=progress.gone + gone)
+        if judged.is_certified:  # nothing changed: the next reading starts where this one did
+            verdict = _verdict(progress, "certified", None, {}, cursor or self._since)
+        else:
+            params = {"why": ", ".join(judged.gaps)}
+            verdict = _verdict(progress, "incomplete", "partner_list_incomplete", params, cursor)
+        self._end(tx, verdict)
+        return progress, verdict
+
+    def _suspect(self, tx: Transaction) -> int:
+        """Suspect who did not come; how many that proves to be gone."""
+        suspicions.raise_unseen(tx, self.reading)
+        match self._mapper.partner.capability.proves_absence:
+            case AfterReadings(count):
+                return suspicions.land_absent(tx, self.reading, count)
+            case PointRead() | DeleteEvents():
+                return 0
+            case other:
+                assert_never(other)
+
+    def _end(self, tx: Transaction, verdict: Verdict) -> None:
+        if not landing.end(tx, self.reading, verdict):
+            raise SupersededError
+        sightings.forget(tx, self.reading)
+
+
+def _verdict(
+    progress: Progress, state: str, reason: str | None, params: Mapping[str, str], cursor: str | None
+) -> Verdict:
+    seen = progress.seen
+    return Verdict(state, reason, params, seen.is_full, seen.pages, seen.ids, progress.new_versions, cursor)
+
+
+def _counted(so_far: Mapping[str, int], names: Iterable[str]) -> Mapping[str, int]:
+    counts = Counter(so_far)
+    for name in names:
+        if name in counts or len(counts) < _MOST_NAMES:
+            counts[name] += 1
+    return counts
