@@ -13,9 +13,12 @@ from unittest.mock import patch
 
 from partners.contract import Gone
 from partners.fhir.client import FhirConnector
+from resources.logins import Login
 from zest_pipelines.core.certificate import Certificate
-from zest_pipelines.flows import apply, land, versions
+from zest_pipelines.flows import apply, versions
+from zest_pipelines.flows.pages import Pages
 from zest_pipelines.store import landing, masters
+from zest_pipelines.store.landing import Verdict
 
 Swap = tuple[object, str, Callable[[Any], Any]]
 """An owner, one of its names, and what makes the broken one of the real one."""
@@ -65,12 +68,21 @@ def _of_any_version(real: Any) -> Any:
 
 
 def _cursor_first(real: Any) -> Any:
-    def store(self: Any, records: Any, gone: Any, progress: Any) -> None:
-        if progress.certificate.is_last_reached:
-            self.end(progress, "certified", None, {})
-        real(self, records, gone, progress)
+    end = landing.end
 
-    return store
+    def take(self: Any, page: Any, *, is_end: bool) -> None:
+        if is_end:
+            seen = self.progress.seen
+            verdict = Verdict("certified", None, {}, seen.is_full, seen.pages, 0, 0, page.cursor)
+            with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
+                end(tx, self.reading, verdict)
+        real(self, page, is_end=is_end)
+
+    return take
+
+
+def _whoever_asks(real: Any) -> Any:
+    return lambda *given, **named: real(*given, **named) or True
 
 
 _judged: list[Any] = []
@@ -119,8 +131,9 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "killed before each commit",
         "is missing",
         (
-            (land._Station, "_store", _cursor_first),
-            (landing, "is_alive", _always(True)),
+            (Pages, "take", _cursor_first),
+            (landing, "go_on", _whoever_asks),
+            (landing, "end", _whoever_asks),
         ),
     ),
     "hash without the mapping": LandingMutant(

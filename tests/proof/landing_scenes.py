@@ -241,6 +241,7 @@ def the_mapping_changes(stage: Stage) -> list[str]:
 SCENES: Mapping[str, Callable[[Stage], list[str]]] = {
     "a page is passed over": a_page_is_passed_over,
     "a short list agrees with itself": a_short_list_agrees_with_itself,
+    "edited behind the reading": edited_behind_the_reading,
     "killed before each commit": killed_before_each_commit,
     "killed after each commit": killed_after_each_commit,
     "more is deleted while an application waits": more_is_deleted_while_an_application_waits,

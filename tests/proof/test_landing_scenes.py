@@ -45,7 +45,9 @@ def landers() -> Iterator[Pushers]:
 
 @pytest.fixture
 def sandbox() -> Iterator[RunningSandbox]:
-    with running_sandbox(SandboxConfig(token=TOKEN, clients=30, staff=2, max_count=10)) as running:
+    """Three pages of clients who have not changed for a minute."""
+    config = SandboxConfig(token=TOKEN, clients=30, staff=2, max_count=10, seeded_before=60.0)
+    with running_sandbox(config) as running:
         yield running
 
 

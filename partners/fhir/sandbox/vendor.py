@@ -73,6 +73,7 @@ class Vendor:
                 config.clients,
                 config.staff,
                 config.facility,
+                before=config.seeded_before,
                 patient_system=config.patient_identifier_system,
                 staff_system=config.staff_identifier_system,
             )
