@@ -219,7 +219,7 @@ def test_a_reading_that_broke_off_is_taken_up_after_any_page(
     begun = len(sandbox.journal())
     with connected(sandbox.url) as another:
         rest = list(another.read(entity, cursor, whole[after - 1].resume))
-    assert rest == whole[after:]
+    assert [replace(page, resume=None) for page in rest] == [replace(page, resume=None) for page in whole[after:]]
     assert {page.is_full for page in rest} == {is_full}
     assert len([row for row in sandbox.journal()[begun:] if row["resource_type"] == kind]) == len(whole) - after
 

@@ -91,7 +91,10 @@ def connected(new_tenant: NewTenant, listed: Any, name: str = "sakura", **change
 
 
 def pass_time(tenant: Tenant, span: timedelta) -> None:
-    """What time does to a reading under way."""
+    """What time does to a reading under way and its connection."""
+    tenant.sql(
+        "UPDATE sync.connection SET changed_at = changed_at - CAST(:span AS interval)", Login.OPERATOR, span=span
+    )
     tenant.sql(
         "UPDATE sync.snapshot SET touched_at = touched_at - CAST(:span AS interval), "
         "started_at = started_at - CAST(:span AS interval) WHERE state = 'reading'",

@@ -118,7 +118,10 @@ _ROWS = (
 )
 
 
-LATER_THAN_0001 = ("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs")
+LATER_THAN_0001 = (
+    *("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs"),
+    *("sync.sighting", "sync.suspicion"),
+)
 """What the first schema lacks."""
 
 

@@ -70,11 +70,11 @@ class Reading:
         `total` is what the page says the whole reading has, None if it does not say; `changed_duplicates` counts ids
         that came twice on this very page with different content.
         """
-        is_new = total is not None and len(self.totals) < _ENOUGH_TOTALS
+        told = frozenset() if total is None or len(self.totals) == _ENOUGH_TOTALS else {total}
         return replace(
             self,
             pages=self.pages + 1,
-            totals=self.totals | {total} if is_new else self.totals,
+            totals=self.totals | told,
             is_full=self.is_full and is_full,
             is_last_reached=self.is_last_reached or is_last,
             is_overrun=self.is_overrun or self.is_last_reached,

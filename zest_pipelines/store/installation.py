@@ -160,5 +160,5 @@ def _let_in(admin: psycopg.Connection, logins: Logins) -> None:
             if (login is Login.DAGSTER) == (database == logins.dagster_database):
                 admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, sql.Identifier(login)))
     # What lands is copied into a temporary table first: row-level security takes no COPY.
-    database, land = sql.Identifier(logins.database), sql.Identifier(Login.LAND)
-    admin.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(database, land))
+    copies = sql.Identifier(logins.database), sql.Identifier(Login.LAND)
+    admin.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(*copies))
