@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 from partners.contract import Gone
 from partners.fhir.client import FhirConnector
+from partners.fhir.reading import Marks
 from resources.logins import Login
 from zest_pipelines.core.certificate import Certificate
 from zest_pipelines.flows import apply, versions
@@ -135,6 +136,13 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
             (landing, "go_on", _whoever_asks),
             (landing, "end", _whoever_asks),
         ),
+    ),
+    "cursor by the last page": LandingMutant(
+        "the cursor goes by the latest time on any page, whenever the reading began",
+        "equal after a good reading",
+        "edited behind the reading",
+        "differs in birth_date",
+        ((Marks, "begin", _always(None)),),
     ),
     "hash without the mapping": LandingMutant(
         "a record that did not change is not mapped anew when the mapping does",
