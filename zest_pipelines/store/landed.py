@@ -122,7 +122,6 @@ def add(tx: Transaction, reading: Reading, versions: Sequence[NewVersion]) -> di
     driver = tx.connection.driver_connection
     assert driver is not None  # the transaction has begun on it
     with driver.cursor() as cursor:
-        cursor.execute("SET LOCAL client_min_messages = warning")  # or it would say each time that it is there
         cursor.execute(_COPIED)
         with cursor.copy(_COPY) as copy:
             for version in versions:
@@ -139,7 +138,7 @@ def _row(version: NewVersion) -> tuple[str | bytes | None, ...]:
         _json(version.content),
         _json(version.master),
         version.problem,
-        json.dumps(dict(version.params)),
+        _json(dict(version.params)),
     )
 
 
