@@ -16,6 +16,7 @@ from partners.fhir.client import FhirConnector
 from partners.fhir.reading import Marks
 from resources.logins import Login
 from zest_pipelines.core.certificate import Certificate
+from zest_pipelines.core.guard import Counts, hold
 from zest_pipelines.flows import apply, versions
 from zest_pipelines.flows.pages import Pages
 from zest_pipelines.store import landing, masters
@@ -92,14 +93,13 @@ _judged: list[Any] = []
 
 def _judged_before(real_lock: Any) -> Any:
     def lock(tx: Any, scope: Any) -> None:
-        counts = apply._counts(masters.open_changes(tx, scope))
-        _judged[:] = [_REAL_HOLD(counts, masters.population(tx, scope))]
+        newest = [each.change for each in masters.open_changes(tx, scope) if each.is_newest]
+        deletes = sum(change.kind == "delete" for change in newest)
+        _judged[:] = [hold(Counts(deletes), masters.population(tx, scope))]
         real_lock(tx, scope)
 
     return lock
 
-
-_REAL_HOLD = apply.hold
 
 LANDING_MUTANTS: dict[str, LandingMutant] = {
     "certificate ignored": LandingMutant(
