@@ -16,7 +16,7 @@ help:
 	@echo "make demo ONCE=1  the same for one full cycle; exit 0 if the partner equals the product"
 	@echo "make test         everything that CI runs"
 	@echo "make soak         the long forms of what proves delivery, half an hour; prints what it measured"
-	@echo "make mutants      each rule of delivery broken on purpose, and which test notices"
+	@echo "make mutants      each rule of delivery and of the way in broken on purpose, and which test notices"
 	@echo "make snapshot     tests/integration/definitions.yaml anew, where a change of what Dagster is shown is meant"
 	@echo "make screenshots  docs/images anew, by the browser tests"
 	@echo "make lock         requirements.lock from pyproject.toml"

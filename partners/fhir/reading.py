@@ -8,7 +8,9 @@ What a reading may rely on, and what not:
   meanwhile moves to the end and pulls another one, unseen, over the page's edge. Sorted by id only a delete
   does that.
 - The cursor is the latest time that the server wrote on a record, never our clock, and the next reading
-  begins some minutes before it, since servers stamp a record before others can see it.
+  begins some minutes before it, since servers stamp a record before others can see it. It is never later than
+  the first answer: a record of a page already read may change before one that is still to come, and a reading
+  that is long, or was taken up, would leave it behind for good.
 - Deletes are told by no search. They are found by a full reading, whose missing records are then asked for.
 - A list has any length, so nothing is kept of a page but the latest times on it: what comes twice is handed on twice.
   After each page a reading of a whole list can be taken up by the address of the next one. The changed members of
@@ -40,6 +42,8 @@ class Marks:
     """The latest meta.lastUpdated by resource type: what a cursor is made of."""
 
     latest: dict[str, datetime] = field(default_factory=dict)
+    begun_at: datetime | None = None
+    """When the reading's first answer was made, by the server's clock; None: there is none yet, or it does not say."""
 
     @classmethod
     def parse(cls, cursor: str | None) -> Marks:
@@ -49,14 +53,19 @@ class Marks:
         except (ValueError, AttributeError):
             return cls()
 
+    def begin(self, at: datetime | None) -> None:
+        """Note when an answer was made; the first one counts."""
+        self.begun_at = self.begun_at or at
+
     def note(self, resource: Json) -> None:
-        """Take a resource's time into account, if it has one."""
+        """Take a resource's time into account, if it has one: as that of the first answer if it is later."""
         meta = resource.get("meta")
         kind = str(resource.get("resourceType"))
         try:
             moment = parse_moment(meta.get("lastUpdated") if isinstance(meta, dict) else None)
         except ValueError:
             return
+        moment = min(moment, self.begun_at or moment)
         self.latest[kind] = max(moment, self.latest.get(kind, moment))
 
     def cursor(self, *kinds: str) -> str | None:
@@ -83,15 +92,17 @@ class Place:
         try:
             told = json.loads(token or "{}")
             following, is_full, marks = told["following"], told["is_full"], told["marks"]
-        except (ValueError, TypeError, KeyError):
+            begun_at = parse_moment(told["begun_at"]) if told.get("begun_at") else None
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
         is_ours = isinstance(following, str) and isinstance(is_full, bool) and isinstance(marks, str)
-        return cls(following, is_full, Marks.parse(marks)) if is_ours else None
+        return cls(following, is_full, Marks(Marks.parse(marks).latest, begun_at)) if is_ours else None
 
     def token(self) -> str:
         """What `parse` reads."""
         told = {"following": self.following, "is_full": self.is_full, "marks": self.marks.spelled()}
-        return json.dumps(told)
+        begun_at = self.marks.begun_at
+        return json.dumps(told | {"begun_at": None if begun_at is None else _instant(begun_at)})
 
 
 def read_clients(server: Server, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
@@ -103,6 +114,7 @@ def read_clients(server: Server, cursor: str | None, resume: str | None = None) 
     for hits in search(server, "Patient", _listing(since), None if place is None else place.following):
         if is_full is None:
             is_full = _is_full(since, hits)
+        marks.begin(hits.at)
         for resource in hits.resources:
             marks.note(resource)
         records = tuple(map(client_record, hits.resources))
@@ -141,8 +153,10 @@ def roles_of(server: Server, practitioner_ids: Sequence[str]) -> dict[str, list[
 
 def _all_staff(server: Server, marks: Marks, place: Place | None) -> Iterator[Page]:
     # Roles first: one made in between belongs to the next reading, and nobody lacks an old one.
-    roles = whole(server, "PractitionerRole", _listing(None)).resources
+    listed = whole(server, "PractitionerRole", _listing(None))
+    roles = listed.resources
     if place is None:
+        marks.begin(listed.at)
         for role in roles:
             marks.note(role)
     else:  # the pages before it were joined with the roles of then: what changed since belongs to the next reading
@@ -168,6 +182,7 @@ def _changed_staff(server: Server, marks: Marks, since: datetime) -> Iterator[Pa
     A role that was moved from one person to another brings the new holder only; a full reading the other.
     """
     people = whole(server, "Practitioner", _listing(since))
+    marks.begin(people.at)
     is_full = _is_full(since, people)
     changed = {id_of(practitioner): practitioner for practitioner in people.resources}
     roles_since = marks.latest.get("PractitionerRole", since)

@@ -8,14 +8,16 @@ that repeats ends the search rather than going round for ever.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, urlsplit
 
 from partners.contract import Json
 from partners.errors import RetryableError
 from partners.fhir.elements import objects
 from partners.fhir.server import Server, id_of, taken
-from partners.wire import Answered
+from partners.wire import Answered, Exchange
 
 Params = Mapping[str, str]
 
@@ -30,6 +32,8 @@ class Hits:
     """Address of the next page; None: this is the last one."""
     understood: frozenset[str] | None
     """Names of the parameters that the server used; None: it does not say."""
+    at: datetime | None = None
+    """When it answered, by its own clock and in whole seconds; None: it does not say."""
 
     @property
     def is_last(self) -> bool:
@@ -56,7 +60,7 @@ def search(server: Server, resource_type: str, params: Params, following: str | 
             followed.clear()
             continue
         hits = hits_in(taken(answer, resource_type), resource_type)
-        yield hits
+        yield replace(hits, at=_answered_at(answer))
         following = hits.following
         if following is None:
             return
@@ -75,17 +79,19 @@ def whole(server: Server, resource_type: str, params: Params) -> Hits:
     total = pages[-1].total
     if total not in (None, len(found)):
         raise RetryableError("partner_list_incomplete", {"why": "count_differs"})
-    return Hits(list(found.values()), total, following=None, understood=pages[0].understood)
+    return Hits(list(found.values()), total, following=None, understood=pages[0].understood, at=pages[0].at)
 
 
 def hits_in(bundle: Json, resource_type: str) -> Hits:
-    """A searchset as hits. Entries of other types (outcomes, included records) are passed over.
+    """A searchset as hits. Entries of other types (remarks on the search, included records) are passed over.
 
-    RetryableError if it is none.
+    RetryableError if it is none, or if an error stands among its entries: then nobody knows what is missing.
     """
     if bundle.get("resourceType") != "Bundle":
         raise RetryableError("answer_unreadable")
-    listed = (entry.get("resource") for entry in objects(bundle.get("entry")))
+    listed = [entry.get("resource") for entry in objects(bundle.get("entry"))]
+    if any(map(_tells_an_error, listed)):
+        raise RetryableError("partner_failed")
     resources = [each for each in listed if isinstance(each, dict) and each.get("resourceType") == resource_type]
     if not all(map(id_of, resources)):
         raise RetryableError("answer_unreadable")
@@ -93,6 +99,24 @@ def hits_in(bundle: Json, resource_type: str) -> Hits:
     is_count = isinstance(total, int) and not isinstance(total, bool)
     shown = _link(bundle, "self")
     return Hits(resources, total if is_count else None, _link(bundle, "next"), _names(shown) if shown else None)
+
+
+def _answered_at(answer: Exchange) -> datetime | None:
+    """What the answer's Date says (RFC 9110, 6.6.1)."""
+    if not isinstance(answer, Answered):
+        return None
+    try:
+        told = parsedate_to_datetime(answer.headers.get("date", ""))
+    except ValueError:
+        return None
+    return told if told.tzinfo is not None else None
+
+
+def _tells_an_error(resource: object) -> bool:
+    """Whether it is an outcome of a severity that R4 (Search) allows in no list of hits."""
+    if not isinstance(resource, dict) or resource.get("resourceType") != "OperationOutcome":
+        return False
+    return any(issue.get("severity") in ("fatal", "error") for issue in objects(resource.get("issue")))
 
 
 def _names(address: str) -> frozenset[str]:

@@ -98,16 +98,30 @@ def test_the_content_leaves_out_what_changes_by_itself(sandbox: RunningSandbox, 
     assert (before[saved["id"]].partner_version, after[saved["id"]].partner_version) == ("1", "2")
 
 
-def test_an_incremental_reading_asks_from_some_minutes_before_the_servers_own_latest_time(
-    sandbox: RunningSandbox, connector: Connector
-) -> None:
-    cursor = cursor_after(connector, Entity.CLIENT)
-    latest = max(each["meta"]["lastUpdated"] for each in sandbox.state("Patient"))
-    before = len(sandbox.journal())
-    pages(connector, Entity.CLIENT, cursor)
-    asked = sandbox.journal()[before]["query"]
+def test_an_incremental_reading_asks_from_some_minutes_before_the_servers_own_latest_time() -> None:
+    with running_sandbox(replace(CONFIG, seeded_before=60.0)) as sandbox, connected(sandbox.url) as connector:
+        cursor = cursor_after(connector, Entity.CLIENT)
+        latest = max(each["meta"]["lastUpdated"] for each in sandbox.state("Patient"))
+        before = len(sandbox.journal())
+        pages(connector, Entity.CLIENT, cursor)
+        asked = sandbox.journal()[before]["query"]
     since = datetime.fromisoformat(latest) - timedelta(minutes=5)
     assert f"_lastUpdated=ge{since.astimezone(UTC).isoformat(timespec='milliseconds')[:23]}Z" in asked
+
+
+@pytest.mark.parametrize("entity", [Entity.CLIENT, Entity.STAFF])
+def test_a_cursor_is_not_later_than_the_first_answer_since_pages_already_read_may_have_changed_meanwhile(
+    sandbox: RunningSandbox, connector: Connector, entity: Entity
+) -> None:
+    began = datetime.now(UTC)
+    reading = connector.read(entity, None)
+    next(reading)
+    kind = "Patient" if entity is Entity.CLIENT else "Practitioner"
+    last = max(ids(sandbox, kind))
+    sandbox.put(next(each for each in sandbox.state(kind) if each["id"] == last))
+    (*_, page) = reading
+    assert page.cursor is not None
+    assert datetime.fromisoformat(json.loads(page.cursor)[kind]) <= began
 
 
 def test_an_incremental_reading_brings_what_changed_and_is_not_full(

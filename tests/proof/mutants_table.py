@@ -40,9 +40,13 @@ def main() -> int:
     """0: all are caught; 1: one is not, or a scene could not be played or fails without any mutant."""
     os.environ["ZEST_MUTANTS"] = "all"
     here, verdicts, started = Path(__file__).parent, Verdicts(), time.monotonic()
-    tests = [str(here / name) for name in ("test_mutants.py", "test_scenes.py", "test_ledger_mutants.py")]
+    tests = [
+        str(here / name)
+        for name in ("test_mutants.py", "test_scenes.py", "test_ledger_mutants.py", "test_landing_scenes.py")
+    ]
     code = pytest.main(["-q", "-p", "no:cacheprovider", *tests], plugins=[verdicts])
-    from ledger_mutants import LEDGER_MUTANTS  # found by the path that pytest has set
+    from landing_mutants import LANDING_MUTANTS  # found by the path that pytest has set
+    from ledger_mutants import LEDGER_MUTANTS
     from mutants import MUTANTS
 
     table = Table("mutant", "breaks the rule", "promise", "caught by", "seconds", title="Rules broken on purpose")
@@ -51,6 +55,7 @@ def main() -> int:
         for name, each in MUTANTS.items()
     ]
     rows += [(name, each.breaks, "limits kept", each.scene) for name, each in LEDGER_MUTANTS.items()]
+    rows += [(name, each.breaks, each.promise, each.scene) for name, each in LANDING_MUTANTS.items()]
     for name, breaks, promise, scene in rows:
         by = f"[green]{scene}" if verdicts.caught.get(name, False) else f"[bold red]NOT CAUGHT[/] ({scene})"
         table.add_row(name, breaks, promise, by, f"{verdicts.seconds.get(name, 0.0):.1f}")

@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
@@ -296,8 +296,11 @@ def _tell(ear: socket.socket, **what: Any) -> None:
         ear.send(json.dumps(what).encode())
 
 
-def obey(orders: socket.socket) -> int:
-    """Fork for every order until nobody gives any. Returns in each pushing process too: the exit code."""
+def obey(orders: socket.socket, perform: Callable[[dict[str, Any], socket.socket], int]) -> int:
+    """Fork for every order until nobody gives any. Returns in each process that performs one too: the exit code.
+
+    `perform` gets the order, and where it may tell how it went.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         message, ends, _, _ = socket.recv_fds(orders, _MOST_BYTES, 1)
@@ -310,11 +313,11 @@ def obey(orders: socket.socket) -> int:
             orders.close()
             pid = os.fork()
             if pid == 0:
-                return push_and_tell(Told(**json.loads(message)), ear)
+                return perform(json.loads(message), ear)
             attend(pid, ear)
             os._exit(0)
 
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as given:
-        sys.exit(obey(given))
+        sys.exit(obey(given, lambda order, ear: push_and_tell(Told(**order), ear)))

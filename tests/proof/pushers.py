@@ -25,6 +25,9 @@ _TESTS = Path(__file__).resolve().parents[1]
 _PATH = (_TESTS.parent, _TESTS / "proof")
 _MOST_BYTES = 100_000
 
+Order = Any
+"""A dataclass that the program reads: Told, of its module."""
+
 
 @dataclass
 class Pusher:
@@ -81,8 +84,8 @@ class Pushers:
     _orders: socket.socket
 
     @contextmanager
-    def pushing(self, told: Told) -> Iterator[Pusher]:
-        """A process that pushes as told; gone when the block ends."""
+    def pushing(self, told: Order) -> Iterator[Pusher]:
+        """A process that does as told; gone when the block ends."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
@@ -95,12 +98,12 @@ class Pushers:
 
 
 @contextmanager
-def running_pushers() -> Iterator[Pushers]:
-    """The program, until the block ends."""
+def running_pushers(program: str = "push_process.py") -> Iterator[Pushers]:
+    """The program, until the block ends; another one that obeys in the same way does other work."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(_TESTS / "proof" / "push_process.py"), str(theirs.fileno())],
+            [sys.executable, "-W", "error", str(_TESTS / "proof" / program), str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             cwd=_TESTS.parent,
             env={"PYTHONPATH": ":".join(map(str, _PATH)), "PATH": ""},

@@ -1,4 +1,6 @@
-"""What each kind of fault does to a reply and to the connection that carries it."""
+"""What each kind of fault does to a reply and to the connection that carries it. What a page of a search may suffer
+besides is in `bad_pages`.
+"""
 
 from __future__ import annotations
 
@@ -57,21 +59,6 @@ def spoiled(rule: FaultRule, reply: Reply) -> Reply:
 def is_cut(rule: FaultRule | None) -> bool:
     """Whether the caller gets no reply at all."""
     return rule is not None and rule.kind in (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER)
-
-
-def spoiled_page(rule: FaultRule, page: Json) -> Json:
-    """A page of a search as this kind changes it."""
-    entries = page.get("entry", [])
-    match rule.kind:
-        case FaultKind.DROP_ENTRY:
-            return page | {"entry": entries[1:]}
-        case FaultKind.REPEAT_ENTRY:
-            return page | {"entry": [entries[0], *entries]}
-        case FaultKind.WRONG_TOTAL:
-            return page | {"total": page.get("total", 0) + 1 if rule.total is None else rule.total}
-        case FaultKind.MISSING_NEXT:
-            return page | {"link": [link for link in page["link"] if link["relation"] != "next"]}
-    return page
 
 
 async def deliver(

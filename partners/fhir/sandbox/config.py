@@ -99,6 +99,8 @@ class SandboxConfig:
     """How many Patients to seed."""
     staff: Annotated[int, Field(ge=0)] = 0
     """How many Practitioners to seed, each with one PractitionerRole."""
+    seeded_before: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds between the last change of who is seeded and the start."""
     facility: str = "1311234567"
     """Ten-digit number of the medical institution; the identifier systems are derived from it."""
     patient_identifier_system: str = ""

@@ -52,6 +52,25 @@ class FaultKind(StrEnum):
     """A page of a search tells `total` (else one more than there are)."""
     MISSING_NEXT = "missing_next"
     """A page of a search lacks its `next` link though more rows exist."""
+    HALF_PAGE = "half_page"
+    """A page of a search lacks the second half of its entries, at least one; its total still counts them."""
+    REVERSED_PAGE = "reversed_page"
+    """A page of a search has its entries in the opposite order."""
+    SHORT_LIST = "short_list"
+    """A search ends with this page, and its total agrees: it counts the rows up to here."""
+    EMPTY_LIST = "empty_list"
+    """A page of a search says that there is nothing: no entry, no `next`, total 0."""
+    OUTCOME_LIST = "outcome_list"
+    """A page of a search holds an OperationOutcome alone, which says `code`: no record, no `next`, no total."""
+    SKIPPED_PAGE = "skipped_page"
+    """The `next` link of a page of a search leads past the page that follows."""
+    REPEATED_PAGE = "repeated_page"
+    """The `next` link of a page of a search leads to the same page once more. Without `times` it never ends."""
+    SWAPPED_PAGES = "swapped_pages"
+    """The two pages after this one come the other way round."""
+    SHIFTED_ROWS = "shifted_rows"
+    """When a page of a search is made, its first record is deleted and a new one comes at the end, as the partner's own
+    people would do it: the rows in between move up by one, and the total stays."""
     ENTRY_STATUS = "entry_status"
     """Not applied: one entry of a batch gets `status`; the others go on."""
     BATCH_STATUS = "batch_status"
@@ -61,7 +80,28 @@ class FaultKind(StrEnum):
 
 
 ENTRY_KINDS = frozenset({FaultKind.ENTRY_STATUS, FaultKind.BATCH_STATUS})
-PAGE_KINDS = frozenset({FaultKind.DROP_ENTRY, FaultKind.REPEAT_ENTRY, FaultKind.WRONG_TOTAL, FaultKind.MISSING_NEXT})
+ROW_KINDS = frozenset(
+    {
+        FaultKind.DROP_ENTRY,
+        FaultKind.REPEAT_ENTRY,
+        FaultKind.HALF_PAGE,
+        FaultKind.REVERSED_PAGE,
+        FaultKind.EMPTY_LIST,
+        FaultKind.SHIFTED_ROWS,
+    }
+)
+"""Those that spoil a page with entries."""
+LINK_KINDS = frozenset(
+    {
+        FaultKind.MISSING_NEXT,
+        FaultKind.SHORT_LIST,
+        FaultKind.SKIPPED_PAGE,
+        FaultKind.REPEATED_PAGE,
+        FaultKind.SWAPPED_PAGES,
+    }
+)
+"""Those that spoil a page with a `next` link."""
+PAGE_KINDS = ROW_KINDS | LINK_KINDS | {FaultKind.WRONG_TOTAL, FaultKind.OUTCOME_LIST}
 
 
 @dataclass(frozen=True)
@@ -174,9 +214,7 @@ class FaultBook:
 
     def page_fault(self, facts: Facts, *, has_entries: bool, has_next: bool) -> FaultRule | None:
         """The rule that spoils a page. A rule counts only pages that it can spoil."""
-        possible = {FaultKind.WRONG_TOTAL}
-        possible |= {FaultKind.DROP_ENTRY, FaultKind.REPEAT_ENTRY} if has_entries else set()
-        possible |= {FaultKind.MISSING_NEXT} if has_next else set()
+        possible = PAGE_KINDS - (frozenset() if has_entries else ROW_KINDS) - (frozenset() if has_next else LINK_KINDS)
         return self._pick(facts, lambda kind: kind in possible)
 
     def as_json(self) -> list[dict[str, Any]]:

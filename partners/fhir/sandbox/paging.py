@@ -18,6 +18,7 @@ from partners.fhir.sandbox.search import Params, Query, select, shown
 from partners.fhir.sandbox.store import Store, Version
 
 PAGE_PARAMETER = "_page"
+_TOKEN = f"{PAGE_PARAMETER}="
 _MOST_LINKS = 10_000
 
 
@@ -40,6 +41,14 @@ class Cursor:
     query: Query | HistoryQuery
     offset: int = 0
     number: int = 1
+    then: tuple[int, ...] = ()
+    """Where the pages after it start, as far as a fault says; none: each where the one before ends."""
+
+    @property
+    def following(self) -> Cursor:
+        """The page after this one."""
+        offset = self.then[0] if self.then else self.offset + self.query.count
+        return Cursor(self.query, offset, self.number + 1, self.then[1:])
 
 
 class PageBook:
@@ -75,20 +84,35 @@ def bundle(store: Store, book: PageBook, base: str, cursor: Cursor) -> Json:
     if isinstance(query, Query):
         kind, path, rows = "searchset", query.resource_type, select(store, query)
         entries = [] if query.only_count else [_found(row, query, base) for row in _page(rows, cursor)]
-        more = not query.only_count and cursor.offset + query.count < len(rows)
+        more = not query.only_count and cursor.following.offset < len(rows)
     else:
         path = "/".join(part for part in (query.resource_type, query.id, "_history") if part)
         kind, rows = "history", _versions(store, query)
         entries = [_made(row, base) for row in _page(rows, cursor)]
-        more = cursor.offset + query.count < len(rows)
+        more = cursor.following.offset < len(rows)
     links = [{"relation": "self", "url": _with_query(f"{base}/{path}", query.understood)}]
     if more:
-        token = book.put(Cursor(query, cursor.offset + query.count, cursor.number + 1))
-        links.append({"relation": "next", "url": f"{base}/{query.resource_type}?{PAGE_PARAMETER}={token}"})
+        links.append({"relation": "next", "url": f"{base}/{query.resource_type}?{_TOKEN}{book.put(cursor.following)}"})
     page: Json = {"resourceType": "Bundle", "type": kind, "link": links}
     if not isinstance(query, Query) or query.with_total:
         page["total"] = len(rows)
     return page | {"entry": entries} if entries else page  # R4: an empty list is written by leaving it out
+
+
+def next_token(page: Json) -> str | None:
+    """The token in the page's `next` link; None if it has none."""
+    return next((link["url"].rpartition(_TOKEN)[2] for link in page["link"] if link["relation"] == "next"), None)
+
+
+def with_next(page: Json, token: str | None) -> Json:
+    """The page with a `next` link of this token in place of its own, or (None) without one."""
+    links = [link for link in page["link"] if link["relation"] != "next"]
+    told = [
+        link | {"url": link["url"].rpartition(_TOKEN)[0] + _TOKEN + token}
+        for link in page["link"]
+        if link["relation"] == "next" and token is not None
+    ]
+    return page | {"link": links + told}
 
 
 def _page(rows: Sequence[Version], cursor: Cursor) -> Sequence[Version]:

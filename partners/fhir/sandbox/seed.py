@@ -36,12 +36,14 @@ def seed(
     staff: int,
     facility: str,
     *,
+    before: float = 0.0,
     patient_system: str,
     staff_system: str,
 ) -> None:
     """Fill an empty store with one Organization, `clients` Patients, `staff` Practitioners and a role for each.
 
-    `facility` is the ten-digit institution number. Their lastUpdated lie one millisecond apart, all before now.
+    `facility` is the ten-digit institution number. Their lastUpdated lie one millisecond apart, all before now and
+    at least `before` seconds.
     """
     if clients == 0 and staff == 0:
         return
@@ -52,7 +54,7 @@ def seed(
     for number in range(1, staff + 1):
         practitioner = _practitioner(draw, number, staff_system)
         resources += [practitioner, _role(draw, number, practitioner, organization)]
-    start = store.now() - len(resources)
+    start = store.now() - int(before * 1000) - len(resources)
     with store.transaction():
         for offset, resource in enumerate(resources):
             store.save(resource, resource["id"], "POST", at=start + offset)

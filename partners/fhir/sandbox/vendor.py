@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from partners.fhir.sandbox import breakage, gates
+from partners.fhir.sandbox.bad_pages import spoiled_page
 from partners.fhir.sandbox.config import RESOURCE_TYPES, SandboxConfig, changed
 from partners.fhir.sandbox.dialects import announced
 from partners.fhir.sandbox.faults import Facts, FaultBook, FaultRule
@@ -72,6 +73,7 @@ class Vendor:
                 config.clients,
                 config.staff,
                 config.facility,
+                before=config.seeded_before,
                 patient_system=config.patient_identifier_system,
                 staff_system=config.staff_identifier_system,
             )
@@ -151,7 +153,9 @@ class Vendor:
             return answer, None
         has_next = any(link["relation"] == "next" for link in page["link"])
         rule = self.faults.page_fault(call.facts, has_entries="entry" in page, has_next=has_next)
-        return (replace(answer, body=breakage.spoiled_page(rule, page)) if rule else answer), rule
+        if rule is not None:
+            answer = replace(answer, body=spoiled_page(rule, page, self.pages, self.store))
+        return answer, rule
 
     def _log(
         self,

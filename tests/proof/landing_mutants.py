@@ -1,0 +1,155 @@
+"""Rules of the way in, each broken on purpose: a scene of `landing_scenes` must be seen to notice.
+
+A mutant is patched into the process that lands or applies; the product's code knows of none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from partners.contract import Gone
+from partners.fhir.client import FhirConnector
+from partners.fhir.reading import Marks
+from resources.logins import Login
+from zest_pipelines.core.certificate import Certificate
+from zest_pipelines.core.guard import Counts, hold
+from zest_pipelines.flows import apply, versions
+from zest_pipelines.flows.pages import Pages
+from zest_pipelines.store import landing, masters
+from zest_pipelines.store.landing import Verdict
+
+Swap = tuple[object, str, Callable[[Any], Any]]
+"""An owner, one of its names, and what makes the broken one of the real one."""
+
+
+@dataclass(frozen=True)
+class LandingMutant:
+    """One rule, broken."""
+
+    breaks: str
+    """What is not done any more."""
+    promise: str
+    """What then falls."""
+    scene: str
+    """The name of the scene that catches it."""
+    notices: str
+    """What the scene says then."""
+    swaps: tuple[Swap, ...]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block, the rule is broken in this process."""
+        with ExitStack() as stack:
+            for owner, name, broken in self.swaps:
+                stack.enter_context(patch.object(owner, name, broken(getattr(owner, name))))
+            yield
+
+
+def at_work(name: str | None) -> AbstractContextManager[None]:
+    """Within the block, the mutant is at work in this process; None: none is."""
+    return ExitStack() if name is None else LANDING_MUTANTS[name].applied()
+
+
+# --- How the rules are broken ---------------------------------------------------------------------------------------
+
+
+def _always(value: object) -> Callable[[Any], Any]:
+    return lambda _: lambda *_, **__: value
+
+
+def _true_of_all(_: Any) -> Any:
+    return property(lambda _: True)
+
+
+def _of_any_version(real: Any) -> Any:
+    return lambda content, _: real(content, "")
+
+
+def _cursor_first(real: Any) -> Any:
+    end = landing.end
+
+    def take(self: Any, page: Any, *, is_end: bool) -> None:
+        if is_end:
+            seen = self.progress.seen
+            verdict = Verdict("certified", None, {}, seen.is_full, seen.pages, 0, 0, page.cursor)
+            with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
+                end(tx, self.reading, verdict)
+        real(self, page, is_end=is_end)
+
+    return take
+
+
+def _whoever_asks(real: Any) -> Any:
+    return lambda *given, **named: real(*given, **named) or True
+
+
+_judged: list[Any] = []
+"""What the guard said of the set that it was shown last."""
+
+
+def _judged_before(real_lock: Any) -> Any:
+    def lock(tx: Any, scope: Any) -> None:
+        newest = [each.change for each in masters.open_changes(tx, scope) if each.is_newest]
+        deletes = sum(change.kind == "delete" for change in newest)
+        _judged[:] = [hold(Counts(deletes), masters.population(tx, scope))]
+        real_lock(tx, scope)
+
+    return lock
+
+
+LANDING_MUTANTS: dict[str, LandingMutant] = {
+    "certificate ignored": LandingMutant(
+        "a list that lacks a page counts as all there is",
+        "equal after a good reading",
+        "a page is passed over",
+        "is missing",
+        ((Certificate, "is_certified", _true_of_all),),
+    ),
+    "absence believed": LandingMutant(
+        "who is not on the list counts as deleted, and nobody is asked",
+        "no delete from absence",
+        "a short list agrees with itself",
+        "the partner has it",
+        ((FhirConnector, "fetch", _always(Gone())),),
+    ),
+    "guard outside the lock": LandingMutant(
+        "the guard judges a set, and what came to it since is written too",
+        "no mass change without a person",
+        "more is deleted while an application waits",
+        "at once",
+        (
+            (masters, "lock_application", _judged_before),
+            (apply, "hold", lambda _: lambda *_, **__: _judged[0]),
+        ),
+    ),
+    "cursor moved early": LandingMutant(
+        "the cursor moves before the last page is stored",
+        "equal after a good reading",
+        "killed before each commit",
+        "is missing",
+        (
+            (Pages, "take", _cursor_first),
+            (landing, "go_on", _whoever_asks),
+            (landing, "end", _whoever_asks),
+        ),
+    ),
+    "cursor by the last page": LandingMutant(
+        "the cursor goes by the latest time on any page, whenever the reading began",
+        "equal after a good reading",
+        "edited behind the reading",
+        "differs in birth_date",
+        ((Marks, "begin", _always(None)),),
+    ),
+    "hash without the mapping": LandingMutant(
+        "a record that did not change is not mapped anew when the mapping does",
+        "equal after a good reading",
+        "the mapping changes",
+        "is mapped as before",
+        ((versions, "fingerprint", _of_any_version),),
+    ),
+}
+"""By name."""

@@ -1,0 +1,258 @@
+"""Scenes that bring the way in into danger, each judged by what the partner's sandbox has.
+
+A scene is played on a stage and returns what is broken, in words: nothing, unless a mutant is at work. Readings of
+changes do not overlap here, so that nothing but the cursor decides what the next one brings.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from signal import SIGKILL, SIGSTOP
+from typing import Any
+from unittest.mock import patch
+
+from conftest import NewTenant, Tenant
+from land_process import BEFORE_LOCK, Told, after_commit, before_commit
+from landing_mutants import at_work
+from masters_truth import differences, false_deletes
+from partner_people import People, meanwhile
+from pushers import Pusher, Pushers
+
+from partners.contract import Client, Entity, Json, Master, Unmappable
+from partners.fhir import reading
+from partners.fhir.sandbox.faults import FaultKind, FaultRule
+from partners.fhir.sandbox.testing import RunningSandbox
+from resources.logins import Login
+from zest_pipelines.flows.apply import apply
+from zest_pipelines.flows.diff import diff
+from zest_pipelines.flows.land import land
+from zest_pipelines.flows.reports import ApplyReport, LandReport
+
+CLIENT = Entity.CLIENT
+_names = count(1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A sandbox of three pages of clients and a tenant there, on whose masters a mutant may be at work."""
+
+    tenant: Tenant
+    landers: Pushers
+    anew: Callable[[], Tenant]
+    """Makes another tenant at the same sandbox."""
+    mutant: str | None = None
+
+    @property
+    def sandbox(self) -> RunningSandbox:
+        """The partner."""
+        return self.tenant.sandbox
+
+    def working(self, **how: Any) -> AbstractContextManager[Pusher]:
+        """A process that lands, or what else it is told; `how` as Told's fields."""
+        logins = self.tenant.services.database._logins
+        return self.landers.pushing(Told.of(logins, self.tenant.name, mutant=self.mutant, overlap=0.0, **how))
+
+    def land(self) -> LandReport:
+        """Read, in this process."""
+        with self._broken():
+            return land(self.tenant.services, self.tenant.partner, self.tenant.name, CLIENT)
+
+    def diff(self) -> None:
+        """Compare."""
+        diff(self.tenant.services, self.tenant.partner, self.tenant.name, CLIENT)
+
+    def take_in(self) -> tuple[LandReport, ApplyReport]:
+        """Land, diff and apply, in this process."""
+        landed = self.land()
+        self.diff()
+        with self._broken():
+            return landed, apply(self.tenant.services, self.tenant.partner, self.tenant.name, CLIENT)
+
+    def later(self, days: int) -> Stage:
+        """The same some days later, when a reading of everything is due."""
+        services = replace(self.tenant.services, now=lambda: datetime.now(UTC) + timedelta(days=days))
+        return replace(self, tenant=replace(self.tenant, services=services))
+
+    def landed(self) -> list[tuple[str, bytes]]:
+        """Every version that landed: id and fingerprint."""
+        statement = "SELECT partner_id, fingerprint FROM sync.landed_version WHERE entity = 'client' ORDER BY 1, 2"
+        return [(row.partner_id, row.fingerprint) for row in self.tenant.sql(statement, Login.OPERATOR)]
+
+    def active(self) -> int:
+        """How many clients are in force."""
+        return int(self.tenant.sql("SELECT count(*) FROM schedule.client WHERE active")[0][0])
+
+    def broken(self) -> list[str]:
+        """Who of the clients is not as the partner has it, or was deleted though it has him."""
+        clients = replace(self.tenant, partner=replace(self.tenant.partner, reads=(CLIENT,)))
+        return differences(clients) + false_deletes(clients)
+
+    @contextmanager
+    def _broken(self) -> Iterator[None]:
+        with patch.object(reading, "OVERLAP", timedelta(0)), at_work(self.mutant):
+            yield
+
+
+# --- Lists ----------------------------------------------------------------------------------------------------------
+
+
+def a_page_is_passed_over(stage: Stage) -> list[str]:
+    """A list lacks a page; the next one is whole."""
+    stage.sandbox.set_faults(FaultRule(FaultKind.SKIPPED_PAGE, type="Patient", page=1))
+    stage.take_in()
+    stage.sandbox.clear_faults()
+    stage.take_in()
+    return stage.broken()
+
+
+def a_short_list_agrees_with_itself(stage: Stage) -> list[str]:
+    """A list ends with its first page, and its total says so too."""
+    stage.take_in()
+    stage.sandbox.set_faults(FaultRule(FaultKind.SHORT_LIST, type="Patient", page=1))
+    stage.later(2).take_in()
+    return stage.broken()
+
+
+def edited_behind_the_reading(stage: Stage) -> list[str]:
+    """A client of the first page is edited when that page was read, and then one of the last, which is not read yet."""
+    ids = sorted(each["id"] for each in stage.sandbox.state("Patient"))
+    people = {each["id"]: each for each in stage.sandbox.state("Patient")}
+
+    def edit(number: int) -> None:
+        if number < 3:
+            stage.sandbox.put(people[ids[0 if number == 1 else -1]] | {"birthDate": "1950-01-01"})
+
+    watched = replace(stage, tenant=meanwhile(stage.tenant, edit))
+    watched.take_in()
+    stage.take_in()
+    return stage.broken()
+
+
+# --- Crashes --------------------------------------------------------------------------------------------------------
+
+
+def killed_before_each_commit(stage: Stage) -> list[str]:
+    """Each commit in turn is the one that a reading does not live to see; the next reading takes over."""
+    return _killed(stage, before_commit)
+
+
+def killed_after_each_commit(stage: Stage) -> list[str]:
+    """Each commit in turn is the last thing that a reading does; the next reading takes over."""
+    return _killed(stage, after_commit)
+
+
+def _killed(stage: Stage, point: Callable[[int], str], meantime: Callable[[], None] | None = None) -> list[str]:
+    with stage.working() as whole:
+        assert whole.wait_for_end() == 0
+        commits, state = whole.report["commits"], whole.report["state"]
+    assert state == "certified" or stage.mutant, state
+    wrong = []
+    for number in range(1, commits + 1):
+        once_more = replace(stage, tenant=stage.anew())
+        with once_more.working(point=point(number)) as lander:
+            assert lander.wait_for_end() == -SIGKILL
+        if meantime is not None:
+            meantime()
+        wrong += [
+            f"{point(number)}: {each}" for each in _taken_over(once_more, stage, has_changed=meantime is not None)
+        ]
+    return wrong
+
+
+def _taken_over(stage: Stage, clean: Stage, *, has_changed: bool) -> list[str]:
+    """What is otherwise than after one clean reading, when another one has taken over and a reading of changes came."""
+    age_readings(stage.tenant)
+    stage.take_in()
+    again, _ = stage.take_in()
+    wrong = stage.broken()
+    if not has_changed:
+        wrong += [] if stage.landed() == clean.landed() else ["other versions landed"]
+        wrong += [f"the next reading brought {again.new_versions}"] if again.new_versions or again.is_full else []
+    statement = "SELECT count(*) FROM sync.snapshot WHERE state = 'reading'"
+    wrong += ["a reading was left behind"] if stage.tenant.sql(statement, Login.OPERATOR)[0][0] else []
+    return wrong
+
+
+def age_readings(tenant: Tenant) -> None:
+    """What five minutes do to a reading that stands still."""
+    tenant.sql("UPDATE sync.snapshot SET touched_at = clock_timestamp() - interval '6 minutes'", Login.LAND)
+
+
+def edited_while_dead(stage: Stage) -> list[str]:
+    """The same, and before the next reading takes over the partner's people go on."""
+    people = People(stage.sandbox, random.Random(7))
+
+    def go_on() -> None:
+        for act in (people.change, people.add, people.delete, people.change):
+            act()
+
+    return [each for each in _killed(stage, after_commit, go_on) if "still in force" not in each]
+
+
+# --- Applications ---------------------------------------------------------------------------------------------------
+
+
+def more_is_deleted_while_an_application_waits(stage: Stage) -> list[str]:
+    """Five deletes are to be applied. While the process has not got its turn yet, eight more come: too many at once."""
+    stage.take_in()
+    before, people = stage.active(), People(stage.sandbox, random.Random(7))
+    _delete(stage.later(2), people, 5)
+    with stage.working(station="apply", point=BEFORE_LOCK, signal=SIGSTOP) as application:
+        application.wait_for_stop()
+        _delete(stage.later(4), people, 8)
+        application.go_on()
+        assert application.wait_for_end() == 0
+    lost = before - stage.active()
+    return [f"{lost} were made inactive at once"] if lost else []
+
+
+def _delete(stage: Stage, people: People, clients: int) -> None:
+    for _ in range(clients):
+        people.delete()
+    stage.land()
+    stage.diff()
+
+
+# --- The mapping ----------------------------------------------------------------------------------------------------
+
+
+def the_mapping_changes(stage: Stage) -> list[str]:
+    """Another version of the mapping reads the telephone number of three clients otherwise."""
+    stage.take_in()
+    few = sorted(each["id"] for each in stage.sandbox.state("Patient"))[:3]
+    real = stage.tenant.partner
+
+    def read_otherwise(entity: Entity, content: Json, settings: Mapping[str, str]) -> Master | Unmappable:
+        master = real.map(entity, content, settings)
+        assert isinstance(master, Client)
+        return replace(master, phone="00-0000-0000") if content["id"] in few else master
+
+    renewed = replace(real, map=read_otherwise, mapping_version="of the scene")
+    renewed_stage = replace(stage.later(2), tenant=replace(stage.later(2).tenant, partner=renewed))
+    renewed_stage.take_in()
+    return [each.replace("differs in phone", "is mapped as before") for each in renewed_stage.broken()]
+
+
+SCENES: Mapping[str, Callable[[Stage], list[str]]] = {
+    "a page is passed over": a_page_is_passed_over,
+    "a short list agrees with itself": a_short_list_agrees_with_itself,
+    "edited behind the reading": edited_behind_the_reading,
+    "killed before each commit": killed_before_each_commit,
+    "killed after each commit": killed_after_each_commit,
+    "more is deleted while an application waits": more_is_deleted_while_an_application_waits,
+    "the mapping changes": the_mapping_changes,
+}
+
+
+def new_stage(sandbox: RunningSandbox, landers: Pushers, new_tenant: NewTenant, mutant: str | None = None) -> Stage:
+    """A stage with a new tenant at the sandbox."""
+
+    def anew() -> Tenant:
+        return new_tenant(sandbox, f"way-in-{next(_names)}")
+
+    return Stage(anew(), landers, anew, mutant)
