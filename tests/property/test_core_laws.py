@@ -64,7 +64,7 @@ def test_contents_with_one_canonical_form_are_equal_but_for_the_form_of_letters(
         assert decomposed(one) == decomposed(other)
 
 
-awkward = st.text("\0\"\\\n\u3099\u0301\ud83d1.eEn:,[がか", max_size=6)
+awkward = st.text('\0"\\\n\u3099\u0301\ud83d1.eEn:,[がか', max_size=6)
 anything = st.recursive(scalars | japanese | awkward, lambda some: st.lists(some) | st.dictionaries(awkward, some))
 
 

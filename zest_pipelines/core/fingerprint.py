@@ -18,9 +18,11 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-_SPELLER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
-_FRACTION = re.compile(r"[:,\[]-?\d+[.eE]", re.ASCII)
-"""Found in every spelling that holds a number that is none of the integers' (`1.0`, `1e20`)."""
+_SPELLER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
+)
+_FRACTION = re.compile(r"[:,\[]-?\d+(\.\d+(e[+-]?\d+)?|e[+-]?\d+)[,\]}]", re.ASCII)
+"""Found in every spelling that holds a float (`1.0`, `1e+20`); seconds with a fraction, in a string, end otherwise."""
 
 
 class UnstorableText(ValueError):  # noqa: N818  # it names what was met

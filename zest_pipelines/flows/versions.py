@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from hashlib import sha256
@@ -74,7 +74,7 @@ class Mapper:
             master = Unmappable("internal_error", {"detail": place_of(error)})
         if isinstance(master, Unmappable):
             return Taken(replace(version, problem=master.reason, params=master.params), unknown)
-        return Taken(replace(version, master=_spelled(asdict(master))), unknown)
+        return Taken(replace(version, master=_spelled(vars(master))), unknown)
 
     def _unknown(self, record: SourceRecord) -> Sequence[str]:
         if self.partner.unknown_fields is None:

@@ -1,8 +1,9 @@
 """The same reading by dlt, in a process of its own, under an interpreter that has dlt and knows nothing of the project.
 
-A resource that yields the pages' records as thirteen flat fields, merged into PostgreSQL by the strategy `scd2`, which
-keeps history and sees what is gone. All settings are dlt's own, but that it sends nothing about its use to its makers.
-What dlt keeps between two readings lies in `folder`.
+A resource that yields the pages' records, merged into PostgreSQL by the strategy `scd2`, which keeps history and sees
+what is gone: records as they come, which dlt lays out in a table for each of their lists, or `flat`, the thirteen
+fields picked beforehand. All settings are dlt's own, but that it sends nothing about its use to its makers. What dlt
+keeps between two readings lies in `folder`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import dlt
 from stage.cost import measured
 
 
-def _pages(url: str) -> Iterator[list[dict[str, Any]]]:
+def _pages(url: str, *, flat: bool) -> Iterator[list[dict[str, Any]]]:
     address: str | None = f"{url}/Patient?_count=1000"
     while address is not None:
         with urlopen(address) as answer:
             bundle = json.load(answer)
-        yield [_flat(entry["resource"]) for entry in bundle["entry"]]
+        records = [entry["resource"] for entry in bundle["entry"]]
+        yield [_flat(each) for each in records] if flat else records
         following = (each["url"] for each in bundle["link"] if each["relation"] == "next")
         address = next((f"{url}/{each}" for each in following), None)
 
@@ -63,7 +65,9 @@ def main() -> None:
         pipelines_dir=order["folder"],
     )
     resource = dlt.resource(
-        _pages(order["url"]), name="client", write_disposition={"disposition": "merge", "strategy": "scd2"}
+        _pages(order["url"], flat=order["flat"]),
+        name="client",
+        write_disposition={"disposition": "merge", "strategy": "scd2"},
     )
     cost = measured(lambda: pipeline.run(resource).raise_on_failed_jobs(), order["postmaster"])
     read = pipeline.last_trace.last_normalize_info.row_counts["client"]

@@ -31,7 +31,7 @@ def patient(number: int, version: int = 1) -> dict[str, Any]:
         "identifier": [{"system": SYSTEM, "value": f"{number:08}"}],
         "active": number % 25 != 0,
         "name": [_name("IDE", family[0], given[0]), _name("SYL", family[1], given[1])],
-        "telecom": [{"system": "phone", "value": f"090-0000-{number % 10_000:04}", "use": "home"}],
+        "telecom": [{"system": "phone", "value": f"090-0000-{number % 10_000:04}"}],
         "gender": ("male", "female")[number % 2],
         "birthDate": (date(1925, 1, 1) + timedelta(days=number * 7919 % 25_000)).isoformat(),
         "address": [_address(number, version)],
@@ -57,30 +57,16 @@ def pages(clients: int, size: int, *, changed: bool) -> Iterator[bytes]:
 
 def bundle(resources: Sequence[dict[str, Any]], total: int, links: Sequence[dict[str, str]]) -> bytes:
     """A searchset as bytes."""
-    entries = [{"resource": each, "search": {"mode": "match"}} for each in resources]
+    entries = [{"resource": each} for each in resources]
     page = {"resourceType": "Bundle", "type": "searchset", "total": total, "link": links, "entry": entries}
     return json.dumps(page, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _name(script: str, family: str, given: str) -> dict[str, Any]:
-    return {
-        "extension": [{"url": _SCRIPT, "valueCode": script}],
-        "use": "usual",
-        "text": f"{family}　{given}",
-        "family": family,
-        "given": [given],
-    }
+    return {"extension": [{"url": _SCRIPT, "valueCode": script}], "family": family, "given": [given]}
 
 
 def _address(number: int, version: int) -> dict[str, Any]:
     prefecture, city = PLACES[number % len(PLACES)]
     line = f"{number % 9 + 1}丁目{number % 30 + 1}-{version}"
-    return {
-        "use": "home",
-        "text": prefecture + city + line,
-        "postalCode": f"000-{number % 10_000:04}",
-        "state": prefecture,
-        "city": city,
-        "line": [line],
-        "country": "JP",
-    }
+    return {"text": prefecture + city + line, "postalCode": f"000-{number % 10_000:04}"}

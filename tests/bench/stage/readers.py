@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 from stage.cost import Cost
@@ -49,6 +50,13 @@ class Ground:
     def admin_database_url(self) -> str:
         """Of the project's database."""
         return self.admin_url.replace("/postgres?", f"/{self.logins.database}?", 1)
+
+    @property
+    def admin_credentials(self) -> dict[str, Any]:
+        """The same for a library that wants parts, escaped, and a password although none is asked for."""
+        known = psycopg.conninfo.conninfo_to_dict(self.admin_database_url)
+        parts = {"database": known["dbname"], "username": known["user"], "password": "none"}
+        return parts | {"host": quote(str(known["host"]), safe=""), "port": int(known["port"] or 0)}
 
 
 @contextmanager
