@@ -11,6 +11,7 @@ The order comes as JSON on standard input, what it cost goes as JSON to standard
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Mapping
@@ -158,6 +159,7 @@ def _picked(content: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Carry the order out."""
     order = Order(**json.load(sys.stdin))
+    gc.freeze()  # as a run's process does
     cost = _landed(order) if order.reader == "land" else _bare(order)
     print(json.dumps(cost), flush=True)
 
