@@ -42,7 +42,8 @@ class Element:
 
     def text(self, name: str) -> str:
         """The string `name`, without white space around it; empty if there is none."""
-        return self._checked(self.json.get(name, ""), str, name).strip()
+        found = self.json.get(name, "")
+        return (found if isinstance(found, str) else self._checked(found, str, name)).strip()
 
     def flag(self, name: str, *, default: bool) -> bool:
         """The boolean `name`."""
@@ -56,11 +57,14 @@ class Element:
 
     def all(self, name: str) -> tuple[Element, ...]:
         """The objects in the list `name`; empty if there is none."""
-        return tuple(Element(item, f"{self.path}.{name}") for item in self._items(name, dict))
+        if name not in self.json:  # most of what R4 has is not there
+            return ()
+        path = f"{self.path}.{name}"
+        return tuple([Element(item, path) for item in self._items(name, dict)])
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The strings in the list `name` that are not blank."""
-        return tuple(stripped for item in self._items(name, str) if (stripped := item.strip()))
+        return tuple([stripped for item in self._items(name, str) if (stripped := item.strip())])
 
     def wrong(self, name: str, reason: str = "field_invalid") -> ElementError:
         """The error to raise for the element `name` of this one."""

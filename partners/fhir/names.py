@@ -27,24 +27,34 @@ class Name:
     given: str = ""
 
 
+@dataclass(frozen=True)
+class _Written:
+    """One of a person's names, read once: it is looked at for kanji and for kana."""
+
+    element: Element
+    script: str
+    name: Name
+
+
 def read_names(person: Element) -> tuple[Name, Name]:
     """The person's (kanji, kana). ElementError `required_field_missing` if there is neither."""
-    names = [name for name in person.all("name") if name.use != "old" and _parts(name) != Name()]
-    kanji = _best(names, _KANJI, "official")
-    kana = _best(names, _KANA, kanji.use if kanji else "official")
+    read = [(each, _parts(each)) for each in person.all("name") if each.use != "old"]
+    written = [_Written(each, _script(each), name) for each, name in read if name.family or name.given]
+    kanji = _best(written, _KANJI, "official")
+    kana = _best(written, _KANA, kanji.element.use if kanji else "official")
     if kanji is None and kana is None:
         raise person.wrong("name", "required_field_missing")
-    return (_parts(kanji) if kanji else Name()), (_parts(kana) if kana else Name())
+    return (kanji.name if kanji else Name()), (kana.name if kana else Name())
 
 
-def _best(names: Sequence[Element], script: str, use: str) -> Element | None:
+def _best(written: Sequence[_Written], script: str, use: str) -> _Written | None:
     """The name to take: in force before over; of `use`, so that a reading belongs to its kanji; by rank."""
-    written = [name for name in names if _script(name) == script]
 
-    def order(name: Element) -> tuple[bool, bool, int, bool]:
+    def order(each: _Written) -> tuple[bool, bool, int, bool]:
+        name = each.element
         return name.is_over, name.use != use, _rank(name), not name.all("extension")
 
-    return min(written, key=order, default=None)
+    return min((each for each in written if each.script == script), key=order, default=None)
 
 
 def _rank(name: Element) -> int:

@@ -236,9 +236,14 @@ def _content(resource: Json) -> Json:
     meta = resource.get("meta")
     if not isinstance(meta, dict):
         return resource
-    kept = {name: value for name, value in meta.items() if name not in ("versionId", "lastUpdated")}
-    rest = {name: value for name, value in resource.items() if name != "meta"}
-    return rest | {"meta": kept} if kept else rest
+    rest = resource.copy()
+    del rest["meta"]
+    if kept := {name: value for name, value in meta.items() if name not in _CHANGES_BY_ITSELF}:
+        rest["meta"] = kept
+    return rest
+
+
+_CHANGES_BY_ITSELF = ("versionId", "lastUpdated")
 
 
 def _instant(moment: datetime) -> str:

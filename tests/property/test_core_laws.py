@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import combinations
 from typing import Any
@@ -15,7 +16,7 @@ from partners.limits import Concurrency, Limit, LimitScope, Rate, parse_limit
 from zest_pipelines.core.backoff import CAP, delay
 from zest_pipelines.core.coalesce import Needless, Op, Version, decide
 from zest_pipelines.core.difference import Kind, apply, difference
-from zest_pipelines.core.fingerprint import canonical, fingerprint
+from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint, spelled_one_by_one
 from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.core.packing import pack
 
@@ -61,6 +62,22 @@ def test_contents_with_one_canonical_form_are_equal_but_for_the_form_of_letters(
 ) -> None:
     if canonical(one) == canonical(other):
         assert decomposed(one) == decomposed(other)
+
+
+awkward = st.text('\0"\\\n\u3099\u0301\ud83d1.eEn:,[がか', max_size=6)
+anything = st.recursive(scalars | japanese | awkward, lambda some: st.lists(some) | st.dictionaries(awkward, some))
+
+
+@given(st.dictionaries(awkward, anything, max_size=4))
+def test_the_short_way_to_a_spelling_ends_where_the_walk_through_all_values_does(content: dict[str, Any]) -> None:
+    assert outcome(lambda: canonical(content)) == outcome(lambda: spelled_one_by_one(content))
+
+
+def outcome(spell: Callable[[], bytes]) -> bytes | str:
+    try:
+        return spell()
+    except UnstorableText as error:
+        return error.path
 
 
 records = st.none() | st.dictionaries(names, st.none() | st.integers(0, 2) | st.text("ab", max_size=1))

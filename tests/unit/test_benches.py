@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 
+import land
 import limits
+import night
 import pending
 import push
+from stage import patients
+from stage.cost import Cost, measured
+from stage.patient_server import served
+
+from partners.contract import Client, Entity
+from partners.fhir.mapping import map_record
 
 
 def test_the_ratio_is_that_of_the_middle_round_each_beside_its_neighbour() -> None:
@@ -99,3 +112,96 @@ def test_the_ledger_is_held_against_its_three_bars() -> None:
     assert (told["of_bare"], told["of_one_process"], told["within_the_bars"]) == (0.6, 0.6, True)
     for spoilt in ({"ledger": 40.0}, {"many": 30.0}, {"crowd": 40.0}):
         assert not limits.figures_of([good | spoilt])["within_the_bars"]
+
+
+def reading(land_cpu: float, floor_cpu: float, dlt_cpu: float | None = None, peak: float = 30.0) -> dict[str, Cost]:
+    """What each reader cost, half of it in PostgreSQL."""
+    cpu = {"land": land_cpu, "floor": floor_cpu} | ({} if dlt_cpu is None else {"dlt": dlt_cpu})
+    return {name: Cost(each / 2, each / 2, each, peak) for name, each in cpu.items()}
+
+
+def landing(**other: dict[str, Cost]) -> dict[str, dict[str, Cost]]:
+    steps = {"first": reading(1.6, 1.0, 1.0), "changed": reading(1.4, 1.0, 7.0), "unchanged": reading(1.4, 1.0, 7.0)}
+    return steps | other
+
+
+def test_landing_at_the_bars_themselves_is_within_them() -> None:
+    told = land.figures_of([landing(), landing(), landing(unchanged=reading(9.0, 1.0, 7.0))])
+
+    assert told["of_floor"] == {"first": 1.6, "changed": 1.4, "unchanged": 1.4}
+    assert told["dlt_of_land"] == {"first": 0.62, "changed": 5.0, "unchanged": 5.0}
+    assert told["missed"] == []
+    assert told["within_the_bars"]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "missed"),
+    [
+        ({"first": reading(1.7, 1.0, 9.0)}, ["first of floor"]),
+        ({"changed": reading(1.5, 1.0, 9.0)}, ["changed of floor"]),
+        ({"unchanged": reading(1.0, 1.0, 4.9)}, ["dlt unchanged"]),
+        ({"unchanged": reading(1.0, 1.0, 9.0, peak=61.0)}, ["memory"]),
+    ],
+)
+def test_landing_beyond_a_bar_fails_and_says_which(spoilt: dict[str, dict[str, Cost]], missed: list[str]) -> None:
+    assert land.figures_of([landing(**spoilt)])["missed"] == missed
+
+
+def test_without_dlt_the_other_bars_are_judged() -> None:
+    told = land.figures_of([dict.fromkeys(("first", "changed", "unchanged"), reading(1.0, 1.0))])
+
+    assert told["dlt_of_land"] is None
+    assert told["within_the_bars"]
+
+
+def test_a_night_is_judged_by_what_a_tenant_costs_as_they_grow() -> None:
+    few, many = night.Night(100, 10.0, 8.0, 2.0, 1.0), night.Night(1000, 110.0, 100.0, 25.0, 2.0)
+
+    assert night.figures_of([few, many])["within_the_bar"]
+    assert not night.figures_of([few, replace(many, server_cpu=26.0)])["within_the_bar"]
+    assert night.sizes(5000) == [250, 500, 1000, 5000]
+
+
+def test_a_night_has_as_many_processes_as_dagster_runs_readings_at_once() -> None:
+    instance = yaml.safe_load((Path(__file__).resolve().parents[2] / "dagster.yaml").read_text())
+    limits = instance["concurrency"]["runs"]["tag_concurrency_limits"]
+
+    assert [each["limit"] for each in limits if each.get("value") == "readings_due"] == [night.RUNS_AT_ONCE]
+
+
+def test_the_benches_clients_have_every_field_of_a_master_and_few_of_them_change() -> None:
+    settings = {"patient_identifier_system": patients.SYSTEM}
+    listed = [b"".join(patients.pages(300, 100, changed=changed)) for changed in (False, True)]
+    one = map_record(Entity.CLIENT, patients.patient(1), settings)
+
+    assert isinstance(one, Client)
+    assert all(vars(one).values())
+    assert len({patients.patient_id(number) for number in range(1, 301)}) == 300
+    assert [page.count(b'"versionId":"2"') for page in listed] == [0, 3]
+
+
+def test_the_pages_server_shows_one_list_or_the_other_page_by_page() -> None:
+    with served(5, 2) as server, httpx.Client(base_url=f"{server.url}/anybody", trust_env=False) as client:
+        first = client.get("/Patient?_count=1000").json()
+        following = client.get(f"/{first['link'][1]['url']}").json()
+        server.show(changed=True)
+
+        assert (first["total"], len(first["entry"]), len(following["entry"])) == (5, 2, 2)
+        assert [link["relation"] for link in client.get("/Patient?page=2").json()["link"]] == ["self"]
+        assert client.get("/Practitioner").json()["total"] == 0
+        assert client.get("/Patient?page=3").status_code == 404
+
+
+def test_the_cost_of_work_counts_its_processor_time_and_the_memory_that_it_took() -> None:
+    kept: list[bytes] = []
+
+    def work() -> None:
+        kept.append(b"x" * 30_000_000)
+        until = time.process_time() + 0.05
+        while time.process_time() < until:
+            pass
+
+    cost = measured(work, os.getppid())
+
+    assert cost.client_cpu >= 0.05
+    assert 25 < cost.peak_mb < 60

@@ -18,7 +18,10 @@ def test_without_a_name_it_lists_the_benches_with_what_each_measures(capsys: pyt
 def test_an_unknown_name_is_refused_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "fortnight"]) == 2
 
-    assert capsys.readouterr().err == "There is no bench fortnight; there are: limits, minute, pending, push\n"
+    assert (
+        capsys.readouterr().err
+        == "There is no bench fortnight; there are: land, limits, minute, night, pending, push\n"
+    )
 
 
 def test_outside_of_a_clone_it_says_what_to_do(

@@ -125,6 +125,9 @@ def test_of_a_key_given_twice_the_last_one_counts() -> None:
         (nested(MAX_JSON_DEPTH + 1), Flaw.TOO_DEEP),
         (nested(100_000), Flaw.TOO_DEEP),
         (b"[" * 1_000_000, Flaw.TOO_DEEP),
+        # In strings: what would close each level at once, and open it again before its end.
+        (b'["]", ' * (MAX_JSON_DEPTH + 1) + b"1" + b', "["]' * (MAX_JSON_DEPTH + 1), Flaw.TOO_DEEP),
+        (b'["\\"]", ' * (MAX_JSON_DEPTH + 1) + b"1" + b', "[\\""]' * (MAX_JSON_DEPTH + 1), Flaw.TOO_DEEP),
     ],
 )
 def test_what_is_not_json_that_we_take_is_a_value_that_says_why(body: bytes, flaw: Flaw) -> None:
@@ -133,6 +136,7 @@ def test_what_is_not_json_that_we_take_is_a_value_that_says_why(body: bytes, fla
 
 def test_json_may_be_as_deep_as_the_limit() -> None:
     assert not isinstance(read_json(answered(nested(MAX_JSON_DEPTH))), NotJson)
+    assert not isinstance(read_json(answered(b'["' + b"[{" * MAX_JSON_DEPTH + b'"]')), NotJson)
 
 
 @given(st.binary())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -38,6 +39,8 @@ def opened_services(
 ) -> Iterator[Services]:
     """What the stations need; `connections`: to the database, for each login. Raises dagster.Failure if the
     installation is not prepared."""
+    if not gc.get_freeze_count():
+        gc.freeze()  # what was imported stays; else each full collection, one every few pages, goes through all of it
     try:
         services = Services(Database(postgres.logins(), connections), vault.vault(), http.http())
     except (LoginsError, PrivateFileError, VaultError) as error:
