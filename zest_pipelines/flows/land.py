@@ -20,6 +20,7 @@ from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core import certificate
+from zest_pipelines.flows.drift import told_once
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import Line, connection_row, open_line
 from zest_pipelines.flows.reports import Freshness, LandReport, Problem
@@ -88,6 +89,7 @@ def _with_what_stands(services: Services, reading: Reading, report: LandReport) 
     """The report with what cannot be mapped, whenever it came; unless it is certified, with what earlier readings are
     still good for."""
     with services.database.transaction(Login.LAND, reading.tenant) as tx:
+        report = told_once(tx, reading, report)
         unmappable = landing.unmappable(tx, reading, MOST_PROBLEMS)
         age = None if report.is_certified else freshness(tx, reading)
         ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
