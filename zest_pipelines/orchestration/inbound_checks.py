@@ -52,7 +52,8 @@ def shape_known(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckE
     }
     if not report.unmappable and not report.unknown_fields:
         form = "without a field that was not told before" if report.told_fields else "all of a form that we know"
-        words = f"{counted(report.new_versions, 'new or changed record')}, {form}, and no other record that cannot be taken."
+        came = counted(report.new_versions, "new or changed record")
+        words = f"{came}, {form}, and no other record that cannot be taken."
         if report.told_fields:
             words += f" Told before: {', '.join(report.told_fields)}."
         return evaluation(asset, tenant, name, None, words, metadata)
