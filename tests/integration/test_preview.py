@@ -29,6 +29,11 @@ def look(tenant: Tenant, **settings: str) -> PreviewReport:
     return preview(tenant.services, tenant.partner, tenant.name, CLIENT, settings)
 
 
+def settings_of(tenant: Tenant) -> Mapping[str, str]:
+    found: Mapping[str, str] = tenant.sql("SELECT settings FROM sync.connection", Login.OPERATOR)[0][0]
+    return found
+
+
 def mapped_by(tenant: Tenant, **replaced: Any) -> Tenant:
     """The tenant with a mapping that says these of every client, or of whom `only` holds."""
     only = replaced.pop("only", lambda content: True)
@@ -94,6 +99,12 @@ def test_a_setting_that_is_tried_tells_what_cannot_be_taken_any_more_and_what_ca
     assert right.cured == {"required_field_missing": 2}
     assert (right.unchanged, right.unmappable, right.newly_unmappable) == (2, 28, {"required_field_missing": 27})
     assert look(tenant).newly_unmappable == {}  # nothing new: these three stand already
+    anybody = tenant.partner.map(CLIENT, theirs[3], settings_of(tenant))
+    anything = replace(tenant, partner=replace(tenant.partner, map=lambda *_: anybody))
+    assert (look(anything).unmappable, look(anything).cured) == (
+        1,
+        {"required_field_missing": 2},
+    )  # its content is lost
 
 
 def test_what_the_guard_would_hold_is_told_and_what_is_only_spelled_otherwise_is_not(tenant: Tenant) -> None:

@@ -54,7 +54,8 @@ class NewestContent:
 
 # By record and not by the partner's id: a number that means another person by now leaves the first one as it was, and
 # one who is known by two ids, one after the other, stands here once. A scope's applications wait for each other, so the
-# numbers of results are in the order of their times. Index: the primary keys, by their first columns in `r`.
+# numbers of results are in the order of their times. OFFSET 0: `is_gone` is looked up once, not for each use. Index: the
+# primary keys, by their first columns in `r`.
 MASTERS_AS_OF = """
     FROM (
         SELECT r.record_id, r.partner_id, r.landed_no, l.snapshot_id, l.landed_at AS read_at, r.made_at AS applied_at,
@@ -69,16 +70,16 @@ MASTERS_AS_OF = """
         LEFT JOIN LATERAL (
             SELECT b.after FROM sync.master_change b
             JOIN sync.master_result br USING (tenant_id, partner, entity, partner_id, landed_no)
-            WHERE b.tenant_id = r.tenant_id AND b.partner = r.partner AND b.entity = r.entity
+            WHERE c.after IS NULL AND b.tenant_id = r.tenant_id AND b.partner = r.partner AND b.entity = r.entity
               AND b.partner_id = r.partner_id AND b.landed_no < r.landed_no AND b.after IS NOT NULL
               AND br.outcome = 'applied' AND br.record_id = r.record_id
-            ORDER BY b.landed_no DESC LIMIT 1) AS kept ON c.after IS NULL
+            ORDER BY b.landed_no DESC LIMIT 1) AS kept ON true
         CROSS JOIN LATERAL (
             SELECT c.after IS NULL OR EXISTS (
                 SELECT FROM sync.master_result n
                 WHERE n.tenant_id = r.tenant_id AND n.partner = r.partner AND n.entity = r.entity
                   AND n.partner_id = r.partner_id AND n.result_no > r.result_no AND n.outcome = 'applied'
-                  AND n.made_at <= :at AND n.record_id <> r.record_id) AS is_gone) AS now) AS v
+                  AND n.made_at <= :at AND n.record_id <> r.record_id) AS is_gone OFFSET 0) AS now) AS v
     ORDER BY v.partner_id, v.record_id
 """
 _AS_OF = query("masters_as_of", Login.OPERATOR, f"SELECT v.* {MASTERS_AS_OF}")
