@@ -54,8 +54,8 @@ class NewestContent:
 
 # By record and not by the partner's id: a number that means another person by now leaves the first one as it was, and
 # one who is known by two ids, one after the other, stands here once. A scope's applications wait for each other, so the
-# numbers of results are in the order of their times. OFFSET 0: `is_gone` is looked up once, not for each use. Index: the
-# primary keys, by their first columns in `r`.
+# numbers of results are in the order of their times. OFFSET 0: `is_gone` is looked up once, not for each use. Index:
+# the primary keys, by their first columns in `r`.
 MASTERS_AS_OF = """
     FROM (
         SELECT r.record_id, r.partner_id, r.landed_no, l.snapshot_id, l.landed_at AS read_at, r.made_at AS applied_at,
