@@ -114,6 +114,7 @@ _ROWS = (
     SELECT tenant_id, partner, entity, record_id, version, 'abandon', 'a reason', 'somebody' FROM sync.pending
     WHERE tenant_id = %(tenant)s LIMIT 1
     """,
+    "INSERT INTO sync.unknown_field (tenant_id, partner, entity, field) VALUES (%(tenant)s, 'fhir', 'client', 'a')",
     "INSERT INTO sync.audit (tenant_id, actor, act, subject) VALUES (%(tenant)s, 'somebody', 'test', 'a subject')",
 )
 
@@ -122,6 +123,7 @@ LATER_THAN_0001 = (
     *("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs"),
     *("sync.sighting", "sync.suspicion"),
 )
+LATER_THAN_0001 = ("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "sync.unknown_field", "theirs")
 """What the first schema lacks."""
 
 

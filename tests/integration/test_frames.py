@@ -9,7 +9,11 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+<<<<<<< HEAD
 from datetime import UTC, date, datetime
+=======
+from datetime import date, datetime, timedelta
+>>>>>>> cd0005cc5d39856ccbc6b0436007fffd1019ef44
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -173,6 +177,38 @@ def test_applied_is_the_products_with_the_partners_ids(tenant: Tenant, load: Loa
     hired = tenant.sql("SELECT staff_id, employed_from FROM schedule.staff WHERE employed_from IS NOT NULL")
     assert hired
     assert {str(row.staff_id): row.employed_from for row in hired} == staff.dropna().dt.date.to_dict()
+
+
+def test_applied_is_read_as_of_a_past_moment_too(tenant: Tenant, instance: DagsterInstance, load: Load) -> None:
+    now = load("applied_clients")
+    (later,) = tenant.sql("SELECT clock_timestamp()")[0]
+
+    then = load("applied_clients", input_definition_metadata={"at": later.isoformat()})
+    empty = load("applied_clients", input_definition_metadata={"at": later - timedelta(hours=1)})
+
+    said_by = ["record_id", "partner_id", "landed_no", "snapshot_id", "read_at", "applied_at", "is_gone"]
+    assert list(then.columns) == [*said_by, *now.columns[4:]]
+    assert list(empty.dtypes.items()) == list(then.dtypes.items())
+    assert (then["record_id"].tolist(), len(empty)) == (now["record_id"].tolist(), 0)
+    made: dict[str, Any] = {"definitions": definitions}
+    lines = _code("input_definition_metadata").replace("loader()", "loader(instance)")
+    exec(lines.replace("2026-11-01T09:00", later.isoformat()), made | {"instance": instance}, made)
+    pd.testing.assert_frame_equal(made["then"], then)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "words"),
+    [
+        ("landed_clients", "2026-11-01T09:00", "applied_clients and applied_staff"),
+        ("applied_clients", "yesterday", "write 2026-11-01T09:00"),
+        ("applied_clients", datetime(2026, 11, 1, 9), "in no time zone"),  # noqa: DTZ001
+    ],
+)
+def test_a_past_moment_that_cannot_be_read_says_what_can(
+    tenant: Tenant, load: Load, name: str, at: Any, words: str
+) -> None:
+    with pytest.raises(FrameError, match=words):
+        load(name, input_definition_metadata={"at": at})
 
 
 def test_changes_are_all_versions_and_pushed_is_where_the_newest_stands(tenant: Tenant, load: Load) -> None:

@@ -222,11 +222,14 @@ def test_a_changed_form_is_told_with_names_and_never_with_values_until_all_can_b
     sandbox.put(theirs[2])
     assert "1 record cannot be taken: field_invalid (1)." in words(run(instance, tenant), "shape_known")
     sandbox.put(theirs[3])
-    assert red(run(instance, tenant)) == {}
+    sandbox.put(theirs[1] | {"nickname": "鳥籠町"})
+    cured = run(instance, tenant)
+    assert red(cured) == {}
+    assert words(cured, "shape_known").endswith("Told before: Patient.?, Patient.nickname.")
     taken = tenant.sql(
         "SELECT content->>'nickname' FROM sync.landed_version WHERE content ? 'nickname'", Login.OPERATOR
     )
-    assert len(taken) == 2
+    assert len(taken) == 3
 
 
 def test_a_partner_that_is_away_fails_what_depends_on_it_and_answers_the_rest_as_it_is(

@@ -359,6 +359,25 @@ def test_fields_that_the_format_does_not_have_are_told_and_their_records_taken(
     assert land_clients(tomorrow(fresh)).unknown_fields == {}
 
 
+def test_an_unknown_field_is_told_once_and_named_from_then_on(fresh: Tenant, sandbox: RunningSandbox) -> None:
+    first, second = sandbox.state("Patient")[:2]
+    sandbox.put(first | {"nickname": "x"})
+    told = land_clients(fresh)
+    assert (told.unknown_fields, told.told_fields, len(told.problems)) == ({"Patient.nickname": 1}, (), 1)
+    sandbox.put(first | {"nickname": "y"})
+    sandbox.put(second | {"nickname": "x", "favouriteColour": "x"})
+    again = land_clients(fresh)
+    assert (again.new_versions, again.unknown_fields) == (2, {"Patient.favouriteColour": 1})
+    assert again.told_fields == ("Patient.nickname",)
+    (problem,) = again.problems  # the record with the new one, and not the one that only changed
+    (row,) = [row for row in landed(fresh) if "favouriteColour" in row.content]
+    assert problem.record == f"landed:{row.landed_no}"
+    last = land_clients(tomorrow(fresh))
+    assert (last.unknown_fields, last.problems) == ({}, ())
+    assert last.told_fields == ("Patient.favouriteColour", "Patient.nickname")
+    assert land_clients(fresh, Entity.STAFF).told_fields == ()
+
+
 def test_names_that_may_be_data_are_not_told(fresh: Tenant, sandbox: RunningSandbox) -> None:
     sandbox.put(patient(sandbox, **{"山田": 1, "03-1234-5678": 1, "00000010": 1, "Yamada": 1, "a" * 41: 1, "[1]": 1}))
     sandbox.put(patient(sandbox, **{"_line2": 1, "a" * 40: 1}, id="other"))

@@ -10,7 +10,9 @@ from zest_pipelines.cli import (
     connections,
     limits,
     machine,
+    masters,
     operations,
+    preview,
     records,
     requests,
     sandboxes,
@@ -56,6 +58,8 @@ app.command()(limits.limits)
 app.command()(limits.reopen)
 app.command()(requests.request)
 app.command()(records.explain)
+app.command("as-of")(masters.as_of)
+app.command()(preview.diff)
 app.command()(archive.archive)
 app.command(context_settings=bench.CONTEXT)(bench.bench)
 sandbox.command("fhir")(sandboxes.fhir)

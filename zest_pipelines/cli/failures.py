@@ -25,6 +25,7 @@ from resources.vault import VaultError
 from zest_pipelines.cli.options import InputError, chosen_data_dir
 from zest_pipelines.cli.runs import RunFailedError
 from zest_pipelines.core.identifiers import TenantIdError
+from zest_pipelines.core.moments import MomentError
 from zest_pipelines.local.dagster_home import DagsterHomeError
 from zest_pipelines.local.data_dir import DataDirError
 from zest_pipelines.local.embedded import EmbeddedServerError
@@ -40,6 +41,7 @@ _SPEAKING = (
     InputError,
     RunFailedError,
     TenantIdError,
+    MomentError,
     UnknownPartnerError,
     LimitError,
     WindowSyntaxError,

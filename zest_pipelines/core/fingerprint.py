@@ -1,8 +1,9 @@
 """When two contents are the same: one canonical spelling, and its hash.
 
 The same: another order of keys, another Unicode composition (が in one or two code points, as Macs send
-it), 1 and 1.0. Not the same: null and absent, true and 1, another order of a list. In doubt two contents
-differ: a change too many costs a row, a change missed stays wrong for ever.
+it), 1 and 1.0. Not the same: null and absent, true and 1, another order of a list, another ideograph of a
+name (composition keeps them apart here). In doubt two contents differ: a change too many costs a row, a
+change missed stays wrong for ever.
 
 Refused is what PostgreSQL's jsonb cannot hold or JSON cannot say: NUL, lone surrogates, NaN and
 infinities. The error names the field and keeps the value, which may be a person's data, to itself.
@@ -12,17 +13,24 @@ from __future__ import annotations
 
 import json
 import math
+<<<<<<< HEAD
 import re
 import unicodedata
+=======
+>>>>>>> cd0005cc5d39856ccbc6b0436007fffd1019ef44
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+<<<<<<< HEAD
 _SPELLER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
 )
 _FRACTION = re.compile(r"[:,\[]-?\d+(\.\d+(e[+-]?\d+)?|e[+-]?\d+)[,\]}]", re.ASCII)
 """Found in every spelling that holds a float (`1.0`, `1e+20`); seconds with a fraction, in a string, end otherwise."""
+=======
+from zest_pipelines.core.composition import composed
+>>>>>>> cd0005cc5d39856ccbc6b0436007fffd1019ef44
 
 
 class UnstorableText(ValueError):  # noqa: N818  # it names what was met
@@ -34,7 +42,7 @@ class UnstorableText(ValueError):  # noqa: N818  # it names what was met
 
 
 def canonical(content: Mapping[str, Any]) -> bytes:
-    """The one spelling of a JSON content: UTF-8, keys sorted, strings composed (NFC), no white space.
+    """The one spelling of a JSON content: UTF-8, keys sorted, strings composed, no white space.
 
     Raises UnstorableText, and TypeError for what JSON has no word for (dates are the caller's to spell).
     """
@@ -104,7 +112,7 @@ def _text(text: str, path: str) -> str:
         return text
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise UnstorableText(path, "holds half of a surrogate pair")
-    return unicodedata.normalize("NFC", text)
+    return composed(text)
 
 
 def _number(number: float, path: str) -> int | float:

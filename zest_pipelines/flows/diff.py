@@ -1,4 +1,8 @@
-"""diff: what landed against what was last applied, one master change for each record that moved."""
+"""diff: what landed against what was last applied, one master change for each record that moved.
+
+A field has changed if it means something else. One that is only spelled otherwise is written as it is spelled now, with
+the record's change, and counts as none: neither in the report nor for the guard.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections import Counter
 from partners.contract import Entity, Partner
 from resources.logins import Login
 from zest_pipelines.core.difference import difference
+from zest_pipelines.core.normalise import is_same
 from zest_pipelines.flows.reports import DiffReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import masters
@@ -39,5 +44,5 @@ def _change(step: Step) -> MasterChange:
         )
     found = difference(step.applied, step.master)
     kind = "delete" if step.master is None else "add" if step.applied is None else "change"
-    fields = tuple(change.name for change in found.fields)
+    fields = tuple(change.name for change in found.fields if not is_same(change.name, change.before, change.after))
     return MasterChange(step.partner_id, step.landed_no, kind, fields, step.applied, step.master)

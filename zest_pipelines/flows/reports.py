@@ -55,8 +55,10 @@ class LandReport:
     unmappable_for: Mapping[str, int] = field(default_factory=dict)
     """These by reason."""
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
-    """Of the new versions: how many have a field that the partner's format does not have, by the field's name. At most
-    20 names; `?` for those that may themselves be data."""
+    """Of the new versions: how many have a field that the partner's format does not have and that no reading told
+    before, by the field's name. At most 20 names; `?` for those that may themselves be data."""
+    told_fields: tuple[str, ...] = ()
+    """The names that earlier readings told."""
     problems: tuple[Problem, ...] = ()
     """The unmappable ones, at most 20, and new versions that have unknown fields and are well otherwise, at most 20."""
     calls: int = 0

@@ -86,6 +86,11 @@ class Mapper:
         return sorted({_after_kind(name) for name in found})[:MOST_FIELDS]
 
 
+def is_stand_in(content: Mapping[str, Any]) -> bool:
+    """Whether a stored content stands for one that no database takes, and can tell no more of the record."""
+    return content.keys() == {"unstorable", "partner_version"}
+
+
 def _after_kind(name: str) -> str:
     """`Patient.nickname` with the field printable: the kind is the partner's module's own word."""
     kind, dot, path = name.partition(".")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from dagster import InitResourceContext, InputContext, IOManager, OutputContext, io_manager
@@ -17,6 +17,7 @@ from dagster import InitResourceContext, InputContext, IOManager, OutputContext,
 from partners.contract import Entity
 from resources.configurable import PostgresResource
 from resources.logins import Login
+from zest_pipelines.core.moments import MomentError, moment
 from zest_pipelines.core.weeks import Days, week_from
 from zest_pipelines.store import frames, tenants
 from zest_pipelines.store.database import Database, Transaction
@@ -61,6 +62,8 @@ _READERS: Mapping[str, Callable[[Transaction, _Partition], pd.DataFrame]] = {
     "reconciled_weeks": lambda tx, asked: frames.pushed_visits(tx, asked.target, asked.days),
 }
 """By the last part of an asset's key, which is the same for every partner."""
+_MASTERS = {"applied_clients": Entity.CLIENT, "applied_staff": Entity.STAFF}
+"""Those of which a past moment can be asked for."""
 
 
 class FrameManager(IOManager):
@@ -77,12 +80,12 @@ class FrameManager(IOManager):
                 f"{'/'.join(path)} holds no rows of ours: give it an IO manager of its own, io_manager_key"
             )
         _check_type(context)
-        asked = _partition(context)
+        asked, at = _partition(context), _moment(context)
         database = Database(self._postgres.logins())
         try:
             with database.transaction(Login.OPERATOR, asked.tenant) as tx:
                 tenants.connection(tx, asked.tenant, asked.partner)  # an empty frame would hide a slip of the pen
-                return _READERS[path[1]](tx, asked)
+                return _READERS[path[1]](tx, asked) if at is None else _as_of(tx, path[1], asked, at)
         finally:
             database.close()
 
@@ -108,6 +111,25 @@ def _check_type(context: InputContext) -> None:
     if wanted not in (Any, pd.DataFrame):
         name = context.asset_key.to_user_string()
         raise FrameError(f"{name} comes as a pandas DataFrame, not as {wanted}: ask for that, or for no type")
+
+
+def _moment(context: InputContext) -> datetime | None:
+    """The past moment that the input's metadata names (`at`); None: as it is now."""
+    given = (context.definition_metadata or {}).get("at")
+    if given is None or isinstance(given, datetime):
+        if given is not None and given.tzinfo is None:
+            raise FrameError(f"{given} is in no time zone: give `at` one, or write it as a text in Japan's time")
+        return given
+    try:
+        return moment(str(given))
+    except MomentError as error:
+        raise FrameError(f"at: {error}") from None
+
+
+def _as_of(tx: Transaction, name: str, asked: _Partition, at: datetime) -> pd.DataFrame:
+    if name not in _MASTERS:
+        raise FrameError(f"{name} is read as it is now: as of a past moment there are {' and '.join(_MASTERS)}")
+    return frames.masters_as_of(tx, asked.scope(_MASTERS[name]), at)
 
 
 def _partition(context: InputContext) -> _Partition:

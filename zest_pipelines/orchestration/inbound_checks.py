@@ -51,10 +51,11 @@ def shape_known(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckE
         "unknown_fields": MetadataValue.int(len(report.unknown_fields)),
     }
     if not report.unmappable and not report.unknown_fields:
-        words = (
-            f"{counted(report.new_versions, 'new or changed record')}, all of a form that we know, and no other record "
-            "that cannot be taken."
-        )
+        form = "without a field that was not told before" if report.told_fields else "all of a form that we know"
+        came = counted(report.new_versions, "new or changed record")
+        words = f"{came}, {form}, and no other record that cannot be taken."
+        if report.told_fields:
+            words += f" Told before: {', '.join(report.told_fields)}."
         return evaluation(asset, tenant, name, None, words, metadata)
     unknown = [f"{field} ({counted(count, 'record')})" for field, count in sorted(report.unknown_fields.items())]
     reasons = [f"{code} ({count})" for code, count in sorted(report.unmappable_for.items())]

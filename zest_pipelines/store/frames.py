@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from partners.contract import MASTERS, Client, Entity, Staff
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.history import MASTERS_AS_OF
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.masters import Scope
 from zest_pipelines.store.query import Query, query
@@ -152,6 +153,23 @@ _APPLIED = {
     )
     for entity in MASTERS
 }
+_AS_OF = {
+    entity: _table(
+        f"{entity}_as_of",
+        {
+            "record_id": ("CAST(v.record_id AS text)", _TEXT),
+            "partner_id": ("v.partner_id", _TEXT),
+            "landed_no": ("v.landed_no", _NUMBER),
+            "snapshot_id": ("CAST(v.snapshot_id AS text)", _TEXT),
+            "read_at": ("v.read_at", _MOMENT),
+            "applied_at": ("v.applied_at", _MOMENT),
+            "is_gone": ("v.is_gone", _FLAG),
+        }
+        | dict(_MASTER_COLUMNS[entity]),
+        MASTERS_AS_OF,
+    )
+    for entity in MASTERS
+}
 _VISIT_CHANGES = _table(
     "visit_changes",
     {
@@ -225,6 +243,11 @@ def master_changes(tx: Transaction, scope: Scope) -> pd.DataFrame:
 def applied(tx: Transaction, scope: Scope) -> pd.DataFrame:
     """The product's masters that come from the partner, with the partner's id of each."""
     return _APPLIED[scope.entity].read(tx, **scope.parameters())
+
+
+def masters_as_of(tx: Transaction, scope: Scope, at: datetime) -> pd.DataFrame:
+    """The product's masters as they were at a moment, inclusive, each with the reading (`snapshot_id`) that said so."""
+    return _AS_OF[scope.entity].read(tx, at=at, **scope.parameters())
 
 
 def visit_changes(tx: Transaction, target: Target) -> pd.DataFrame:
