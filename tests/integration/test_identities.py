@@ -245,10 +245,11 @@ def test_a_second_partner_links_whom_it_can_tell_and_writes_nobody(tenant: Tenan
 
 
 def test_whoever_is_registered_later_is_linked_by_itself(tenant: Tenant, other: RunningSandbox) -> None:
-    there = second(tenant, other, creates=(), keys=KEYS)
-    (theirs,) = move_in(there, people(1)[0])
+    there = second(tenant, other, creates=(), keys=("number", "birth_date"))
+    shared = {"identifier": [{"system": SandboxConfig().patient_identifier_system, "value": "0042"}]}
+    (theirs,) = move_in(there, people(1)[0] | shared)
     assert bring_in(there).waiting == 1
-    (ours,) = move_in(tenant, people(1)[0])
+    (ours,) = move_in(tenant, people(1)[0] | shared)
     bring_in(tenant)
 
     assert carry_over(there).applied == 1

@@ -58,13 +58,14 @@ def identities(
     with open_session(chosen_data_dir(data_dir)) as session:
         with session.transaction(Login.OPERATOR, tenant) as tx:
             tenants.get(tx, tenant)
-            waiting = stored.waiting(tx, tenant, name)
+            waiting = list(stored.waiting(tx, tenant, name))
             rules = [each for each in tenants.connections(tx, tenant) if name in (None, each.connection.partner)]
         if number is not None and act is not None:
             declared = partner_named(_partner_of(tenant, number, waiting))
             words_of_people.identity(session.services(), declared, tenant, number, act, link, reason)
-            tell("Noted. It is carried out within a minute if the platform runs (`zest up`), or now: ")
-            tell(f"zest sync {tenant} {declared.name}")
+            waiting = [each for each in waiting if each.landed_no != number]
+            now = f"zest sync {tenant} {declared.name}"
+            tell(f"Noted. It is carried out within a minute if the platform runs (`zest up`), or now: {now}")
     if json_:
         print_json({"tenant": tenant, "waiting": [_json(each) for each in waiting], "rules": list(map(_rule, rules))})
     elif number is None:
