@@ -440,6 +440,64 @@ def test_a_share_and_a_deadline_hold_until_the_next_connect(zest: Zest, sandbox:
     assert shown() == (1, None)
 
 
+def _hold(zest: Zest, tenant: str) -> None:
+    """Twenty clients, of whom twelve are to be deleted, and somebody of whom nobody knows who it is."""
+    with _as(zest, "apply", tenant) as tx:
+        tx.execute(
+            """
+            WITH made AS (INSERT INTO schedule.client
+                          SELECT %(t)s, gen_random_uuid(), 1, '佐藤', '花子', 'サトウ', 'ハナコ',
+                                 '1940-01-01', 'female', '', '', '', true FROM generate_series(1, 20)
+                          RETURNING client_id)
+            INSERT INTO sync.identity (tenant_id, partner, entity, partner_id, record_id)
+            SELECT %(t)s, 'fhir', 'client', 'p' || row_number() OVER (), client_id FROM made
+            """,
+            {"t": tenant},
+        )
+    with _as(zest, "diff", tenant) as tx:
+        tx.execute(
+            """
+            INSERT INTO sync.master_change (tenant_id, partner, entity, partner_id, landed_no, kind, fields, after)
+            SELECT %(t)s, 'fhir', 'client', 'p' || n, n, CASE WHEN n = 0 THEN 'add' ELSE 'delete' END, '{}',
+                   CASE WHEN n = 0 THEN '{"family_kana": "サトウ"}'::jsonb END FROM generate_series(0, 12) AS n
+            """,
+            {"t": tenant},
+        )
+    with _as(zest, "apply", tenant) as tx:
+        tx.execute(
+            """
+            INSERT INTO sync.master_result (tenant_id, partner, entity, partner_id, landed_no, outcome, reason, params)
+            VALUES (%s, 'fhir', 'client', 'p0', 0, 'held', 'identity_ambiguous', '{"records": "a, b"}')
+            """,
+            [tenant],
+        )
+
+
+def test_what_is_held_on_the_way_in_is_shown_and_a_person_says_what_becomes_of_it(zest: Zest, tenant: str) -> None:
+    _hold(zest, tenant)
+    asked = zest("approve", tenant, "fhir")
+    assert asked.code == 2
+    assert "20" in asked.out
+    assert "12" in asked.out
+    assert "--yes" in asked.err
+    given = zest("approve", tenant, "fhir", "client", "--yes", "--json")
+    assert given.json["held"] == [{"entity": "client", "population": 20, "deletes": 12, "changed": {}}]
+    assert given.json["approved"] is True
+    assert "audit log" in given.err
+    (waiting,) = zest("identities", tenant, "--json").json["waiting"]
+    assert (waiting["id"], waiting["records"]) == ("landed:0", ["a", "b"])
+    assert waiting["next_action"]
+    said = zest("identities", tenant, "fhir", "--settle", "landed:0", "--new", "--reason", "asked the clinic")
+    assert said.code == 0
+    with _as(zest, "operator", tenant) as tx:
+        acts = tx.execute("SELECT act FROM sync.audit ORDER BY at").fetchall()
+        (approval,) = tx.execute("SELECT deletes, approved_by FROM sync.approval").fetchall()
+        (word,) = tx.execute("SELECT act, reason FROM sync.identity_decision").fetchall()
+    assert [act for (act,) in acts][-2:] == ["approve", "settle_identity"]
+    assert approval == (12, "zest_operator")
+    assert word == ("new", "asked the clinic")
+
+
 def test_an_address_where_nobody_listens_is_one_sentence_and_exit_code_2(zest: Zest, tenant: str) -> None:
     assert _connect(zest, tenant, f"http://127.0.0.1:{free_port()}").code == 0
     told = zest("check", tenant, "fhir")

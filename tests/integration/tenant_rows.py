@@ -115,6 +115,19 @@ _ROWS = (
     WHERE tenant_id = %(tenant)s LIMIT 1
     """,
     "INSERT INTO sync.unknown_field (tenant_id, partner, entity, field) VALUES (%(tenant)s, 'fhir', 'client', 'a')",
+    """
+    INSERT INTO sync.approval (tenant_id, partner, entity, deletes, changed, approved_by)
+    VALUES (%(tenant)s, 'fhir', 'client', 12, '{}', 'somebody')
+    """,
+    """
+    INSERT INTO sync.approval_use (approval_id, tenant_id, partner, outcome, deletes, changed)
+    SELECT approval_id, tenant_id, partner, 'let_through', 12, '{}' FROM sync.approval WHERE tenant_id = %(tenant)s
+    """,
+    """
+    INSERT INTO sync.identity_decision (tenant_id, partner, entity, partner_id, landed_no, act, decided_by)
+    SELECT tenant_id, partner, entity, partner_id, landed_no, 'new', 'somebody' FROM sync.master_change
+    WHERE tenant_id = %(tenant)s
+    """,
     "INSERT INTO sync.audit (tenant_id, actor, act, subject) VALUES (%(tenant)s, 'somebody', 'test', 'a subject')",
 )
 
@@ -124,6 +137,14 @@ LATER_THAN_0001 = (
     *("sync.sighting", "sync.suspicion"),
 )
 LATER_THAN_0001 = ("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "sync.unknown_field", "theirs")
+    "sync.retry_request",
+    "sync.repair",
+    "sync.hold",
+    "sync.decision",
+    "theirs",
+    "sync.approval",
+    "sync.identity_",
+)
 """What the first schema lacks."""
 
 

@@ -18,7 +18,7 @@ TENANT = "sakura"
 PARTITIONED = ("update_event", "change", "intent", "result")
 HISTORY = (
     *("landed_version", "master_change", "master_result", *PARTITIONED, "repair"),
-    *("push_request", "retry_request", "decision", "audit"),
+    *("push_request", "retry_request", "decision", "approval", "approval_use", "identity_decision", "audit"),
 )
 _TRIGGERS = """
     SELECT c.relname, t.tgname, t.tgenabled = 'A' FROM pg_class c

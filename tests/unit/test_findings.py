@@ -219,6 +219,25 @@ def test_rejected_records_are_named_with_the_next_action() -> None:
     assert [row.data["record"] for row in check.metadata["problems"].records] == ["p-17"]
 
 
+def test_records_of_which_nobody_knows_who_they_are_are_counted_with_what_to_do() -> None:
+    problems = (
+        Problem("client", "landed:4", "held", "partner_id_reused", {"records": "0e9d"}),
+        Problem("client", "landed:5", "held", "mass_change_held", {"why": "12 deletes"}),
+    )
+    report = ApplyReport("client", held=14, waiting=2, held_deletes=12, problems=problems)
+
+    finding = applying(ASSET, "sakura", report)
+
+    assert _failed(finding) == {"identities_settled": ERROR, "no_mass_change": ERROR}
+    check = _check(finding, "identities_settled")
+    said = check.description or ""
+    assert said.startswith("2 records waiting for a person to say who it is: landed:4, and 1 more. ")
+    assert "zest identities sakura paper." in said
+    assert "Check the number at the partner" in said
+    assert [row.data["record"] for row in check.metadata["problems"].records] == ["landed:4"]
+    assert "zest approve sakura paper client." in (_check(finding, "no_mass_change").description or "")
+
+
 def test_records_left_behind_are_counted_as_the_difference() -> None:
     left = ("landed:4", "landed:5")
     report = ApplyReport("client", applied=3, landed_records=5, applied_records=3, left_behind=left)

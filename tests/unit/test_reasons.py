@@ -47,6 +47,8 @@ NEEDED = [
     "field_invalid",
     "partner_list_incomplete",
     "mass_change_held",
+    "mass_change_grew",
+    "identity_unmatched",
     "identity_ambiguous",
     "partner_id_reused",
     "internal_error",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import typer
 
 from zest_pipelines.cli import (
+    approvals,
     archive,
     bench,
     connections,
+    identities,
     limits,
     machine,
     masters,
@@ -53,6 +55,8 @@ app.command()(operations.resume)
 app.command()(operations.release)
 app.command()(operations.abandon)
 app.command()(operations.adopt)
+app.command()(approvals.approve)
+app.command()(identities.identities)
 app.command()(records.status)
 app.command()(limits.limits)
 app.command()(limits.reopen)

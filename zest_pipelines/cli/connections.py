@@ -17,6 +17,7 @@ from partners.contract import CheckReport, Connection, Partner, Setting
 from partners.limits import parse_limits
 from partners.windows import parse_windows
 from resources.logins import Login
+from zest_pipelines.cli.identities import checked_identity, checked_keys
 from zest_pipelines.cli.options import (
     DataDirOption,
     InputError,
@@ -109,6 +110,22 @@ def connect(
             metavar="TIME",
         ),
     ] = None,
+    identity: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whether a new record of the partner makes one of ours, or is looked for among ours: create, match, "
+            "or for one kind staff=match; repeatable. Default for a new connection: create what no other one creates.",
+            metavar="HOW",
+        ),
+    ] = None,
+    match_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The fields in which it must agree: birth_date,family_kana,given_kana, or staff=number,family_kana,"
+            "given_kana; repeatable (docs/inbound.md). Without them each new record waits.",
+            metavar="FIELDS",
+        ),
+    ] = None,
     same_records: Annotated[
         bool, typer.Option("--same-records", help="The new address serves the records of the old one.")
     ] = False,
@@ -116,7 +133,8 @@ def connect(
 ) -> None:
     """Connect a tenant to a partner, or change the connection.
 
-    Everything is set anew by each call, but for the credential: without --secret-file it stays as it is.
+    Everything is set anew by each call, but for the credential and the identities: without --secret-file and --identity
+    they stay as they are.
     """
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
@@ -129,6 +147,8 @@ def connect(
     windows = [str(window) for window in parse_windows(closed)] if closed else None
     every = checked_interval("--land-every", land_every)
     deadline = None if deliver_within is None else checked_interval("--deliver-within", deliver_within)
+    creates = checked_identity(declared, identity or [])
+    keys = checked_keys(match_on or [], creates)
     secret = None if secret_file is None else checked_secret(declared, read_secret(secret_file))
     with open_session(chosen_data_dir(data_dir)) as session:
         sealed = None if secret is None else session.seal(secret, tenant, declared.name)
@@ -146,6 +166,9 @@ def connect(
                 closed=windows,
                 weight=weight,
                 deliver_within=deadline,
+                creates=creates,
+                match_on=keys,
+                reads=declared.reads,
             )
     if not is_private(connection.base_url):
         tell("Note: http is not encrypted, so the credential and the visits can be read on their way. Prefer https.")

@@ -110,6 +110,8 @@ class ApplyReport:
     held: int = 0
     """Open: a person has to approve them, or the partner to be asked again."""
     rejected: int = 0
+    waiting: int = 0
+    """Of the held ones: those of which a person has to say who they are."""
     population: int = 0
     """Records in force before, against which the mass-change guard measures."""
     deletes: int = 0
@@ -121,7 +123,8 @@ class ApplyReport:
     held_fields: Mapping[str, int] = field(default_factory=dict)
     """The fields whose changes the guard held, each with the number of its records."""
     problems: tuple[Problem, ...] = ()
-    """The held ones, at most 20, and of those that stand rejected, since whenever, at most 20."""
+    """Those that the guard held, at most 20; those of which nobody knows who they are, at most 20; and of those that
+    stand rejected, since whenever, at most 20."""
     left_behind: tuple[str, ...] = ()
     """Landed, and neither applied nor rejected nor held: opaque ids, at most 20."""
     landed_records: int = 0

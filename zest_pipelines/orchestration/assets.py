@@ -113,7 +113,12 @@ def _inbound_checks(
     partner: Partner, entity: Entity, partitions: PartitionsDefinition[str]
 ) -> Iterable[AssetCheckSpec]:
     of_landed = [CheckName.SNAPSHOT_CERTIFIED, CheckName.SHAPE_KNOWN, CheckName.FRESH]
-    of_applied = [CheckName.NO_MASS_CHANGE, CheckName.NOTHING_REJECTED, CheckName.EQUALS_LANDED]
+    of_applied = [
+        CheckName.NO_MASS_CHANGE,
+        CheckName.NOTHING_REJECTED,
+        CheckName.EQUALS_LANDED,
+        CheckName.IDENTITIES_SETTLED,
+    ]
     yield from checks.specs(landed(partner, entity), of_landed, partitions)
     yield from checks.specs(applied(partner, entity), of_applied, partitions)
 

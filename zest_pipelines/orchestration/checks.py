@@ -47,6 +47,7 @@ class CheckName(StrEnum):
     NO_MASS_CHANGE = "no_mass_change"
     NOTHING_REJECTED = "nothing_rejected"
     EQUALS_LANDED = "equals_landed"
+    IDENTITIES_SETTLED = "identities_settled"
     NOT_STOPPED = "not_stopped"
     OLDEST_PENDING_AGE = "oldest_pending_age"
     NOTHING_PARKED = "nothing_parked"
@@ -74,6 +75,9 @@ _ABOUT = {
     "listed records at the partner; the next reading takes them.",
     CheckName.EQUALS_LANDED: "Every landed record is applied, but for those that wait for a person or were "
     "rejected. Red: records were left behind; materialize changes and applied again, and tell us if it stays so.",
+    CheckName.IDENTITIES_SETTLED: "Of every record of the partner it is known whether it is one of our masters, or "
+    "somebody new. Red: the listed ones wait, and nothing is sent under their ids, until a person says who they are "
+    "(`zest identities`); all others go on.",
     CheckName.NOT_STOPPED: "Pushes try what is due, or wait for their turn. Yellow: three times in a row nothing of "
     "this tenant got through to the partner, so we stay away and look now and then whether it is over. Red: nothing "
     "gets through until what the description says is done. Told once when it begins and once when it is over.",

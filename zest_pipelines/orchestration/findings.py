@@ -83,6 +83,7 @@ def applying(asset: AssetKey, tenant: str, report: ApplyReport) -> Finding:
         inbound_checks.no_mass_change(asset, tenant, report),
         inbound_checks.nothing_rejected(asset, tenant, report),
         inbound_checks.equals_landed(asset, tenant, report),
+        inbound_checks.identities_settled(asset, tenant, report),
     )
     return Finding(asset, _news_if(ended), metadata.of_applying(report), answers)
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, MetadataValue
 
+from zest_pipelines.flows.ending import GUARDED, UNTOLD
 from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
 from zest_pipelines.orchestration.failures import explained
@@ -101,7 +102,7 @@ def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> A
 def no_mass_change(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
     """Whether so little was about to change that nobody has to look at it first."""
     name, of = CheckName.NO_MASS_CHANGE, f"of {counted(report.population, 'record')} in force"
-    held = [each for each in report.problems if each.outcome == "held"]
+    held = [each for each in report.problems if each.reason in GUARDED]
     most = max(report.changed.values(), default=0)
     metadata: Metadata = {
         "population": MetadataValue.int(report.population),
@@ -116,7 +117,8 @@ def no_mass_change(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCh
     what = [f"{field} would change in {count}" for field, count in sorted(report.held_fields.items())]
     if report.held_deletes:
         what.insert(0, f"{report.held_deletes} would be deleted")
-    words = f"Held, {of}: {', '.join(what)}. Additions and all other changes go on. {actions(held)}"
+    words = f"Held, {of}: {', '.join(what)}. Additions and all other changes go on. "
+    words += f"To approve it: zest approve {tenant} {asset.path[0]} {report.entity}. {actions(held)}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata | problems(held))
 
 
@@ -128,6 +130,18 @@ def nothing_rejected(asset: AssetKey, tenant: str, report: ApplyReport) -> Asset
     if count == 0:
         return evaluation(asset, tenant, name, None, "No record is rejected.", metadata)
     words = f"{counted(count, 'record')} rejected: {named(rejected, count)}. {advice(rejected)}"
+    return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
+
+
+def identities_settled(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
+    """Whether it is known of every record who it is."""
+    name, count = CheckName.IDENTITIES_SETTLED, report.waiting
+    waiting = [each for each in report.problems if each.reason in UNTOLD]
+    metadata = {"waiting_records": MetadataValue.int(count)} | problems(waiting)
+    if count == 0:
+        return evaluation(asset, tenant, name, None, "Of every record it is known who it is.", metadata)
+    words = f"{counted(count, 'record')} waiting for a person to say who it is: {named(waiting, count)}. "
+    words += f"To see and settle them: zest identities {tenant} {asset.path[0]}. {advice(waiting)}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
 
 

@@ -165,7 +165,7 @@ _UNREAD = _among_open(
     """,
 )
 _RECHECK_WAITING = query("recheck_waiting", Login.SCHEDULE, "SELECT sync.recheck_waiting(:partner)")
-# A held change waits for a person: it alone makes nobody due.
+# A held change waits for a person: it alone makes nobody due, but what a person has said of one does.
 _MASTER_CHANGES = query(
     "tenants_with_new_master_changes",
     Login.SCHEDULE,
@@ -174,7 +174,17 @@ _MASTER_CHANGES = query(
     WHERE c.partner = :partner AND NOT EXISTS (
         SELECT FROM sync.master_result r WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner
           AND r.entity = c.entity AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no)
-    ORDER BY c.tenant_id
+    UNION
+    SELECT a.tenant_id FROM sync.approval a
+    WHERE a.partner = :partner AND NOT EXISTS (
+        SELECT FROM sync.approval_use u WHERE u.approval_id = a.approval_id)
+    UNION
+    SELECT d.tenant_id FROM sync.identity_decision d
+    WHERE d.partner = :partner AND NOT EXISTS (
+        SELECT FROM sync.master_result r WHERE r.tenant_id = d.tenant_id AND r.partner = d.partner
+          AND r.entity = d.entity AND r.partner_id = d.partner_id AND r.landed_no = d.landed_no
+          AND r.made_at > d.decided_at)
+    ORDER BY 1
     """,
 )
 
@@ -218,7 +228,7 @@ def urgent(tx: Transaction, partner: str) -> tuple[str, ...]:
 
 
 def open_master_changes(tx: Transaction, partner: str) -> tuple[str, ...]:
-    """Who has a master change that nobody has tried to apply."""
+    """Who has a master change that nobody has tried to apply, or a person's word on one that is not carried out."""
     return _MASTER_CHANGES.column(tx, partner=partner)
 
 

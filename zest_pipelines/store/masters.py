@@ -1,15 +1,19 @@
-"""Master changes and what became of them. `zest_diff` writes the changes, `zest_apply` results, identities, masters."""
+"""Master changes and what became of them. `zest_diff` writes the changes, `zest_apply` results and masters."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import RowMapping
+
 from partners.contract import MASTERS, Entity
 from resources.logins import Login
+from zest_pipelines.core.identity import Link
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import Query, query
 
@@ -65,8 +69,12 @@ class OpenChange:
     """False: a later change of the same record makes it superseded."""
     held_for: str | None
     """Reason for which it was last held."""
-    record_id: UUID | None
-    """Our record, if the partner's id is known."""
+    held_params: Mapping[str, str]
+    held_at: datetime | None
+    link: Link | None
+    """Whom the partner's id means, or meant last; None: it was never linked."""
+    is_owner: bool
+    """Whether what the partner says is written into the linked record."""
 
 
 @dataclass(frozen=True)
@@ -144,17 +152,34 @@ _OPEN = query(
     "open_master_changes",
     Login.APPLY,
     """
-    SELECT c.partner_id, c.landed_no, c.kind, c.fields, c.before, c.after, c.problem, c.params, i.record_id,
+    SELECT c.partner_id, c.landed_no, c.kind, c.fields, c.before, c.after, c.problem, c.params,
+           held.reason AS held_for, coalesce(held.params, '{}') AS held_params, held.made_at AS held_at,
+           link.record_id, link.is_owner, link.is_valid, known.after AS known,
+           NOT link.is_valid AND EXISTS (
+               SELECT FROM sync.identity i
+               WHERE i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
+                 AND i.record_id = link.record_id AND i.valid_to IS NULL) AS is_taken,
            NOT EXISTS (SELECT FROM sync.master_change later
                        WHERE later.tenant_id = c.tenant_id AND later.partner = c.partner AND later.entity = c.entity
-                         AND later.partner_id = c.partner_id AND later.landed_no > c.landed_no) AS is_newest,
-           (SELECT r.reason FROM sync.master_result r
-            WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner AND r.entity = c.entity
-              AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no
-            ORDER BY r.result_no DESC LIMIT 1) AS held_for
+                         AND later.partner_id = c.partner_id AND later.landed_no > c.landed_no) AS is_newest
     FROM sync.master_change c
-    LEFT JOIN sync.identity i ON i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
-        AND i.partner_id = c.partner_id AND i.valid_to IS NULL
+    LEFT JOIN LATERAL (
+        SELECT r.reason, r.params, r.made_at FROM sync.master_result r
+        WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner AND r.entity = c.entity
+          AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no
+        ORDER BY r.result_no DESC LIMIT 1) AS held ON true
+    LEFT JOIN LATERAL (
+        SELECT i.record_id, i.is_owner, i.valid_to IS NULL AS is_valid FROM sync.identity i
+        WHERE i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
+          AND i.partner_id = c.partner_id
+        ORDER BY i.valid_from DESC LIMIT 1) AS link ON true
+    LEFT JOIN LATERAL (
+        SELECT p.after FROM sync.master_change p
+        JOIN sync.master_result r USING (tenant_id, partner, entity, partner_id, landed_no)
+        WHERE p.tenant_id = c.tenant_id AND p.partner = c.partner AND p.entity = c.entity
+          AND p.partner_id = c.partner_id AND p.after IS NOT NULL AND r.outcome = 'applied'
+          AND r.record_id = link.record_id
+        ORDER BY p.landed_no DESC LIMIT 1) AS known ON link.record_id IS NOT NULL
     WHERE c.tenant_id = :tenant AND c.partner = :partner AND c.entity = :entity
       AND NOT EXISTS (SELECT FROM sync.master_result r
                       WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner AND r.entity = c.entity
@@ -171,21 +196,14 @@ _ADD_RESULT = query(
     VALUES (:tenant, :partner, :entity, :partner_id, :landed_no, :outcome, :reason, CAST(:params AS jsonb), :record_id)
     """,
 )
-# Two applications of one scope wait for each other here, so the set that the guard judged is the set that is written.
+# Two applications of one kind of a tenant's masters wait for each other here, whichever partner they are of: the set
+# that the guard judged is the set that is written, and whoever looks for a master sees all that there are.
 _LOCK = query(
     "lock_application",
     Login.APPLY,
     """
     SELECT pg_advisory_xact_lock(hashtextextended(
-        concat_ws(' ', 'apply', CAST(:tenant AS text), CAST(:partner AS text), CAST(:entity AS text)), 0))
-    """,
-)
-_IDENTIFY = query(
-    "add_identity",
-    Login.APPLY,
-    """
-    INSERT INTO sync.identity (tenant_id, partner, entity, partner_id, record_id, number)
-    VALUES (:tenant, :partner, :entity, :partner_id, :record_id, :number)
+        concat_ws(' ', 'apply', CAST(:tenant AS text), CAST(:entity AS text)), 0))
     """,
 )
 _PUT_CLIENT = query(
@@ -238,6 +256,7 @@ _POPULATION: dict[Entity, Query] = {
         SELECT count(*) FROM sync.identity i
         JOIN schedule.{entity} m ON m.tenant_id = i.tenant_id AND m.{entity}_id = i.record_id AND m.active
         WHERE i.tenant_id = :tenant AND i.partner = :partner AND i.entity = :entity AND i.valid_to IS NULL
+          AND i.is_owner
         """,
     )
     for entity in MASTERS
@@ -306,8 +325,8 @@ def add_changes(tx: Transaction, scope: Scope, changes: Iterable[MasterChange]) 
 
 
 def lock_application(tx: Transaction, scope: Scope) -> None:
-    """Keep other applications of the scope out until the transaction ends."""
-    _LOCK.run(tx, **scope.parameters())
+    """Keep other applications of this kind of the tenant's masters out until the transaction ends."""
+    _LOCK.run(tx, tenant=scope.tenant, entity=scope.entity.value)
 
 
 def open_changes(tx: Transaction, scope: Scope) -> tuple[OpenChange, ...]:
@@ -326,14 +345,23 @@ def open_changes(tx: Transaction, scope: Scope) -> tuple[OpenChange, ...]:
             ),
             is_newest=row["is_newest"],
             held_for=row["held_for"],
-            record_id=row["record_id"],
+            held_params=row["held_params"],
+            held_at=row["held_at"],
+            link=_link(row),
+            is_owner=bool(row["is_owner"]),
         )
         for row in _OPEN.all(tx, **scope.parameters())
     )
 
 
+def _link(row: RowMapping) -> Link | None:
+    if row["record_id"] is None:
+        return None
+    return Link(row["record_id"], row["known"], is_valid=row["is_valid"], is_taken=row["is_taken"])
+
+
 def population(tx: Transaction, scope: Scope) -> int:
-    """How many records of the scope are in force."""
+    """How many records in force come from the scope's partner."""
     count: int = _POPULATION[scope.entity].run(tx, **scope.parameters()).scalar_one()
     return count
 
@@ -353,11 +381,6 @@ def add_results(tx: Transaction, scope: Scope, results: Sequence[MasterResult]) 
         for result in results
     ]
     _ADD_RESULT.run_many(tx, rows)
-
-
-def identify(tx: Transaction, scope: Scope, partner_id: str, record_id: UUID, number: str) -> None:
-    """Link a partner's id to our record from now on."""
-    _IDENTIFY.run(tx, partner_id=partner_id, record_id=record_id, number=number, **scope.parameters())
 
 
 def put_master(tx: Transaction, scope: Scope, record_id: UUID, master: Mapping[str, Any]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import RowMapping
 
-from partners.contract import Connection
+from partners.contract import MASTERS, Connection, Entity
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
@@ -35,6 +35,10 @@ class ConnectionRow:
     """Its share of a limit that tenants share, beside the others': 1 to 100."""
     deliver_within: timedelta | None
     """How old an edit may get before the partner has it; None: no deadline of its own."""
+    creates: tuple[Entity, ...]
+    """The kinds of master of which a new record makes one; of the others it is looked for among ours."""
+    match_on: Mapping[Entity, tuple[str, ...]]
+    """The fields in which such a record must agree, by kind."""
     is_paused: bool
     pause_reason: str | None
     read_at: datetime
@@ -65,18 +69,26 @@ _TENANT = query(
     Login.OPERATOR,
     "SELECT tenant_id, name, timezone FROM schedule.tenant WHERE tenant_id = :tenant",
 )
+# Of each kind of master one partner makes them, unless somebody says otherwise: the first that reads it.
 _PUT_CONNECTION = query(
     "put_connection",
     Login.OPERATOR,
     """
     INSERT INTO sync.connection (tenant_id, partner, base_url, timing, settings, limits, land_every, on_conflict,
-                                 closed, weight, deliver_within)
+                                 closed, weight, deliver_within, creates, match_on)
     VALUES (:tenant, :partner, :base_url, :timing, CAST(:settings AS jsonb), CAST(:limits AS text[]), :land_every,
-            :on_conflict, CAST(:closed AS text[]), :weight, :deliver_within)
+            :on_conflict, CAST(:closed AS text[]), :weight, :deliver_within,
+            coalesce(CAST(:creates AS text[]), ARRAY(
+                SELECT wanted FROM unnest(CAST(:reads AS text[])) AS wanted WHERE NOT EXISTS (
+                    SELECT FROM sync.connection o
+                    WHERE o.tenant_id = :tenant AND o.partner <> :partner AND wanted = ANY (o.creates)))),
+            coalesce(CAST(:match_on AS jsonb), '{}'))
     ON CONFLICT (tenant_id, partner) DO UPDATE SET
         base_url = excluded.base_url, timing = excluded.timing, settings = excluded.settings,
         limits = excluded.limits, land_every = excluded.land_every, on_conflict = excluded.on_conflict,
         closed = excluded.closed, weight = excluded.weight, deliver_within = excluded.deliver_within,
+        creates = coalesce(CAST(:creates AS text[]), connection.creates),
+        match_on = coalesce(CAST(:match_on AS jsonb), connection.match_on),
         changed_at = clock_timestamp()
     """,
 )
@@ -113,7 +125,8 @@ _WRITE_AUDIT = query(
 )
 _CONNECTION_COLUMNS = """
     c.tenant_id, c.partner, c.base_url, c.timing, c.settings, c.limits, c.land_every, c.on_conflict, c.closed,
-    c.weight, c.deliver_within, c.paused_at IS NOT NULL AS is_paused, c.pause_reason, clock_timestamp() AS read_at
+    c.weight, c.deliver_within, c.creates, c.match_on, c.paused_at IS NOT NULL AS is_paused, c.pause_reason,
+    clock_timestamp() AS read_at
 """
 _CONNECTION = query(
     "connection",
@@ -168,10 +181,14 @@ def connect(
     closed: Sequence[str] | None = None,
     weight: int = 1,
     deliver_within: timedelta | None = None,
+    creates: Collection[Entity] | None = None,
+    match_on: Mapping[Entity, Sequence[str]] | None = None,
+    reads: Collection[Entity] = MASTERS,
 ) -> None:
     """Connect a tenant to a partner, or change how; a credential of None keeps the one there is.
 
-    `weight` is 1 to 100, `deliver_within` more than nothing; both as in ConnectionRow.
+    `weight` is 1 to 100, `deliver_within` more than nothing; `creates` and `match_on` are kept if they are None. All as
+    in ConnectionRow. A new connection makes those masters that its partner `reads` and no other connection makes.
     UnknownTenantError if there is no such tenant.
     """
     get(tx, connection.tenant)
@@ -188,6 +205,11 @@ def connect(
         closed=None if closed is None else list(closed),
         weight=weight,
         deliver_within=deliver_within,
+        creates=None if creates is None else [entity.value for entity in creates],
+        match_on=None
+        if match_on is None
+        else json.dumps({entity.value: list(match_on[entity]) for entity in match_on}),
+        reads=[entity.value for entity in reads if entity in MASTERS],
     )
     if ciphertext is not None:
         _PUT_CREDENTIAL.run(tx, **key, ciphertext=ciphertext)
@@ -198,6 +220,8 @@ def connect(
         "on_conflict": on_conflict,
         "weight": weight,
         "deliver_within_seconds": None if deliver_within is None else deliver_within.total_seconds(),
+        "creates": None if creates is None else sorted(creates),
+        "match_on": None if match_on is None else {entity.value: list(match_on[entity]) for entity in match_on},
     }
     audit(tx, connection.tenant, "connect", connection.partner, detail)
 
@@ -265,6 +289,8 @@ def _row(row: RowMapping) -> ConnectionRow:
         closed=None if closed is None else tuple(closed),
         weight=row["weight"],
         deliver_within=row["deliver_within"],
+        creates=tuple(Entity(entity) for entity in row["creates"]),
+        match_on={Entity(entity): tuple(keys) for entity, keys in row["match_on"].items()},
         is_paused=row["is_paused"],
         pause_reason=row["pause_reason"],
         read_at=row["read_at"],

@@ -1,0 +1,188 @@
+"""A mass change that a person approved is written once, up to the ceiling, whatever grows beside it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conftest import Tenant
+from test_diff_apply import CLIENT, carry_over, compare, results, tomorrow
+
+from partners.fhir.sandbox.testing import RunningSandbox
+from resources.logins import Login
+from zest_pipelines.flows import settle
+from zest_pipelines.flows.apply import apply
+from zest_pipelines.flows.land import land
+from zest_pipelines.flows.reports import ApplyReport
+from zest_pipelines.store import due, masters
+from zest_pipelines.store.database import Database
+from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.masters import Scope
+
+PATIENTS: dict[str, list[Any]] = {}
+"""The active ones as they were before anything was deleted, by tenant."""
+
+
+def delete(tenant: Tenant, numbers: slice, day: int) -> None:
+    """Have the partner delete so many, and let that come in."""
+    for each in PATIENTS[tenant.name][numbers]:
+        tenant.sandbox.delete("Patient", each["id"])
+    land(tomorrow(tenant, day).services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+
+
+@pytest.fixture
+def held(tenant: Tenant, sandbox: RunningSandbox) -> Tenant:
+    """A tenant of whose clients eleven are to be deleted, which waits."""
+    PATIENTS[tenant.name] = [each for each in sandbox.state("Patient") if each["active"]]
+    delete(tenant, slice(0, 11), 1)
+    assert carry_over(tenant).held_deletes == 11
+    return tenant
+
+
+def approve(tenant: Tenant) -> None:
+    settle.approve(tenant.services, tenant.partner, tenant.name, shown(tenant))
+
+
+def shown(tenant: Tenant) -> tuple[settle.MassChange, ...]:
+    return settle.mass_changes(tenant.services, tenant.partner, tenant.name)
+
+
+def uses(tenant: Tenant) -> list[tuple[str, int]]:
+    rows = tenant.sql("SELECT outcome, deletes FROM sync.approval_use ORDER BY used_at", Login.OPERATOR)
+    return [(row.outcome, row.deletes) for row in rows]
+
+
+def due_tenants(tenant: Tenant) -> tuple[str, ...]:
+    with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
+        return due.open_master_changes(tx, tenant.partner.name)
+
+
+def reasons(report: ApplyReport) -> set[str]:
+    return {each.reason for each in report.problems}
+
+
+def test_what_was_approved_goes_through_once_and_makes_its_tenant_due(held: Tenant) -> None:
+    (change,) = shown(held)
+    assert (change.entity, change.held.deletes, change.held.changed, change.population) == (CLIENT, 11, {}, 28)
+    assert due_tenants(held) == ()
+
+    approve(held)
+
+    assert due_tenants(held) == (held.name,)
+    report = carry_over(held)
+    assert (report.applied, report.held, report.held_deletes) == (11, 0, 0)
+    assert uses(held) == [("let_through", 11)]
+    assert (due_tenants(held), shown(held)) == ((), ())
+    (audited,) = held.sql("SELECT actor, detail FROM sync.audit WHERE act = 'approve'", Login.OPERATOR)
+    assert (audited.actor, audited.detail["deletes"]) == ("zest_operator", 11)
+
+
+def test_one_more_than_was_approved_holds_them_all_again_and_says_so(held: Tenant) -> None:
+    approve(held)
+    delete(held, slice(11, 12), 2)
+
+    report = carry_over(held)
+
+    assert (report.applied, report.held_deletes, reasons(report)) == (0, 12, {"mass_change_grew"})
+    assert report.problems[0].params == {"why": "12 deletes", "approved": "11 deletes"}
+    again = carry_over(held)
+    assert (again.held_deletes, reasons(again)) == (12, {"mass_change_grew"})  # until somebody has looked
+    assert uses(held) == [("exceeded", 12)]
+    approve(held)
+    assert carry_over(held).applied == 12
+
+
+def test_an_approval_that_was_not_needed_is_gone_all_the_same(held: Tenant, sandbox: RunningSandbox) -> None:
+    approve(held)
+    for each in PATIENTS[held.name][:5]:
+        sandbox.put(each)
+    land(tomorrow(held, 2).services, held.partner, held.name, CLIENT)
+    compare(held)
+    assert carry_over(held).held == 0
+    assert uses(held) == [("not_needed", 6)]
+
+    delete(held, slice(11, 23), 3)
+
+    assert carry_over(held).held_deletes == 12
+
+
+def test_an_approval_of_yesterday_is_void(held: Tenant) -> None:
+    approve(held)
+    with held.services.database.transaction(Login.MIGRATOR, held.name) as tx:
+        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
+        tx.exec_driver_sql("ALTER TABLE sync.approval DISABLE TRIGGER refuse_rewrite")
+        tx.exec_driver_sql("UPDATE sync.approval SET approved_at = approved_at - interval '25 hours'")
+        tx.exec_driver_sql("ALTER TABLE sync.approval ENABLE ALWAYS TRIGGER refuse_rewrite")
+
+    assert carry_over(held).held_deletes == 11
+    assert uses(held) == [("expired", 11)]
+
+
+def test_a_field_that_was_approved_lets_no_other_one_through(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    theirs = sandbox.state("Patient")
+    for each in theirs[:12]:
+        sandbox.put(each | {"gender": "other"})
+    land(tenant.services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+    assert carry_over(tenant).held_fields == {"sex": 12}
+    approve(tenant)
+    for each in theirs[12:24]:
+        sandbox.put(each | {"birthDate": "1951-02-03"})
+    land(tenant.services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+
+    report = carry_over(tenant)
+
+    assert (report.held_fields, report.applied) == ({"birth_date": 12}, 12)
+    assert uses(tenant) == [("exceeded", 0)]
+
+
+def test_what_grows_while_the_application_is_under_way_is_never_let_through_by_an_older_yes(held: Tenant) -> None:
+    """The diff adds a twelfth delete beside the application, which is stopped at its lock: it judges what it writes."""
+    approve(held)
+    other = Database(held.services.database._logins)
+    reports: list[ApplyReport] = []
+    beside = replace(held.services, database=other)
+    thread = threading.Thread(target=lambda: reports.append(apply(beside, held.partner, held.name, CLIENT)))
+    with held.services.database.transaction(Login.APPLY, held.name) as tx:
+        masters.lock_application(tx, Scope(held.name, held.partner.name, CLIENT))
+        thread.start()
+        delete(held, slice(11, 12), 2)
+    thread.join(20)
+    other.close()
+
+    (report,) = reports
+    assert (report.applied, report.held_deletes, reasons(report)) == (0, 12, {"mass_change_grew"})
+    assert [outcome for outcome, _ in results(held)].count("applied") == 30  # of the first import, and no delete
+
+
+def test_two_applications_at_once_use_one_approval_once(held: Tenant) -> None:
+    approve(held)
+    databases = [Database(held.services.database._logins) for _ in range(2)]
+    reports: list[ApplyReport] = []
+    threads = [
+        threading.Thread(
+            target=lambda one=database: reports.append(
+                carry_over(replace(held, services=replace(held.services, database=one)))
+            )
+        )
+        for database in databases
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    for database in databases:
+        database.close()
+
+    assert sorted(report.applied for report in reports) == [0, 11]
+    assert uses(held) == [("let_through", 11)]
+
+
+def test_an_approval_of_nothing_or_for_nobody_is_refused_in_words(tenant: Tenant) -> None:
+    for wrong in ("'fhir', 'client', 0, '{}'", "'fhir', 'visit', 3, '{}'", "'paper', 'client', 3, '{}'"):
+        with pytest.raises(StoreError, match=r"approved|no such kind|no connection"):
+            tenant.sql(f"SELECT sync.approve('{tenant.name}', {wrong})", Login.OPERATOR)

@@ -1,0 +1,316 @@
+"""An id that means somebody else, and a second partner of one tenant: nobody is written over or linked by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from conftest import TOKEN, Tenant
+from flow_bench import calls, mark, push_now
+from test_diff_apply import CLIENT, carry_over, compare, tomorrow
+
+from partners.contract import Connection, Entity
+from partners.fhir.sandbox.config import SandboxConfig
+from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from resources.logins import Login
+from zest_pipelines.core.identity import Act
+from zest_pipelines.flows import settle
+from zest_pipelines.flows.land import land
+from zest_pipelines.flows.reports import ApplyReport
+from zest_pipelines.store import due, identities, tenants
+from zest_pipelines.store.errors import StoreError
+
+KEYS = ("birth_date", "family_kana", "given_kana")
+REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
+
+
+def people(count: int) -> list[dict[str, Any]]:
+    """So many people without irregularities, as the partner's records."""
+    return [
+        {"gender": "female", "birthDate": f"1940-01-{day:02}", "name": [_name("IDE", "佐藤"), _name("SYL", "サトウ")]}
+        for day in range(1, count + 1)
+    ]
+
+
+def _name(script: str, family: str) -> dict[str, Any]:
+    extension = [{"url": REPRESENTATION, "valueCode": script}]
+    return {
+        "use": "official",
+        "family": family,
+        "given": ["花子" if script == "IDE" else "ハナコ"],
+        "extension": extension,
+    }
+
+
+ANOTHER = {"birthDate": "1961-07-08", "name": [_name("IDE", "田中"), _name("SYL", "タナカ")]}
+
+
+def bring_in(tenant: Tenant, entity: Entity = CLIENT) -> ApplyReport:
+    assert land(tenant.services, tenant.partner, tenant.name, entity).is_certified
+    compare(tenant)
+    return carry_over(tenant)
+
+
+def links(tenant: Tenant) -> dict[str, UUID]:
+    """Whom the partner's ids mean now."""
+    rows = tenant.sql(
+        "SELECT partner_id, record_id FROM sync.identity WHERE partner = :p AND entity = 'client' AND valid_to IS NULL",
+        Login.OPERATOR,
+        p=tenant.partner.name,
+    )
+    return {row.partner_id: row.record_id for row in rows}
+
+
+def clients(tenant: Tenant) -> dict[UUID, Any]:
+    return {row.client_id: row for row in tenant.sql("SELECT * FROM schedule.client")}
+
+
+def waiting(tenant: Tenant) -> list[tuple[int, str, Mapping[str, str]]]:
+    with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+        found = identities.waiting(tx, tenant.name, tenant.partner.name)
+    return [(each.landed_no, each.reason, each.params) for each in found]
+
+
+def say(tenant: Tenant, act: Act, record: UUID | None = None, number: int | None = None) -> None:
+    """A word on the only one that waits, or on that one."""
+    settle.identity(tenant.services, tenant.partner, tenant.name, number or waiting(tenant)[0][0], act, record)
+
+
+def due_tenants(tenant: Tenant) -> Sequence[str]:
+    with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
+        return due.open_master_changes(tx, tenant.partner.name)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[RunningSandbox]:
+    """The first partner's system, with few people."""
+    with running_sandbox(SandboxConfig(token=TOKEN, clients=2, staff=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def other() -> Iterator[RunningSandbox]:
+    """Another partner's system, in which nobody is yet."""
+    with running_sandbox(SandboxConfig(token=TOKEN, clients=0, staff=0)) as running:
+        yield running
+
+
+def second(
+    tenant: Tenant,
+    sandbox: RunningSandbox,
+    creates: Collection[Entity] | None = None,
+    keys: Sequence[str] | None = None,
+) -> Tenant:
+    """The tenant at another partner as well."""
+    partner = replace(tenant.partner, name="other")
+    with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+        settings = tenants.connection(tx, tenant.name, tenant.partner.name).connection.settings
+        tenants.connect(
+            tx,
+            Connection(tenant.name, partner.name, sandbox.url, settings),
+            timing="minute",
+            limits=("tenant:60000/60s",),
+            land_every=timedelta(hours=1),
+            ciphertext=tenant.services.vault.encrypt({"token": TOKEN}, tenant=tenant.name, partner=partner.name),
+            creates=creates,
+            match_on=None if keys is None else {CLIENT: keys},
+        )
+    return replace(tenant, partner=partner, sandbox=sandbox)
+
+
+def move_in(tenant: Tenant, *persons: Mapping[str, Any]) -> list[str]:
+    """Have the partner register people; their ids there."""
+    system = SandboxConfig().patient_identifier_system
+    ids = [f"p{uuid4().hex[:8]}" for _ in persons]
+    for id_, person in zip(ids, persons, strict=True):
+        number = [{"system": system, "value": id_}]
+        tenant.sandbox.put({"resourceType": "Patient", "id": id_, "active": True, "identifier": number, **person})
+    return ids
+
+
+@pytest.fixture
+def reused(tenant: Tenant) -> tuple[Tenant, str, UUID]:
+    """A tenant, an id at the partner that means another person now, and whom it meant before."""
+    (id_,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    ours = links(tenant)[id_]
+    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
+    tenant.sandbox.put(theirs | ANOTHER)
+    report = bring_in(tenant)
+    assert (report.applied, report.held, report.waiting, report.held_fields) == (0, 1, 1, {})
+    return tenant, id_, ours
+
+
+def test_an_id_that_means_another_person_writes_over_nobody_and_no_visit_goes_there(
+    reused: tuple[Tenant, str, UUID],
+) -> None:
+    tenant, _, ours = reused
+    assert clients(tenant)[ours].family_name == "佐藤"
+    ((_, why, params),) = waiting(tenant)
+    assert (why, params) == ("partner_id_reused", {"records": str(ours)})
+    start = mark(tenant.sandbox)
+    tenant.add_visit(client_id=ours, staff_id=None)
+    push_now(tenant)
+    assert calls(tenant.sandbox, "POST", "PUT", after=start) == []
+    assert (carry_over(tenant).waiting, due_tenants(tenant)) == (1, ())
+    held = tenant.sql("SELECT FROM sync.master_result WHERE reason = 'partner_id_reused'", Login.OPERATOR)
+    assert len(held) == 1  # no second row for what waits already
+
+
+def test_the_same_person_after_all_is_written_and_keeps_the_record(reused: tuple[Tenant, str, UUID]) -> None:
+    tenant, id_, ours = reused
+    say(tenant, Act.SAME)
+    assert due_tenants(tenant) == (tenant.name,)
+
+    assert carry_over(tenant).applied == 1
+
+    assert links(tenant)[id_] == ours
+    assert (clients(tenant)[ours].family_name, clients(tenant)[ours].birth_date) == ("田中", "1961-07-08")
+    assert (waiting(tenant), due_tenants(tenant)) == ([], ())
+    assert push_now(tenant).stopped is None
+    (audited,) = tenant.sql("SELECT detail FROM sync.audit WHERE act = 'settle_identity'", Login.OPERATOR)
+    assert audited.detail["act"] == "same"
+
+
+def test_another_person_gets_a_record_and_whom_the_id_meant_before_is_retired(
+    reused: tuple[Tenant, str, UUID],
+) -> None:
+    tenant, id_, ours = reused
+    say(tenant, Act.NEW)
+
+    assert carry_over(tenant).applied == 1
+
+    theirs = links(tenant)[id_]
+    assert theirs != ours
+    old, new = clients(tenant)[ours], clients(tenant)[theirs]
+    assert (old.family_name, old.active, new.family_name, new.active) == ("佐藤", False, "田中", True)
+    spans = tenant.sql(
+        "SELECT record_id, valid_to IS NULL AS is_valid FROM sync.identity WHERE partner_id = :id ORDER BY valid_from",
+        Login.OPERATOR,
+        id=id_,
+    )
+    assert [(span.record_id, span.is_valid) for span in spans] == [(ours, False), (theirs, True)]
+
+
+def test_what_the_partner_takes_back_needs_no_word(reused: tuple[Tenant, str, UUID]) -> None:
+    tenant, id_, ours = reused
+    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
+    tenant.sandbox.put(theirs | people(1)[0])
+
+    assert bring_in(tenant).waiting == 0
+
+    assert links(tenant)[id_] == ours
+    assert waiting(tenant) == []
+
+
+def test_a_word_about_one_person_is_not_taken_for_a_third(reused: tuple[Tenant, str, UUID]) -> None:
+    tenant, id_, ours = reused
+    say(tenant, Act.SAME)
+    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
+    tenant.sandbox.put(theirs | {"birthDate": "1977-01-01"})
+
+    assert bring_in(tenant).waiting == 1
+
+    assert clients(tenant)[ours].family_name == "佐藤"
+    assert due_tenants(tenant) == ()
+
+
+def test_a_second_partner_links_whom_it_can_tell_and_writes_nobody(tenant: Tenant, other: RunningSandbox) -> None:
+    first = move_in(tenant, *people(4))
+    bring_in(tenant)
+    there = second(tenant, other, creates=(), keys=KEYS)
+    twin = people(4)[1] | {"birthDate": "1940-01-01", "gender": "male"}
+    known, twice, again, stranger, odd = move_in(
+        there, people(4)[0], people(4)[1], people(4)[1], people(5)[4], twin | {"name": [_name("IDE", "佐藤")]}
+    )
+    before = clients(tenant)
+
+    report = bring_in(there)
+
+    assert (report.applied, report.waiting, report.rejected) == (1, 4, 0)
+    assert links(there) == {known: links(tenant)[first[0]]}
+    reasons = sorted(why for _, why, _ in waiting(there))
+    assert reasons == ["identity_ambiguous", "identity_ambiguous", "identity_unmatched", "identity_unmatched"]
+    changed = next(each for each in other.state("Patient") if each["id"] == known)
+    other.put(changed | {"gender": "male", "address": [{"text": "みどり市"}]})
+    assert bring_in(there).applied == 1
+    other.delete("Patient", known)
+    assert bring_in(tomorrow(there)).applied == 1
+    assert clients(tenant) == before
+    assert {twice, again, stranger, odd}.isdisjoint(links(there))
+
+
+def test_whoever_is_registered_later_is_linked_by_itself(tenant: Tenant, other: RunningSandbox) -> None:
+    there = second(tenant, other, creates=(), keys=("number", "birth_date"))
+    shared = {"identifier": [{"system": SandboxConfig().patient_identifier_system, "value": "0042"}]}
+    (theirs,) = move_in(there, people(1)[0] | shared)
+    assert bring_in(there).waiting == 1
+    (ours,) = move_in(tenant, people(1)[0] | shared)
+    bring_in(tenant)
+
+    assert carry_over(there).applied == 1
+
+    assert links(there)[theirs] == links(tenant)[ours]
+
+
+def test_a_second_partner_waits_until_somebody_says_how_to_match_and_a_person_may_link_or_add(
+    tenant: Tenant, other: RunningSandbox
+) -> None:
+    (ours,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    there = second(tenant, other)
+    move_in(there, people(1)[0], people(2)[1])
+    assert bring_in(there).waiting == 2
+    (one, why, _), (two, _, _) = waiting(there)
+    assert why == "identity_unmatched"
+    with pytest.raises(StoreError, match="nobody before"):
+        say(there, Act.SAME)
+    with pytest.raises(StoreError, match="no such record of ours"):
+        say(there, Act.LINK, uuid4())
+    with pytest.raises(StoreError, match="does not wait"):
+        say(there, Act.NEW, number=1)
+
+    say(there, Act.LINK, links(tenant)[ours], number=one)
+    say(there, Act.NEW, number=two)
+
+    assert carry_over(there).applied == 2
+    made = set(links(there).values())
+    assert links(tenant)[ours] in made
+    owned = tenant.sql("SELECT is_owner FROM sync.identity WHERE partner = 'other' ORDER BY is_owner", Login.OPERATOR)
+    assert [row.is_owner for row in owned] == [False, True]
+
+
+def test_a_link_to_a_record_that_was_linked_meanwhile_ends_in_nothing_and_is_told(
+    tenant: Tenant, other: RunningSandbox
+) -> None:
+    (ours,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    there = second(tenant, other)
+    move_in(there, people(2)[1], people(3)[2])
+    bring_in(there)
+    numbers = [number for number, _, _ in waiting(there)]
+    for number in numbers:
+        say(there, Act.LINK, links(tenant)[ours], number=number)
+
+    report = carry_over(there)
+
+    assert (report.applied, report.waiting) == (1, 1)
+    ((_, why, params),) = waiting(there)
+    assert (why, params) == ("identity_ambiguous", {"records": str(links(tenant)[ours])})
+    assert due_tenants(there) == ()
+
+
+def test_of_each_kind_of_master_the_first_connection_makes_them(tenant: Tenant, other: RunningSandbox) -> None:
+    def creates(partner: str) -> set[str]:
+        (row,) = tenant.sql("SELECT creates FROM sync.connection WHERE partner = :p", Login.OPERATOR, p=partner)
+        return set(row.creates)
+
+    second(tenant, other)
+    assert (creates("fhir"), creates("other")) == ({"client", "staff"}, set())
+    second(tenant, other, creates=(Entity.STAFF,))
+    second(tenant, other)  # connected again, and nothing said: as it was
+    assert (creates("fhir"), creates("other")) == ({"client", "staff"}, {"staff"})

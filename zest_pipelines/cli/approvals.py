@@ -1,0 +1,106 @@
+"""`zest approve`: what the mass-change guard holds, and a person's yes to it."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from partners.contract import Entity
+from zest_pipelines.cli.options import (
+    DataDirOption,
+    InputError,
+    JsonOption,
+    PartnerArgument,
+    TenantArgument,
+    chosen_data_dir,
+    out,
+    print_json,
+    tell,
+)
+from zest_pipelines.cli.words import Json
+from zest_pipelines.core.identifiers import check_tenant_id
+
+if TYPE_CHECKING:
+    from zest_pipelines.flows.settle import MassChange
+
+
+class Master(StrEnum):
+    """The records that come in."""
+
+    CLIENT = "client"
+    STAFF = "staff"
+
+
+def approve(
+    tenant: TenantArgument,
+    partner: PartnerArgument,
+    entity: Annotated[
+        Master | None, typer.Argument(metavar="client|staff", help="Of one kind alone.", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without asking.")] = False,
+    data_dir: DataDirOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show what is held because too much would change or be deleted at once, and let it through, once.
+
+    Up to what is shown, and for the next import only: if it has grown by then, it is held again.
+    """
+    from partners.registry import partner as partner_named
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.flows import settle
+
+    check_tenant_id(tenant)
+    declared = partner_named(partner)
+    kind = None if entity is None else Entity(entity)
+    with open_session(chosen_data_dir(data_dir)) as session:
+        services = session.services()
+        found = settle.mass_changes(services, declared, tenant, kind)
+        if not json_:
+            _print(tenant, declared.name, found)
+        is_approved = bool(found) and (yes or (not json_ and _says_yes()))
+        if is_approved:
+            settle.approve(services, declared, tenant, found)
+    if json_:
+        print_json(_json(tenant, declared.name, found, is_approved))
+    if is_approved:
+        tell(
+            "Approved up to this, for the next import only: within a minute if the platform runs (`zest up`), or now: "
+            f"zest sync {tenant} {declared.name}"
+        )
+        tell("Who approved what and when stands in sync.approval and the audit log; every operator can see it.")
+
+
+def _says_yes() -> bool:
+    if not sys.stdin.isatty():
+        raise InputError("Nobody can be asked here: look at what is held, then repeat it with --yes")
+    return typer.confirm("Write all of this?")
+
+
+def _json(tenant: str, partner: str, found: tuple[MassChange, ...], is_approved: bool) -> Json:
+    held = [
+        {
+            "entity": each.entity.value,
+            "population": each.population,
+            "deletes": each.held.deletes,
+            "changed": dict(each.held.changed),
+        }
+        for each in found
+    ]
+    return {"tenant": tenant, "partner": partner, "held": held, "approved": is_approved}
+
+
+def _print(tenant: str, partner: str, found: tuple[MassChange, ...]) -> None:
+    if not found:
+        out().print(f"Nothing of {tenant} at {partner} is held for being too much at once.")
+        return
+    table = Table("entity", "in force", "would happen", "records")
+    for each in found:
+        if each.held.deletes:
+            table.add_row(each.entity, str(each.population), "deleted", str(each.held.deletes))
+        for name, records in sorted(each.held.changed.items()):
+            table.add_row(each.entity, str(each.population), f"{name} changes", str(records))
+    out().print(table)

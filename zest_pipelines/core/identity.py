@@ -1,0 +1,176 @@
+"""Who is who: whether a partner's record is one of our masters, another person, or for a person to say.
+
+A wrong link is worse than a record that waits: visits of one client would be written to another. So nothing is linked
+on a name alone, a number that suddenly means somebody else is never written over whom it meant before, and where two
+answers are possible neither is taken. Pure.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from partners.contract import Entity
+
+Master = Mapping[str, Any]
+"""A master as it is stored: each field's value, dates as text."""
+
+
+class Question(StrEnum):
+    """Why a record waits for a person; codes of the catalogue of reasons."""
+
+    REUSED = "partner_id_reused"
+    """Its id meant somebody else before."""
+    UNMATCHED = "identity_unmatched"
+    """None of our masters agrees with it."""
+    AMBIGUOUS = "identity_ambiguous"
+    """More than one does, or the one that does is spoken for."""
+
+
+class Act(StrEnum):
+    """What a person can say of a record that waits."""
+
+    SAME = "same"
+    """It is whom the id meant before."""
+    NEW = "new"
+    """It is nobody whom we have."""
+    LINK = "link"
+    """It is this one of ours."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a connection does with a record that it has never shown before."""
+
+    creates: bool
+    """Whether it makes a master. If not, it is looked for among ours."""
+    match_on: tuple[str, ...] = ()
+    """The fields in which it must agree to be linked; none: it waits."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A person's newest word on a partner's id."""
+
+    act: Act
+    about: Master
+    """The record as it was when it was looked at."""
+    record_id: UUID | None = None
+    """Of a link."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Whom a partner's id meant last."""
+
+    record_id: UUID
+    known: Master | None
+    """What was last applied under it; None: nothing is known."""
+    is_valid: bool = True
+    """False while it is in question."""
+    is_taken: bool = False
+    """Whether our record has got another id at the partner meanwhile."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """It is the record that its id is linked to; a link that was in question is valid again."""
+
+    record_id: UUID
+
+
+@dataclass(frozen=True)
+class New:
+    """A master is made of it, and whatever its id meant before is over."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """Its id is linked to this master of ours from now on."""
+
+    record_id: UUID
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A person has to say who it is."""
+
+    why: Question
+    records: tuple[UUID, ...] = ()
+    """Ours that it may be."""
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """It has to be looked for among our masters (`matching`)."""
+
+
+Verdict = Known | New | Linked | Waiting
+
+BORN = {Entity.CLIENT: "birth_date", Entity.STAFF: "employed_from"}
+"""What does not change over a person's life with us, but for corrections."""
+KANA = ("family_kana", "given_kana")
+NAMES = ("family_name", "given_name")
+
+
+def judge(entity: Entity, new: Master, link: Link | None, rule: Rule, word: Word | None) -> Verdict | Newcomer:
+    """Who the record is.
+
+    A word counts only while the record is the person about whom it was said. A link that a person has said needs the
+    caller's look whether ours is still free.
+    """
+    is_other = link is not None and link.known is not None and _is_another(entity, link.known, new)
+    if link is not None and not is_other and not link.is_taken:
+        return Known(link.record_id)
+    if word is not None and _is_alike(entity, word.about, new):
+        match word.act:
+            case Act.NEW:
+                return New()
+            case Act.LINK if word.record_id is not None:
+                return Linked(word.record_id)
+            case Act.SAME if link is not None and not link.is_taken:
+                return Known(link.record_id)
+    if link is not None:
+        return Waiting(Question.REUSED if is_other else Question.AMBIGUOUS, (link.record_id,))
+    return New() if rule.creates else Newcomer()
+
+
+def names_disagree(one: Master, other: Master) -> bool:
+    """Whether two known names are not the same: their kana, or without kana on both sides the names as written."""
+    names = KANA if _joined(one, KANA) and _joined(other, KANA) else NAMES
+    mine, yours = _joined(one, names), _joined(other, names)
+    return bool(mine and yours) and mine != yours
+
+
+def dates_disagree(one: str | None, other: str | None) -> bool:
+    """Whether two known dates cannot be the same. One of which a part is unknown can be each that begins with it."""
+    return bool(one and other) and not (str(one).startswith(str(other)) or str(other).startswith(str(one)))
+
+
+def _is_another(entity: Entity, before: Master, after: Master) -> bool:
+    """Whether both disagree: the name, and the day of birth, or of staff the day of entry."""
+    born = BORN[entity]
+    return names_disagree(before, after) and dates_disagree(before.get(born), after.get(born))
+
+
+def _is_alike(entity: Entity, seen: Master, now: Master) -> bool:
+    """Whether a word about the one is a word about the other."""
+    marks = (BORN[entity], *KANA, *NAMES)
+    return all(form(name, seen.get(name)) == form(name, now.get(name)) for name in marks)
+
+
+def _joined(master: Master, names: Sequence[str]) -> str:
+    """A whole name: partners differ in where they part it."""
+    return "".join(form(name, master.get(name)) for name in names)
+
+
+def form(name: str, value: str | None) -> str:
+    """The one spelling in which a field's value is compared."""
+    text = "".join(unicodedata.normalize("NFKC", value or "").split())
+    if name in KANA:
+        text = "".join(chr(ord(each) + 0x60) if "ぁ" <= each <= "ゖ" else each for each in text)
+    return text

@@ -1,0 +1,166 @@
+"""How each master change ends: written, rejected, or held for a person, with one result.
+
+Whoever may be somebody else is not written, and until a person has spoken nothing goes to the partner under that id
+either: the link is not valid meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from zest_pipelines.core.guard import Counts, Held
+from zest_pipelines.core.identity import Known, Linked, New, Question, Waiting
+from zest_pipelines.flows.plan import Planned
+from zest_pipelines.store import identities, masters
+from zest_pipelines.store.database import Transaction, savepoint
+from zest_pipelines.store.errors import ConstraintError
+from zest_pipelines.store.masters import MasterResult, OpenChange, Scope
+
+HELD, GREW = "mass_change_held", "mass_change_grew"
+GUARDED: Collection[str] = (HELD, GREW)
+"""Reasons for which the guard holds a change."""
+UNTOLD: Collection[str] = tuple(question.value for question in Question)
+"""Reasons for which a record waits until a person says who it is."""
+_MOST_RECORDS = 5
+"""Of ours, named to whoever has to say which of them a partner's record is."""
+_ONE_ID_A_RECORD = "identity_of_"
+"""How the names of the constraints begin that keep a record from having two ids at a partner, or two owners."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What the guard says of an application, and whether a person had approved something."""
+
+    held: Held | None
+    exceeded: Counts | None = None
+    """The ceiling of an approval that was used and was not enough."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One change and its result."""
+
+    planned: Planned
+    result: MasterResult
+
+    @property
+    def is_news(self) -> bool:
+        """A held one that was held before for the same reason gets no second row, unless a person has said something
+        that ended in nothing."""
+        opened, result = self.planned.opened, self.result
+        if result.outcome != "held" or opened.held_at is None or opened.held_for != result.reason:
+            return True
+        is_other = opened.held_params != result.params and result.reason not in GUARDED
+        said_at = self.planned.said_at
+        return is_other or (said_at is not None and said_at > opened.held_at)
+
+
+def end(tx: Transaction, scope: Scope, planned: Planned, guard: Guard) -> MasterResult:
+    """Carry out one change of a plan, or say why not."""
+    opened, change = planned.opened, planned.opened.change
+    if not opened.is_newest:
+        return MasterResult(change.partner_id, change.landed_no, "superseded")
+    if change.kind == "unmappable":
+        assert change.problem is not None  # the table's own rule
+        return MasterResult(change.partner_id, change.landed_no, "rejected", change.problem, change.params)
+    if isinstance(planned.verdict, Waiting):
+        return _wait(tx, scope, opened, planned.verdict)
+    if guard.held is not None and planned.is_counted and _is_held(opened, guard.held):
+        return _hold(opened, guard.held, guard.exceeded)
+    try:
+        with savepoint(tx):
+            return MasterResult(change.partner_id, change.landed_no, "applied", record_id=_write(tx, scope, planned))
+    except ConstraintError as error:
+        return _refused(opened, error)
+
+
+def _wait(tx: Transaction, scope: Scope, opened: OpenChange, found: Waiting) -> MasterResult:
+    change = opened.change
+    if opened.link is not None and opened.link.is_valid:
+        identities.close(tx, scope, change.partner_id)
+    records = ", ".join(str(each) for each in found.records[:_MOST_RECORDS])
+    params = {"records": records} if records else {}
+    return MasterResult(change.partner_id, change.landed_no, "held", found.why.value, params)
+
+
+def _hold(opened: OpenChange, held: Held, exceeded: Counts | None) -> MasterResult:
+    change, why = opened.change, words(held)
+    if exceeded is not None:
+        params = {"why": why, "approved": words(exceeded)}
+        return MasterResult(change.partner_id, change.landed_no, "held", GREW, params)
+    if opened.held_for == GREW:  # it goes on being said until somebody has looked
+        return MasterResult(change.partner_id, change.landed_no, "held", GREW, opened.held_params)
+    return MasterResult(change.partner_id, change.landed_no, "held", HELD, {"why": why})
+
+
+def _is_held(opened: OpenChange, held: Held) -> bool:
+    if opened.change.kind == "delete":
+        return held.deletes > 0
+    return any(name in held.changed for name in opened.change.fields)
+
+
+def words(much: Held | Counts) -> str:
+    """How much it is: `12 deletes, 90 x address`."""
+    deletes = [f"{much.deletes} deletes"] if much.deletes else []
+    return ", ".join([*deletes, *(f"{records} x {name}" for name, records in sorted(much.changed.items()))])
+
+
+def _refused(opened: OpenChange, error: ConstraintError) -> MasterResult:
+    """What the database would not take. A link that somebody else has is a question of who is who."""
+    change, broken = opened.change, error.constraint or error.sqlstate
+    if broken.startswith(_ONE_ID_A_RECORD):
+        return MasterResult(change.partner_id, change.landed_no, "held", Question.AMBIGUOUS.value)
+    return MasterResult(change.partner_id, change.landed_no, "rejected", "field_invalid", {"field": broken})
+
+
+def _write(tx: Transaction, scope: Scope, planned: Planned) -> UUID | None:
+    """Write what the change says; returns our record, None if it never was one of ours."""
+    opened = planned.opened
+    match planned.verdict:
+        case Known(record_id):
+            _keep(tx, scope, opened, record_id)
+        case Linked(record_id):
+            _leave(tx, scope, opened)
+            identities.identify(tx, scope, opened.change.partner_id, record_id, _number(opened), is_owner=False)
+        case New():
+            record_id = uuid4()
+            _leave(tx, scope, opened)
+            identities.identify(tx, scope, opened.change.partner_id, record_id, _number(opened))
+            _put(tx, scope, opened, record_id)
+        case _:  # it is gone
+            if opened.link is None:
+                return None
+            record_id = opened.link.record_id
+            if opened.is_owner:
+                masters.retire_master(tx, scope, record_id)
+    return record_id
+
+
+def _keep(tx: Transaction, scope: Scope, opened: OpenChange, record_id: UUID) -> None:
+    if opened.link is not None and not opened.link.is_valid:
+        number, owns = _number(opened), opened.is_owner
+        identities.identify(tx, scope, opened.change.partner_id, record_id, number, is_owner=owns)
+    if opened.is_owner:
+        _put(tx, scope, opened, record_id)
+
+
+def _leave(tx: Transaction, scope: Scope, opened: OpenChange) -> None:
+    """The id means somebody else from now on: whom it meant is not the partner's any more."""
+    if opened.link is None:
+        return
+    if opened.link.is_valid:
+        identities.close(tx, scope, opened.change.partner_id)
+    if opened.is_owner:
+        masters.retire_master(tx, scope, opened.link.record_id)
+
+
+def _put(tx: Transaction, scope: Scope, opened: OpenChange, record_id: UUID) -> None:
+    assert opened.change.after is not None  # of whom it is told, there is something to write
+    masters.put_master(tx, scope, record_id, opened.change.after)
+
+
+def _number(opened: OpenChange) -> str:
+    assert opened.change.after is not None  # as above
+    return str(opened.change.after["number"])

@@ -1,0 +1,123 @@
+"""What an application would do: who each record is, how much would be written, and what the guard says of that.
+
+Made under the application's lock and carried out in the same transaction; or made to be looked at, and forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from zest_pipelines.core.guard import Counts
+from zest_pipelines.core.identity import (
+    Act,
+    Known,
+    Linked,
+    Master,
+    Newcomer,
+    Question,
+    Rule,
+    Verdict,
+    Waiting,
+    judge,
+)
+from zest_pipelines.core.matching import match
+from zest_pipelines.store import identities, masters
+from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.identities import Said
+from zest_pipelines.store.masters import OpenChange, Scope
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One open change and who it is about."""
+
+    opened: OpenChange
+    verdict: Verdict | None
+    """None: there is nobody to be told, since it is superseded, cannot be mapped, or says that the record is gone."""
+    said_at: datetime | None = None
+    """When a person last said something about it."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the guard counts it: it would change or retire a master that is in force."""
+        change, link = self.opened.change, self.opened.link
+        if not self.opened.is_newest or link is None or not self.opened.is_owner:
+            return False
+        return change.kind == "delete" or (change.kind == "change" and isinstance(self.verdict, Known))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of one application."""
+
+    changes: tuple[Planned, ...]
+    counts: Counts
+    population: int
+    """Records in force before, against which the guard measures."""
+
+
+def plan(tx: Transaction, scope: Scope) -> Plan:
+    """What is to become of the scope's open changes."""
+    opened = masters.open_changes(tx, scope)
+    words = identities.words(tx, scope) if opened else {}
+    asked = [
+        each for each in opened if each.is_newest and each.change.after is not None and each.change.problem is None
+    ]
+    verdicts = _verdicts(tx, scope, asked, words) if asked else {}
+    changes = tuple(_planned(each, verdicts, words) for each in opened)
+    return Plan(changes, _counts(changes), masters.population(tx, scope))
+
+
+def _planned(opened: OpenChange, verdicts: Mapping[int, Verdict], words: Mapping[str, Said]) -> Planned:
+    said = words.get(opened.change.partner_id)
+    return Planned(opened, verdicts.get(opened.change.landed_no), None if said is None else said.at)
+
+
+def _counts(changes: Sequence[Planned]) -> Counts:
+    counted = [each.opened.change for each in changes if each.is_counted]
+    fields = Counter(name for change in counted if change.kind == "change" for name in change.fields)
+    return Counts(deletes=sum(change.kind == "delete" for change in counted), changed=dict(fields))
+
+
+def _verdicts(
+    tx: Transaction, scope: Scope, asked: Sequence[OpenChange], words: Mapping[str, Said]
+) -> dict[int, Verdict]:
+    """Who each is, by the landed version's number."""
+    rule = identities.rule(tx, scope)
+    linked = [said.word.record_id for said in words.values() if said.word.act is Act.LINK and said.word.record_id]
+    free = set(identities.free(tx, scope, linked)) if linked else set()
+    found: dict[int, Verdict] = {}
+    newcomers: dict[int, Master] = {}
+    for each in asked:
+        number, after, said = each.change.landed_no, each.change.after, words.get(each.change.partner_id)
+        assert after is not None  # the caller has looked
+        verdict = judge(scope.entity, after, each.link, rule, None if said is None else said.word)
+        if isinstance(verdict, Newcomer):
+            newcomers[number] = after
+        else:
+            found[number] = _still_free(verdict, free)
+    taken = {verdict.record_id for verdict in found.values() if isinstance(verdict, Linked)}
+    return found | _matched(tx, scope, newcomers, rule, taken)
+
+
+def _still_free(verdict: Verdict, free: set[UUID]) -> Verdict:
+    """A person's link, unless ours was linked meanwhile; each of ours is given away once."""
+    if not isinstance(verdict, Linked):
+        return verdict
+    if verdict.record_id not in free:
+        return Waiting(Question.AMBIGUOUS, (verdict.record_id,))
+    free.remove(verdict.record_id)
+    return verdict
+
+
+def _matched(
+    tx: Transaction, scope: Scope, newcomers: Mapping[int, Master], rule: Rule, taken: set[UUID]
+) -> dict[int, Verdict]:
+    if not newcomers:
+        return {}
+    ours = identities.candidates(tx, scope) if rule.match_on else ()
+    return {**match(newcomers, ours, rule.match_on, taken)}
