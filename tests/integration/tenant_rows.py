@@ -134,16 +134,7 @@ _ROWS = (
 
 LATER_THAN_0001 = (
     *("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs"),
-    *("sync.sighting", "sync.suspicion"),
-)
-LATER_THAN_0001 = ("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "sync.unknown_field", "theirs")
-    "sync.retry_request",
-    "sync.repair",
-    "sync.hold",
-    "sync.decision",
-    "theirs",
-    "sync.approval",
-    "sync.identity_",
+    *("sync.sighting", "sync.suspicion", "sync.unknown_field", "sync.approval", "sync.identity_"),
 )
 """What the first schema lacks."""
 

@@ -9,11 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-<<<<<<< HEAD
-from datetime import UTC, date, datetime
-=======
-from datetime import date, datetime, timedelta
->>>>>>> cd0005cc5d39856ccbc6b0436007fffd1019ef44
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4

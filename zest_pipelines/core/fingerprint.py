@@ -13,24 +13,19 @@ from __future__ import annotations
 
 import json
 import math
-<<<<<<< HEAD
 import re
 import unicodedata
-=======
->>>>>>> cd0005cc5d39856ccbc6b0436007fffd1019ef44
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-<<<<<<< HEAD
+from zest_pipelines.core.composition import composed
+
 _SPELLER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
 )
 _FRACTION = re.compile(r"[:,\[]-?\d+(\.\d+(e[+-]?\d+)?|e[+-]?\d+)[,\]}]", re.ASCII)
 """Found in every spelling that holds a float (`1.0`, `1e+20`); seconds with a fraction, in a string, end otherwise."""
-=======
-from zest_pipelines.core.composition import composed
->>>>>>> cd0005cc5d39856ccbc6b0436007fffd1019ef44
 
 
 class UnstorableText(ValueError):  # noqa: N818  # it names what was met

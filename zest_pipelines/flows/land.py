@@ -20,7 +20,6 @@ from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.flows.absence import ask_for_suspects
-from zest_pipelines.core import certificate
 from zest_pipelines.flows.drift import told_once
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import connection_row, open_line
@@ -138,7 +137,6 @@ def _with_what_stands(services: Services, reading: Reading, report: LandReport) 
         unmappable = landed.unmappable(tx, reading, MOST_PROBLEMS)
         suspects = suspicions.count(tx, reading)
         report = told_once(tx, reading, report)
-        unmappable = landing.unmappable(tx, reading, MOST_PROBLEMS)
         age = None if report.is_certified else freshness(tx, reading)
         ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
     problems = (

@@ -21,7 +21,7 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken, is_stand_in
 from zest_pipelines.store import history, masters, tenants
 from zest_pipelines.store.history import NewestContent
-from zest_pipelines.store.landing import NewVersion
+from zest_pipelines.store.landed import NewVersion
 from zest_pipelines.store.masters import Scope
 
 MOST_EXAMPLES = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zest_pipelines.migrations import scripts
 
 revision = "0015"
-down_revision = "0011"
+down_revision = "0014"
 
 
 def upgrade() -> None:
