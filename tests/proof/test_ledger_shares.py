@@ -20,7 +20,7 @@ from resources.logins import Logins
 from zest_pipelines.core.turns import Priority
 
 VENDOR = (600, 60) if IS_SOAK else (60, 3)
-SECONDS = 120.0 if IS_SOAK else 9.0
+SECONDS = 120.0 if IS_SOAK else 6.0
 OTHERS = 19
 THREADS = 4
 """Of each tenant in each process: more wait than the calls of the next 0.4 s, which are given out without turns."""

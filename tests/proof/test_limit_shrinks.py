@@ -16,10 +16,10 @@ from storm import IS_SOAK
 
 from resources.logins import Logins
 
-LIMIT: Window = (600, 60) if IS_SOAK else (200, 2)
+LIMIT: Window = (600, 10) if IS_SOAK else (200, 2)
 PROCESSES, THREADS = 4, 4
-FULL_WINDOWS, SETTLING_WINDOWS, SETTLED_WINDOWS = 2, 5, 1
-RECOVERY_WINDOWS = 20 if IS_SOAK else 6
+FULL_WINDOWS, SETTLING_WINDOWS, SETTLED_WINDOWS = 2 if IS_SOAK else 1, 5, 1
+RECOVERY_WINDOWS = 20 if IS_SOAK else 4
 
 
 def between(log: list[Seen], start: float, end: float) -> list[Seen]:

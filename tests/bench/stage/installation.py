@@ -97,7 +97,7 @@ _INSERT = """
 INSERT INTO schedule.visit (tenant_id, visit_id, client_id, staff_id, starts_at, ends_at, status)
 SELECT %(tenant)s, gen_random_uuid(), (SELECT min(client_id::text)::uuid FROM schedule.client),
     (SELECT min(staff_id::text)::uuid FROM schedule.staff), at, at + interval '1 hour', 'confirmed'
-FROM (SELECT %(from)s + number % 1320 * interval '1 minute' FROM generate_series(1, %(count)s) AS number) AS t (at)
+FROM (SELECT %(from)s + number %% 1320 * interval '1 minute' FROM generate_series(1, %(count)s) AS number) AS t (at)
 RETURNING visit_id
 """
 
