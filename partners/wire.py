@@ -283,14 +283,13 @@ def _finite(text: str) -> float:
 
 
 def _is_shallow(value: object) -> bool:
-    # By `type`: what was read has these very ones, and of a large list this costs a quarter of the reading as it is.
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_JSON_DEPTH):
         level = [
             child
             for node in level
-            for child in (node.values() if type(node) is dict else node)
-            if type(child) is dict or type(child) is list
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
         ]
         if not level:
             return True

@@ -6,8 +6,9 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from conftest import NewTenant, Tenant
@@ -18,7 +19,9 @@ from partners.errors import RetryableError
 from resources.logins import Login
 from zest_pipelines.flows import absence
 from zest_pipelines.flows.land import land
+from zest_pipelines.flows.opening import connection_row
 from zest_pipelines.flows.reports import LandReport
+from zest_pipelines.flows.versions import Mapper
 from zest_pipelines.store import landed, landing, sightings, suspicions
 
 SIX = {f"p{number}": "佐藤" for number in range(1, 7)}  # three pages
@@ -188,6 +191,24 @@ def test_who_was_taken_for_dead_stores_no_page_more(tenant: Tenant, listed: List
     assert [each.state for each in taken_up] == ["incomplete"]  # it grew meanwhile: the totals differ
     assert [row.state for row in snapshots(tenant)] == ["incomplete"]
     assert {partner_id for partner_id, _ in versions(tenant)} == {*SIX, "p9"}
+
+
+def test_who_was_taken_for_dead_stores_no_page_while_the_other_one_reads(tenant: Tenant, listed: Listed) -> None:
+    row = connection_row(tenant.services, tenant.partner, tenant.name, Login.LAND)
+    mapping = Mapper(tenant.partner, Entity.CLIENT, row.connection.settings).version
+
+    def sleep_over_it(page: int) -> None:
+        pass_time(tenant, 6 * MINUTES)
+        other = landing.Reading(uuid4(), tenant.name, tenant.partner.name, Entity.CLIENT)
+        with tenant.services.database.transaction(Login.LAND, tenant.name) as tx:
+            begun = landing.begin(tx, other, mapping=mapping, full_before=datetime.now(UTC))
+        assert begun is not None
+        assert (begun.reading.attempt, begun.resume) == (2, "1")
+
+    listed.befalls = lambda page: sleep_over_it(page) if page == 2 else None
+    slow = read(tenant)
+    assert (slow.state, slow.reason) == ("failed", "reading_under_way")
+    assert (len(versions(tenant)), snapshots(tenant)[0].state) == (2, "reading")
 
 
 def test_what_was_odd_before_a_reading_died_is_told_by_who_takes_it_up(tenant: Tenant, listed: Listed) -> None:
