@@ -35,7 +35,7 @@ from zest_pipelines.store.database import Database
 CLIENT = Entity.CLIENT
 CLIENTS, STAFF, ON_A_PAGE = 40, 12, 10
 IS_SOAK = os.environ.get("ZEST_SOAK") == "1"
-STORMS = 100 if IS_SOAK else 3
+STORMS = 100 if IS_SOAK else 2
 ROUNDS = 5
 """Readings of a storm, before the good one: so few that no mass change comes together."""
 SEED = 20261126

@@ -45,7 +45,7 @@ edits = st.lists(st.tuples(st.sampled_from(IDS), st.none() | names), max_size=3)
 readings = st.lists(st.lists(edits, max_size=4), min_size=1, max_size=4)
 """For each reading, what is done before each of its pages."""
 at_most = settings(
-    max_examples=400 if os.environ.get("ZEST_SOAK") == "1" else 12,
+    max_examples=400 if os.environ.get("ZEST_SOAK") == "1" else 8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
