@@ -178,6 +178,12 @@ class OpenGate:
     def admit(self, endpoint: str) -> None:
         self.admitted.append(endpoint)
 
+    def leave(self) -> None:
+        """In time."""
+
+    def unheard(self) -> None:
+        """Nobody counts what is under way."""
+
     def heard(self, endpoint: str, told: Told) -> None:
         self.told.append((endpoint, told))
 
@@ -369,6 +375,12 @@ def test_nothing_is_sent_when_the_gate_defers() -> None:
     class ClosedGate:
         def admit(self, endpoint: str) -> None:
             raise Deferred(until)
+
+        def leave(self) -> None:
+            """In time."""
+
+        def unheard(self) -> None:
+            """Nobody counts what is under way."""
 
         def heard(self, endpoint: str, told: Told) -> None:
             raise AssertionError("nothing was sent")

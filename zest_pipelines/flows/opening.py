@@ -68,6 +68,8 @@ def open_lines(
 ) -> Iterator[Lines]:
     """What opens lines for `row`, all of them closed at the end of the block.
 
+    `patience`: how long a call waits for its slot, or two paces of the slowest limit if that is longer.
+
     Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened.
     """
     connection = row.connection
@@ -80,6 +82,7 @@ def open_lines(
     )
     limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
     ledger = Ledger(services, connection, limits, row.weight)
+    patience = max(patience, timedelta(seconds=2 * ledger.slowest))  # else a second call never has its turn
     with ExitStack() as closing:
         yield Lines(partner, row, secret, ledger, patience, Seats.of(services, connection, limits), closing, priority)
 
