@@ -161,7 +161,7 @@ def test_a_push_whose_patience_the_limits_exceed_stops_and_loses_nothing(
     tenant: Tenant, sandbox: RunningSandbox
 ) -> None:
     visits = [tenant.add_visit() for _ in range(3)]
-    set_limits(tenant, "endpoint=appointments:1/30s", "tenant:60000/60s")
+    set_limits(tenant, "endpoint=appointments:1/120s", "tenant:60000/60s")
     report = push_now(tenant)
     assert (report.delivered, report.stopped, report.pending) == (1, "budget_deferred", 2)
     assert sorted(map(tenant.outcomes, visits)) == [[], [], [(1, "delivered")]]  # who was not tried has no result
@@ -174,12 +174,12 @@ def test_a_push_that_the_limits_stop_says_when_it_may_go_on_if_that_is_within_a_
     for _ in range(4):
         tenant.add_visit()
     goes_on = []
-    for limit in ("tenant:1/30s", "tenant:1/1d"):
+    for limit in ("tenant:1/50s", "tenant:1/1d"):
         set_limits(tenant, limit)
         assert push_now(tenant).stopped == "budget_deferred"
         goes_on += tenant.sql("SELECT goes_on_at - until FROM sync.lease", Login.OPERATOR)
     (soon,), (late,) = goes_on
-    assert timedelta(seconds=20) < soon < timedelta(seconds=40)
+    assert timedelta(seconds=35) < soon < timedelta(seconds=60)
     assert late is None
 
 
@@ -189,7 +189,7 @@ def test_limits_that_run_out_within_one_change_put_it_off_and_close_nothing(
     visit = tenant.add_visit(note="1")
     push_now(tenant)
     tenant.edit_visit(visit, note="2")
-    set_limits(tenant, "endpoint=appointments:1/30s", "tenant:60000/60s")
+    set_limits(tenant, "endpoint=appointments:1/120s", "tenant:60000/60s")
     report = push_now(tenant)  # its first call reads the copy, its second one would write
     assert (report.retry, report.stopped, report.pending) == (1, "budget_deferred", 1)
     assert effects(sandbox, visit) == ["created"]

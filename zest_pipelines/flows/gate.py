@@ -179,12 +179,10 @@ class _Found:
         """What a wish to be left alone for `rest` seconds speaks of: all that is the tenant's own, and of what it
         shares what is used most, if such a rest can be meant by it. One tenant's plan that is used up stops no other.
         """
-        used = {bucket.limit for bucket in doubtful(self.buckets, self.now, rest)}
-        return [
-            (name, bucket.limit)
-            for name, bucket in self.named.items()
-            if bucket.limit.scope is not LimitScope.VENDOR or bucket.limit in used
-        ]
+        limits = [bucket.limit for bucket in self.buckets]
+        own = {limit for limit in limits if limit.scope is not LimitScope.VENDOR}
+        meant = (own - {DOOR} or own) | {bucket.limit for bucket in doubtful(self.buckets, self.now, rest)}
+        return [(name, bucket.limit) for name, bucket in self.named.items() if bucket.limit in meant]
 
 
 class LedgerGate(Gate):
@@ -217,7 +215,7 @@ class LedgerGate(Gate):
 
     def admit(self, endpoint: str) -> None:
         """See Gate."""
-        give_up = time.monotonic() + self._patience.total_seconds()
+        give_up = min(time.monotonic() + self._patience.total_seconds(), self._closes_at)
         while True:
             self._hold_seat()
             slot = self._slot(endpoint, give_up)

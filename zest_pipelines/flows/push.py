@@ -346,7 +346,9 @@ class _Push:
 
     def _slots(self, lines: Lines, endpoint: str, priority: Priority, calls: int) -> tuple[Slot, ...]:
         """Up to so many slots. None for now: it says when to ask again, and stops if that is beyond our patience."""
-        give_up = self._give_up.setdefault((endpoint, priority), time.monotonic() + lines.patience.total_seconds())
+        now = time.monotonic()
+        within_box = min(lines.patience.total_seconds(), max(_PATIENCE.total_seconds(), self._end - now))
+        give_up = self._give_up.setdefault((endpoint, priority), now + within_box)
         patience = timedelta(seconds=max(0.0, give_up - time.monotonic()))
         answer = lines.ledger.take(endpoint, calls, priority, patience)
         if not isinstance(answer, Later):
