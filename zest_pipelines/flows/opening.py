@@ -19,6 +19,9 @@ from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
 
 
+_MOST_PATIENCE = timedelta(seconds=90)
+
+
 @dataclass(frozen=True)
 class Line:
     """An open line of a connection: one call at a time."""
@@ -68,7 +71,8 @@ def open_lines(
 ) -> Iterator[Lines]:
     """What opens lines for `row`, all of them closed at the end of the block.
 
-    `patience`: how long a call waits for its slot, or two paces of the slowest limit if that is longer.
+    `patience`: how long a call waits for its slot; or, if that is longer, two paces of the slowest limit, within
+    _MOST_PATIENCE.
 
     Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened.
     """
@@ -82,7 +86,8 @@ def open_lines(
     )
     limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
     ledger = Ledger(services, connection, limits, row.weight)
-    patience = max(patience, timedelta(seconds=2 * ledger.slowest))  # else a second call never has its turn
+    # Two paces, else a second call never has its turn.
+    patience = max(patience, min(timedelta(seconds=2 * ledger.slowest), _MOST_PATIENCE))
     with ExitStack() as closing:
         yield Lines(partner, row, secret, ledger, patience, Seats.of(services, connection, limits), closing, priority)
 
