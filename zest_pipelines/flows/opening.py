@@ -18,7 +18,6 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
 
-
 _MOST_PATIENCE = timedelta(seconds=90)
 
 
