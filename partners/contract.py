@@ -275,6 +275,15 @@ class Gate(Protocol):
     def admit(self, endpoint: str) -> None:
         """Return when one call to `endpoint` may be sent now. Raises errors.Deferred if that is too far off."""
 
+    def leave(self) -> None:
+        """The call that was admitted last is about to leave: its first byte goes out on return.
+
+        Raises errors.Deferred if that is too late, for instance since it took long to connect.
+        """
+
+    def unheard(self) -> None:
+        """The call that was admitted last has got no answer, and the partner may still be at work on it."""
+
     def heard(self, endpoint: str, told: Told) -> None:
         """What the partner said about its limits in an answer to a call to `endpoint` that was admitted."""
 

@@ -118,7 +118,7 @@ def exchange(
     What cannot be sent does not ask the gate. `throttles`: what means too many calls besides 429; None: nothing.
     The deadline and the largest body are the client's. Raises errors.Deferred (the gate's) and nothing else.
     """
-    trail = _Trail()
+    trail = _Trail(gate)
     built = _built(client, request, trail)
     if built is None:
         return NotSent(Cause.UNSENDABLE)
@@ -126,7 +126,10 @@ def exchange(
     try:
         answer = client.send(built, follow_redirects=False)
     except _SENDING_ERRORS as error:
-        return trail.verdict(error)
+        verdict = trail.verdict(error)
+        if isinstance(verdict, Unknown):
+            gate.unheard()
+        return verdict
     answered = Answered(answer.status_code, MappingProxyType(answer.headers), answer.content, now())
     tell_gate(gate, request.endpoint, answered, throttles)
     return answered
@@ -169,7 +172,8 @@ def _is_http(url: httpx.URL) -> bool:
 class _Trail:
     """What a transport did for one request: the callback of httpcore's `trace` extension."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
         self._connect_failure: Cause | None = None
         self._has_begun_sending = False
         self._is_head_refused = False
@@ -179,6 +183,8 @@ class _Trail:
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         error = info.get("exception")
         match event:
+            case "http11.send_request_headers.started":
+                self._gate.leave()
             case "connection.connect_tcp.failed" | "connection.connect_unix_socket.failed":
                 is_name = isinstance(error, UnicodeError) or isinstance(_behind(error), _NAME_ERRORS)
                 self._connect_failure = Cause.DNS if is_name else Cause.REFUSED

@@ -37,6 +37,12 @@ class NotingGate:
     def admit(self, endpoint: str) -> None:
         self.admitted.append(endpoint)
 
+    def leave(self) -> None:
+        """In time."""
+
+    def unheard(self) -> None:
+        """Nobody counts what is under way."""
+
     def heard(self, endpoint: str, told: Told) -> None:
         self.told.append(told)
 

@@ -193,6 +193,12 @@ def test_what_the_gate_puts_off_is_not_written(bench: Bench, verb: Verb) -> None
         def admit(self, endpoint: str) -> None:
             raise Deferred(datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
 
+        def leave(self) -> None:
+            """In time."""
+
+        def unheard(self) -> None:
+            """Nobody counts what is under way."""
+
         def heard(self, endpoint: str, told: Told) -> None:
             raise AssertionError("nothing was sent")
 

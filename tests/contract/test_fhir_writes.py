@@ -291,6 +291,12 @@ def test_when_the_limits_say_later_nothing_is_sent(sandbox: RunningSandbox, verb
         def admit(self, endpoint: str) -> None:
             raise Deferred(until)
 
+        def leave(self) -> None:
+            """In time."""
+
+        def unheard(self) -> None:
+            """Nobody counts what is under way."""
+
         def heard(self, endpoint: str, told: Told) -> None:
             raise AssertionError("nothing was sent")
 

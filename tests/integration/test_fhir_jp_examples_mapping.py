@@ -21,6 +21,12 @@ class OpenGate:
     def admit(self, endpoint: str) -> None:
         """Admit everything."""
 
+    def leave(self) -> None:
+        """In time."""
+
+    def unheard(self) -> None:
+        """Nobody counts what is under way."""
+
     def heard(self, endpoint: str, told: Told) -> None:
         """Nothing to learn."""
 

@@ -63,7 +63,7 @@ def test_a_closed_limit_says_until_when_and_is_opened_by_hand(tenant: Tenant) ->
     set_limits(tenant, *LIMITS)
     ledger = Ledger(tenant.services, Connection(tenant.name, "fhir", "", {}), list(map(parse_limit, LIMITS)))
     rest, since = timedelta(hours=20), datetime.now(UTC)
-    ledger.stay_away(rest, is_refused=True)
+    ledger.stay_away("appointments", rest, is_refused=True)
     closed = [each.closed_until for each in outlook(tenant.services, tenant.partner, tenant.name).limits]
     until = closed[1]
     assert until is not None

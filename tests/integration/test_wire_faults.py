@@ -174,9 +174,20 @@ class OpenGate:
     def __init__(self) -> None:
         self.admitted: list[str] = []
         self.told: list[tuple[str, Told]] = []
+        self.left = 0
+        self.unanswered = 0
+        self.is_late = False
 
     def admit(self, endpoint: str) -> None:
         self.admitted.append(endpoint)
+
+    def leave(self) -> None:
+        if self.is_late:
+            raise Deferred(datetime.now(UTC))
+        self.left += 1
+
+    def unheard(self) -> None:
+        self.unanswered += 1
 
     def heard(self, endpoint: str, told: Told) -> None:
         self.told.append((endpoint, told))
@@ -236,6 +247,28 @@ def test_the_gate_hears_what_an_answer_says_of_the_limits_and_nothing_else() -> 
         with partner(answering(answer)) as server, HTTP.client() as client:
             exchange(client, gate, Request("GET", server.url, "visits"), throttles=throttles, now=lambda: then)
         assert gate.told == [("visits", each) for each in wanted]
+
+
+def test_the_gate_hears_of_a_call_without_an_answer_and_of_no_other() -> None:
+    gate = OpenGate()
+    with partner(answering(OK)) as server, partner(answering(b"")) as silent, HTTP.client() as client:
+        exchange(client, gate, Request("GET", server.url, "visits"))
+        exchange(client, gate, Request("GET", "http://127.0.0.1:1", "visits"))
+        assert (gate.left, gate.unanswered) == (1, 0)
+        exchange(client, gate, Request("GET", silent.url, "visits"))
+        assert (gate.left, gate.unanswered) == (2, 1)
+
+
+def test_a_call_that_the_gate_finds_too_late_to_leave_sends_no_byte() -> None:
+    gate = OpenGate()
+    gate.is_late = True
+    with partner(answering(OK)) as server, HTTP.client() as client:
+        with pytest.raises(Deferred):
+            exchange(client, gate, Request("GET", server.url, "visits"))
+        gate.is_late = False
+        answered = exchange(client, gate, Request("GET", server.url, "visits"))
+        assert isinstance(answered, Answered)
+        assert [each for each in server.requests if each] == [server.requests[-1]]
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
@@ -369,6 +402,12 @@ def test_nothing_is_sent_when_the_gate_defers() -> None:
     class ClosedGate:
         def admit(self, endpoint: str) -> None:
             raise Deferred(until)
+
+        def leave(self) -> None:
+            """In time."""
+
+        def unheard(self) -> None:
+            """Nobody counts what is under way."""
 
         def heard(self, endpoint: str, told: Told) -> None:
             raise AssertionError("nothing was sent")

@@ -2,7 +2,7 @@
 
 The platform as `zest up` runs it, with its minutes and ticks, and a partner that allows 600 calls a minute to all of
 them together. That takes minutes, so it is played in the long form alone (ZEST_SOAK=1); the rules that it rests on have
-short proofs of their own (test_core_turns, test_core_budget_laws, test_launches).
+short proofs of their own (test_core_budget_laws, test_ledger_shares, test_launches).
 """
 
 from __future__ import annotations

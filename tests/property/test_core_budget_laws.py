@@ -71,7 +71,7 @@ daily = st.builds(
     reset=st.sampled_from([None, time(9), time(17)]),
 )
 leaky = st.builds(
-    Rate, st.just(LimitScope.VENDOR), st.integers(1, 5), st.sampled_from([1, 2, 10]), burst=st.integers(8, 40)
+    Rate, st.just(LimitScope.VENDOR), st.integers(1, 20), st.sampled_from([1, 2, 10]), burst=st.integers(1, 40)
 )
 visits = st.builds(
     Visit,
@@ -134,6 +134,11 @@ def test_while_work_waits_an_hours_limit_is_used_to_97_percent() -> None:
     limit = Rate(LimitScope.TENANT, 500, 3600)
     assert limit.kind is Kind.COUNTED
     assert granted_in(limit, 20 * 3600) >= 0.97 * 500 * 20
+
+
+@pytest.mark.parametrize(("calls", "burst"), [(2, 40), (10, 100), (10, 11), (1, 2)])
+def test_while_work_waits_a_leaky_bucket_is_used_to_97_percent(calls: int, burst: int) -> None:
+    assert granted_in(Rate(LimitScope.VENDOR, calls, 1, burst=burst), 1200) >= 0.97 * calls * 1200
 
 
 def granted_in(limit: Rate, seconds: float) -> int:

@@ -213,18 +213,49 @@ def test_a_clock_that_goes_back_grants_nothing_twice(text: str) -> None:
     assert isinstance(again, Wait)
 
 
+@pytest.mark.parametrize("texts", [["vendor:600/60s", "tenant:60/60s"], ["tenant:20/1h"], ["vendor:2/1s+4"]])
+def test_after_a_clock_went_back_it_goes_on_as_if_no_time_had_passed(texts: list[str]) -> None:
+    found = {rate(text): bucket(text) for text in texts}
+    while isinstance(answer := admit(list(found.values()), ask(500, priority=Priority.PEOPLE), NOW), Granted):
+        found |= {each.limit: each for each in answer.buckets}
+    due, now, asked = answer.until - NOW, NOW - 3600, 0
+    while isinstance(answer := admit(list(found.values()), ask(1, priority=Priority.PEOPLE), now), Wait):
+        found |= {each.limit: each for each in answer.buckets}
+        now, asked = answer.until, asked + 1
+    assert now - (NOW - 3600) < due + 1
+    assert asked < 20
+
+
+@pytest.mark.parametrize(
+    ("rest", "doubted"),
+    [
+        (None, ["tenant:60/60s"]),
+        (1.0, ["tenant:60/60s"]),
+        (60.0, ["tenant:60/60s"]),
+        (3600.0, ["tenant:5000/1d"]),
+        (40 * 3600.0, []),
+    ],
+)
+def test_a_refusal_doubts_that_limit_alone_which_can_be_full_for_so_long(
+    rest: float | None, doubted: list[str]
+) -> None:
+    minute = replace(bucket("tenant:60/60s"), state=State(load=50, seen=NOW))
+    day = replace(bucket("tenant:5000/1d"), state=State(load=4900, seen=NOW))
+    assert [str(each.limit) for each in refused([minute, day], NOW, rest)] == doubted
+
+
 def test_a_refusal_halves_what_is_used_most_and_spares_what_is_idle() -> None:
     busy = replace(bucket("tenant:60/60s"), state=State(load=50, seen=NOW))
     idle = replace(bucket("vendor:600/60s"), state=State(load=50, seen=NOW))
-    changed = refused([idle, busy], NOW)
+    changed = refused([idle, busy], NOW, None)
     assert [(each.limit, each.state.belief.share) for each in changed] == [(busy.limit, 0.5)]
-    assert refused([bucket("tenant:60/60s")], NOW) == ()
+    assert refused([bucket("tenant:60/60s")], NOW, None) == ()
 
 
 def test_limits_that_are_used_alike_are_doubted_alike_in_any_order() -> None:
     one = replace(bucket("tenant:60/60s"), state=State(load=50, seen=NOW))
     other = replace(bucket("endpoint=a:60/60s"), state=State(load=50, seen=NOW))
-    assert len(refused([one, other], NOW)) == len(refused([other, one], NOW)) == 2
+    assert len(refused([one, other], NOW, None)) == len(refused([other, one], NOW, None)) == 2
 
 
 def test_a_lower_limit_is_found_within_five_windows_and_forgotten_when_it_is_gone() -> None:
@@ -241,7 +272,7 @@ def test_a_lower_limit_is_found_within_five_windows_and_forgotten_when_it_is_gon
             (found,) = answer.buckets
             if sum(at > now - 60 for at in sent) >= allowed:
                 told_no += 1
-                changed = refused([found], now)
+                changed = refused([found], now, None)
                 found = replace(changed[0] if changed else found, closed_until=now + 3)
             else:
                 sent.append(now)

@@ -27,6 +27,12 @@ class OpenGate:
     def admit(self, endpoint: str) -> None:
         """Always."""
 
+    def leave(self) -> None:
+        """In time."""
+
+    def unheard(self) -> None:
+        """Nobody counts what is under way."""
+
     def heard(self, endpoint: str, told: Told) -> None:
         self.told.append(told)
 

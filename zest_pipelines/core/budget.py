@@ -54,7 +54,7 @@ class Wait:
     until: float
     """When to ask again; others may have been faster by then."""
     buckets: tuple[Bucket, ...]
-    """To be stored: the one in whose queue it waits, if any."""
+    """To be stored: the one in whose queue it waits, if any, and those that a clock that went back has moved."""
 
 
 def applies(limit: Limit, endpoint: str) -> bool:
@@ -86,17 +86,18 @@ def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
     stored = [replace(bucket, state=noted(bucket, now, len(send_at))) for bucket in found]
     if send_at:
         return Granted(tuple(send_at), tuple(stored))
-    return Wait(until, () if queued is None else (stored[queued],))
+    moved = [number for number, bucket in enumerate(buckets) if aligned(bucket, now) is not bucket]
+    return Wait(until, tuple(stored[number] for number in sorted({*moved, *(() if queued is None else (queued,))})))
 
 
-def refused(buckets: Sequence[Bucket], now: float) -> tuple[Bucket, ...]:
+def refused(buckets: Sequence[Bucket], now: float, rest: float | None) -> tuple[Bucket, ...]:
     """The buckets after the partner has refused a call that they allowed: which of them it spoke of is believed less.
 
-    Those alone that have changed.
+    Those alone that have changed. `rest`: seconds for which it wants to be left alone; None: it named no time.
     """
     return tuple(
         replace(bucket, state=replace(bucket.state, belief=belief))
-        for bucket in doubtful(buckets, now)
+        for bucket in doubtful(buckets, now, rest)
         if (belief := doubted(bucket.state.belief, now, bucket.limit.seconds)) != bucket.state.belief
     )
 

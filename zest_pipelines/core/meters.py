@@ -85,9 +85,11 @@ class Bucket:
 
 def interval(bucket: Bucket) -> float:
     """Seconds from one slot to the next of a paced or leaky limit."""
-    window = bucket.limit.seconds
-    spread = max(window * 1000 / _MOST_PER_MILLE, window + LATENESS)
-    return spread / (bucket.limit.allowed * bucket.state.belief.share)
+    limit, share = bucket.limit, bucket.state.belief.share
+    spread = limit.seconds * 1000 / _MOST_PER_MILLE
+    if limit.kind is Kind.LEAKY:
+        return max(spread, _least_spread(limit)) / (limit.allowed * share)
+    return max(spread, limit.seconds + LATENESS) / (limit.allowed * share)
 
 
 def aligned(bucket: Bucket, now: float) -> Bucket:
@@ -157,12 +159,29 @@ def load(bucket: Bucket, now: float) -> float:
     return bucket.state.load * math.exp(-passed / bucket.limit.seconds)
 
 
+def _least_spread(limit: Rate) -> float:
+    """Of a leaky limit: over how many seconds its calls are spread at least.
+
+    Where the partner's bucket holds less than may arrive late together, a second's calls, no more leave in any second
+    than it holds; where it holds a single call, a late one and the next on time are still a pace apart.
+    """
+    at_once = limit.allowed_at_once
+    assert at_once is not None  # it is leaky
+    if at_once == 1:
+        return limit.seconds + LATENESS * limit.allowed
+    return limit.allowed * LATENESS / (at_once - 1) if _late(limit) >= at_once else 0.0
+
+
+def _late(limit: Rate) -> int:
+    """Of a leaky limit: calls that may arrive together because they are late."""
+    return math.ceil(LATENESS * limit.calls / limit.seconds)
+
+
 def _burst(bucket: Bucket) -> float:
     """Calls at once: fewer than the partner's bucket holds by what may arrive late; at least one."""
     limit = bucket.limit
     assert limit.allowed_at_once is not None  # it is leaky
-    late = math.ceil(LATENESS * limit.calls / limit.seconds)
-    return max(1.0, (limit.allowed_at_once - late) * bucket.state.belief.share)
+    return max(1.0, (limit.allowed_at_once - _late(limit)) * bucket.state.belief.share)
 
 
 def leaves(bucket: Bucket, now: float) -> list[tuple[float, int]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from zest_pipelines.core.meters import Bucket, State, load
+from partners.limits import PACED_MOST
+from zest_pipelines.core.meters import LATENESS, Bucket, State, load
 
 MINUTES = 60
 """Of which the calls are remembered one by one."""
@@ -13,8 +14,19 @@ _BARS = "▁▂▃▄▅▆▇█"
 _MINUTES_A_BAR = 5
 _ALIKE = 0.9
 """Limits that are used at least so much as the most used one, relatively, are doubted with it."""
+_SHORT = 1000
+"""A limit of more than PACED_MOST is never full for less than this part of its window."""
+_LONG = 1.1
+"""Windows for which a limit is full at the longest: a little more than one, as clocks differ."""
 _IDLE = 0.25
 """Of a limit: with less use than that, a refusal is not for our number of calls."""
+
+
+def _can_mean(bucket: Bucket, rest: float | None) -> bool:
+    window = bucket.limit.seconds
+    if rest is None:
+        return window <= PACED_MOST
+    return (window <= PACED_MOST or rest >= window / _SHORT) and rest <= _LONG * window + LATENESS
 
 
 def noted(bucket: Bucket, now: float, calls: int) -> State:
@@ -39,8 +51,13 @@ def plot(last_hour: Sequence[int]) -> str:
     return "".join(_BARS[(each * len(_BARS) - 1) // most] if each else " " for each in sums)
 
 
-def doubtful(buckets: Sequence[Bucket], now: float) -> tuple[Bucket, ...]:
-    """Which limits a refusal may be for: those that are used most, if any is used enough to be spent."""
+def doubtful(buckets: Sequence[Bucket], now: float, rest: float | None) -> tuple[Bucket, ...]:
+    """Which limits a refusal may be for: those that are used most, if any is used enough to be spent.
+
+    Of those alone for which `rest` can be meant, the seconds for which the partner wants to be left alone: nobody waits
+    a day for a minute's limit, nor a second for a day's. None: it named no time, so it is for the shortest kind.
+    """
+    buckets = [bucket for bucket in buckets if _can_mean(bucket, rest)] or ([] if rest is not None else buckets)
     loads = [load(bucket, now) / bucket.allowed for bucket in buckets]
     most = max(loads, default=0.0)
     if most < _IDLE:

@@ -69,9 +69,6 @@ class Look:
 
 Errand = Send | Repeat | Look
 
-_NO_ANSWER = ("timeout_unsure", "connection_cut_unsure")
-"""The partner may still be at work on such a call."""
-
 
 @dataclass(frozen=True)
 class Clash:
@@ -99,8 +96,6 @@ def carry_out(line: Line, errands: Sequence[Errand], last_moment: float) -> list
     """
     with line.gate.open_until(last_moment):
         heard = _made(line, errands)
-    if any(isinstance(each, Unknown | RetryableError) and each.reason in _NO_ANSWER for each in heard):
-        line.gate.unheard()
     return list(zip(errands, heard, strict=True))
 
 

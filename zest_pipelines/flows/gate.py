@@ -17,11 +17,11 @@ from datetime import UTC, datetime, timedelta
 
 from partners.contract import Connection, Gate
 from partners.errors import Deferred
-from partners.limits import Limit, LimitScope, Rate
+from partners.limits import MOST_CALLS, Kind, Limit, LimitScope, Rate
 from partners.throttling import Told
 from resources.logins import Login
 from zest_pipelines.core.budget import Ask, Wait, admit, applies, refused
-from zest_pipelines.core.meters import LATENESS, Bucket, State
+from zest_pipelines.core.meters import LATENESS, Bucket, State, interval
 from zest_pipelines.core.turns import Priority, Who
 from zest_pipelines.core.usage import doubtful
 from zest_pipelines.flows.naming import bucket_name
@@ -49,6 +49,8 @@ class Slot:
     """Inclusive."""
     until: float
     """Exclusive."""
+    priority: Priority = Priority.BACKGROUND
+    """With which it was asked for; what else the same errand calls is asked for alike."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Ledger:
         """`weight`: of the tenant among those who wait for what all share, 1 to 100."""
         self.services = services
         self._connection = connection
-        self._limits = [limit for limit in limits if isinstance(limit, Rate)]
+        self._limits = counting(limits)
         self._weight = weight
 
     @property
@@ -90,7 +92,7 @@ class Ledger:
         named = self._named(endpoint)
         if not named:
             now = time.monotonic()
-            return (Slot(endpoint, now, now, float("inf")),) * calls
+            return (Slot(endpoint, now, now, float("inf"), priority),) * calls
         who = Who(self._connection.tenant, priority, self._weight)
         with self._locked(named) as found:
             answer = admit(found.buckets, Ask(who, calls, found.now + patience.total_seconds()), found.now)
@@ -100,7 +102,7 @@ class Ledger:
         after = time.monotonic()
         before = found.before
         waits = [at - found.now for at in answer.send_at]
-        return tuple(Slot(endpoint, after, after + wait, before + wait + LATENESS) for wait in waits)
+        return tuple(Slot(endpoint, after, after + wait, before + wait + LATENESS, priority) for wait in waits)
 
     def is_closed(self, endpoint: str) -> bool:
         """Whether a limit that a call to `endpoint` falls under is closed now."""
@@ -110,26 +112,35 @@ class Ledger:
         with self.services.database.transaction(Login.BUDGET, None) as tx:
             return budgets.is_closed(tx, list(named))
 
-    def stay_away(self, rest: timedelta | None, *, is_refused: bool) -> None:
-        """Let nobody call for so long, as the partner asked; None: it named no time, and is left alone for a moment.
+    @property
+    def slowest(self) -> float:
+        """Seconds from one call to the next where nobody else calls and nothing is saved up: of the slowest pace."""
+        paces = [interval(Bucket(each)) for each in self._limits if each.kind in (Kind.PACED, Kind.LEAKY)]
+        return max(paces, default=0.0)
+
+    def stay_away(self, endpoint: str, rest: timedelta | None, *, is_refused: bool) -> None:
+        """Let nobody call `endpoint` for so long, as the partner asked; None: it named no time: for a moment.
 
         Which of the limits it speaks of it rarely says: `_Found.meant`. `is_refused`: for the number of our calls, so
         what allowed them is believed less from now on.
         """
-        named = {bucket_name(self._connection, each): each for each in self._limits}
+        named, seconds = self._named(endpoint), None if rest is None else rest.total_seconds()
         if not named:
             return
-        with self._locked(dict(sorted(named.items()))) as found:
+        with self._locked(named) as found:
             if is_refused:
-                found.save(refused(found.buckets, found.now))
-            for name, limit in found.meant():
+                found.save(refused(found.buckets, found.now, seconds))
+            for name, limit in found.meant(seconds):
                 moment = min(_MOMENT_SECONDS, max(1.0, limit.seconds / 20))
-                seconds = moment if rest is None else rest.total_seconds()
-                budgets.close(found.tx, [name], _moment(found.now + seconds))
+                budgets.close(found.tx, [name], _moment(found.now + (moment if seconds is None else seconds)))
 
     def _named(self, endpoint: str) -> dict[str, Rate]:
         """The limits that a call falls under, by the names of their buckets, in the order of these."""
-        found = {bucket_name(self._connection, each): each for each in self._limits if applies(each, endpoint)}
+        found: dict[str, Rate] = {}
+        for each in self._limits:
+            if applies(each, endpoint):
+                name = bucket_name(self._connection, each)
+                found[name] = min(each, found.get(name, each), key=lambda limit: limit.allowed)  # two of old times
         return dict(sorted(found.items()))
 
     @contextmanager
@@ -164,15 +175,14 @@ class _Found:
         states: dict[str, State] = {names[bucket.limit]: bucket.state for bucket in changed}
         budgets.save(self.tx, states)
 
-    def meant(self) -> list[tuple[str, Rate]]:
-        """What a refusal speaks of: the limits that are used most.
-
-        Without any use the tenant's own, or what it shares where it has no others.
+    def meant(self, rest: float | None) -> list[tuple[str, Rate]]:
+        """What a wish to be left alone for `rest` seconds speaks of: all that is the tenant's own, and of what it
+        shares what is used most, if such a rest can be meant by it. One tenant's plan that is used up stops no other.
         """
-        limits = {bucket.limit for bucket in doubtful(self.buckets, self.now)}
-        own = {bucket.limit for bucket in self.buckets if bucket.limit.scope is not LimitScope.VENDOR}
-        meant = limits or own
-        return [(name, bucket.limit) for name, bucket in self.named.items() if not meant or bucket.limit in meant]
+        limits = [bucket.limit for bucket in self.buckets]
+        own = {limit for limit in limits if limit.scope is not LimitScope.VENDOR}
+        meant = (own - {DOOR} or own) | {bucket.limit for bucket in doubtful(self.buckets, self.now, rest)}
+        return [(name, bucket.limit) for name, bucket in self.named.items() if bucket.limit in meant]
 
 
 class LedgerGate(Gate):
@@ -192,6 +202,8 @@ class LedgerGate(Gate):
         self._priority = priority
         self._slots: deque[Slot] = deque()
         self._closes_at = float("inf")
+        self._leaves_until = float("inf")
+        """Of the call that was let through last."""
         self._is_shut = False
         self.calls = 0
         """How many it has admitted."""
@@ -199,16 +211,17 @@ class LedgerGate(Gate):
     def hand(self, slot: Slot) -> None:
         """Give it a slot that was taken for the next call."""
         self._slots.append(slot)
+        self._priority = slot.priority
 
     def admit(self, endpoint: str) -> None:
         """See Gate."""
-        give_up = time.monotonic() + self._patience.total_seconds()
-        if self._seat is not None:
-            self._seat.hold()
+        give_up = min(time.monotonic() + self._patience.total_seconds(), self._closes_at)
         while True:
+            self._hold_seat()
             slot = self._slot(endpoint, give_up)
             if (early := slot.not_before - time.monotonic()) > 0:
                 self.ledger.services.sleep(early)
+            self._hold_seat()  # anew: it has to last from here on
             if self._is_shut or time.monotonic() >= self._closes_at:
                 raise Deferred(self.ledger.services.now())
             is_fresh = time.monotonic() - slot.granted_at < _FRESH_SECONDS
@@ -216,15 +229,23 @@ class LedgerGate(Gate):
                 continue  # the ledger says until when
             if time.monotonic() < slot.until:
                 self.calls += 1
+                self._leaves_until = slot.until
                 return
+            if time.monotonic() >= give_up:  # the ledger is so slow that its slots are over when they come
+                raise Deferred(self.ledger.services.now())
 
-    def heard(self, endpoint: str, told: Told) -> None:  # a partner rarely says which limit it means
+    def leave(self) -> None:
+        """See Gate."""
+        if time.monotonic() >= self._leaves_until:
+            raise Deferred(self.ledger.services.now())
+
+    def heard(self, endpoint: str, told: Told) -> None:
         """See Gate. Closes for everybody what the partner wants to be left alone."""
         if told.is_refusal or told.rest is not None:
-            self.ledger.stay_away(told.rest, is_refused=told.is_refusal)
+            self.ledger.stay_away(endpoint, told.rest, is_refused=told.is_refusal)
 
     def unheard(self) -> None:
-        """The last call has got no answer: for the limits on calls in flight it may still be under way."""
+        """See Gate. For the limits on calls in flight it may still be under way."""
         if self._seat is not None:
             self._seat.leave_behind()
 
@@ -241,6 +262,10 @@ class LedgerGate(Gate):
         finally:
             self._closes_at = float("inf")
 
+    def _hold_seat(self) -> None:
+        if self._seat is not None:
+            self._seat.hold()
+
     def _slot(self, endpoint: str, give_up: float) -> Slot:
         """One that was handed in, else one of the ledger's. Raises Deferred if there is none before `give_up`."""
         for slot in self._slots:
@@ -255,6 +280,16 @@ class LedgerGate(Gate):
             if answer.seconds > left:
                 raise Deferred(answer.until)
             self.ledger.services.sleep(max(answer.seconds, 0.001))
+
+
+DOOR = Rate(LimitScope.TENANT, MOST_CALLS, 1)
+"""Holds nobody up; it is what the partner closes for a tenant that has no limit of its own."""
+
+
+def counting(limits: Sequence[Limit]) -> list[Rate]:
+    """The limits that count calls, with DOOR if none of them is of all the tenant's calls; none without any limits."""
+    rates = [limit for limit in limits if isinstance(limit, Rate)]
+    return rates if any(each.scope is LimitScope.TENANT for each in rates) or not limits else [*rates, DOOR]
 
 
 def _moment(seconds: float) -> datetime:

@@ -16,6 +16,7 @@ from zest_pipelines.core.seats import taken
 from zest_pipelines.core.supplies import moment, supply, waiting
 from zest_pipelines.core.turns import Who
 from zest_pipelines.core.usage import hour
+from zest_pipelines.flows.gate import DOOR, counting
 from zest_pipelines.flows.naming import bucket_name
 from zest_pipelines.flows.opening import connection_row
 from zest_pipelines.flows.services import Services
@@ -68,20 +69,22 @@ def outlook(services: Services, partner: Partner, tenant: str) -> Outlook:
 
 def outlook_of(services: Services, partner: Partner, row: ConnectionRow, backlog: Backlog) -> Outlook:
     """The same, of what is known already. Raises StoreError."""
-    now, who = services.now(), Who(row.connection.tenant, weight=row.weight)
+    who = Who(row.connection.tenant, weight=row.weight)
     limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
-    buckets, standings = _looked_at(services, row.connection, limits, who)
+    buckets, standings, seconds = _looked_at(services, row.connection, limits, who)
+    now = moment(seconds)  # by the ledger's clock, as all that it keeps
     records = backlog.pending - backlog.parked
     closed = max((each.closed_until for each in standings if each.closed_until), default=None)
-    done = forecast(Waiting(records), [supply(each, who, now.timestamp()) for each in buckets], now, closed)
+    done = forecast(Waiting(records), [supply(each, who, seconds) for each in buckets], now, closed)
     return Outlook(standings, records, done, is_late(done, backlog.oldest, row.deliver_within))
 
 
 def _looked_at(
     services: Services, connection: Connection, limits: Sequence[Limit], who: Who
-) -> tuple[list[Bucket], tuple[LimitStanding, ...]]:
-    """The limits that count calls, as the ledger has them, and how all of them stand."""
-    names = {bucket_name(connection, limit): limit for limit in limits}
+) -> tuple[list[Bucket], tuple[LimitStanding, ...], float]:
+    """The limits that count calls, as the ledger has them, how all of them stand, and its clock."""
+    every = [*limits, DOOR] if DOOR in counting(limits) else limits
+    names = {bucket_name(connection, limit): limit for limit in every}
     with services.database.transaction(Login.BUDGET, None) as tx:
         entries, now = budgets.read(tx, list(names))
         seats = budgets.read_seats(tx, list(names))
@@ -94,14 +97,16 @@ def _looked_at(
             standings.append(LimitStanding(str(limit), used, limit.allowed, 1.0, (), None, 0))
             continue
         bucket = Bucket(limit, entry.state, entry.closed_until)
+        if limit is DOOR and entry.closed_until <= now:
+            continue  # it is seen while the partner has closed it
         buckets.append(bucket)
         standings.append(_standing(limit, bucket, who, now))
-    return buckets, tuple(standings)
+    return buckets, tuple(standings), now
 
 
 def _standing(limit: Rate, bucket: Bucket, who: Who, now: float) -> LimitStanding:
     return LimitStanding(
-        str(limit),
+        "tenant" if limit is DOOR else str(limit),
         in_window(bucket, now),
         limit.allowed,
         bucket.state.belief.share,

@@ -18,6 +18,8 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
 
+_MOST_PATIENCE = timedelta(seconds=90)
+
 
 @dataclass(frozen=True)
 class Line:
@@ -68,6 +70,9 @@ def open_lines(
 ) -> Iterator[Lines]:
     """What opens lines for `row`, all of them closed at the end of the block.
 
+    `patience`: how long a call waits for its slot; or, if that is longer, two paces of the slowest limit, within
+    _MOST_PATIENCE.
+
     Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened.
     """
     connection = row.connection
@@ -80,6 +85,8 @@ def open_lines(
     )
     limits = [parse_limit(text) for text in (partner.limits if row.limits is None else row.limits)]
     ledger = Ledger(services, connection, limits, row.weight)
+    # Two paces, else a second call never has its turn.
+    patience = max(patience, min(timedelta(seconds=2 * ledger.slowest), _MOST_PATIENCE))
     with ExitStack() as closing:
         yield Lines(partner, row, secret, ledger, patience, Seats.of(services, connection, limits), closing, priority)
 

@@ -137,8 +137,8 @@ class _Push:
         """When the lease is to be held anew at the latest, monotonic."""
         self._ask_at: float | None = None
         """When the ledger is to be asked for slots again, monotonic; None: it had them."""
-        self._give_up: dict[str, float] = {}
-        """By endpoint that there was no slot for: until when one is waited for, monotonic."""
+        self._give_up: dict[tuple[str, Priority], float] = {}
+        """By endpoint and priority that there was no slot for: until when one is waited for, monotonic."""
 
     def run(self) -> None:
         """Carry out what persons have decided, then send what is due, unless something stands in the way."""
@@ -146,7 +146,7 @@ class _Push:
             return
         try:
             with (
-                open_lines(self._services, self._partner, self._row, _PATIENCE, self._priority) as lines,
+                open_lines(self._services, self._partner, self._row, _PATIENCE) as lines,
                 Lanes[Answers](_is_plain) as lanes,
             ):
                 self._deliver(lines, lanes)
@@ -159,10 +159,6 @@ class _Push:
             self._holding.fail("secret_unreadable", {})
         if self._holding.is_unmarked:
             self._commit([])
-
-    @property
-    def _is_proven(self) -> bool:
-        return self._holding.is_proven
 
     def _begin(self) -> bool:
         """Whether anything may be sent."""
@@ -278,7 +274,7 @@ class _Push:
 
         None is laid out where a slot would run out meanwhile, or where a call that is cut off is a person's to look up.
         """
-        if not self._is_proven:
+        if not self._holding.is_proven:
             return 1
         is_cheap = self._partner.capability.recovery is not Recovery.NONE
         return self._most_lanes + (self._most_lanes // 2 if is_cheap and not lines.ledger.is_limited else 0)
@@ -297,8 +293,6 @@ class _Push:
             is_for_all = self._days is None
             suspects = claims.suspects(tx, self._target, entities, _CLAIM_SUSPECTS, *others) if is_for_all else ()
             due = claims.due(tx, self._target, entities, _CLAIM, *others, self._days)
-            if any(each.is_asked_for for each in due):
-                self._priority = Priority.PEOPLE
             self._may_be_more = len(due) == _CLAIM or len(suspects) == _CLAIM_SUSPECTS
             found: tuple[Due | Suspect, ...] = (*suspects, *due)
             doubtful = [subject.key.record for subject in found if may_be_there(rules, subject)]
@@ -324,7 +318,7 @@ class _Push:
             line = lines.open(_PATIENCE)
             self._batch_size = line.connector.batch_size
             lanes.add(line)
-        wanted = lanes.busy + len(self._waiting) if self._is_proven else 1
+        wanted = lanes.busy + len(self._waiting) if self._holding.is_proven else 1
         while lanes.count < min(wanted, self._most_lanes):
             try:
                 lanes.add(lines.open(timedelta(0)))
@@ -333,25 +327,32 @@ class _Push:
 
     def _slotted(self, lines: Lines, groups: Sequence[Group]) -> list[tuple[Group, Slot]]:
         """The groups that the ledger has slots for; the others wait on."""
-        endpoints = [self._partner.writes[group[0].command.entity] for group in groups]
-        slots = {name: deque(self._slots(lines, name, calls)) for name, calls in Counter(endpoints).items()}
+        kinds = [(self._partner.writes[group[0].command.entity], self._priority_of(group)) for group in groups]
+        slots = {kind: deque(self._slots(lines, *kind, calls)) for kind, calls in Counter(kinds).items()}
         going: list[tuple[Group, Slot]] = []
         left: list[Errand] = []
-        for group, endpoint in zip(groups, endpoints, strict=True):
-            if slots[endpoint]:
-                going.append((group, slots[endpoint].popleft()))
+        for group, kind in zip(groups, kinds, strict=True):
+            if slots[kind]:
+                going.append((group, slots[kind].popleft()))
             else:
                 left += group
         self._waiting.extendleft(reversed(left))
         return going
 
-    def _slots(self, lines: Lines, endpoint: str, calls: int) -> tuple[Slot, ...]:
+    def _priority_of(self, group: Group) -> Priority:
+        """People's, if a person waits for one of them: no push of many comes before others by the one asked for."""
+        is_asked_for = any(isinstance(each.subject, Due) and each.subject.is_asked_for for each in group)
+        return Priority.PEOPLE if is_asked_for else self._priority
+
+    def _slots(self, lines: Lines, endpoint: str, priority: Priority, calls: int) -> tuple[Slot, ...]:
         """Up to so many slots. None for now: it says when to ask again, and stops if that is beyond our patience."""
-        give_up = self._give_up.setdefault(endpoint, time.monotonic() + _PATIENCE.total_seconds())
+        now = time.monotonic()
+        within_box = min(lines.patience.total_seconds(), max(_PATIENCE.total_seconds(), self._end - now))
+        give_up = self._give_up.setdefault((endpoint, priority), now + within_box)
         patience = timedelta(seconds=max(0.0, give_up - time.monotonic()))
-        answer = lines.ledger.take(endpoint, calls, self._priority, patience)
+        answer = lines.ledger.take(endpoint, calls, priority, patience)
         if not isinstance(answer, Later):
-            self._give_up.pop(endpoint, None)
+            self._give_up.pop((endpoint, priority), None)
             return answer
         ask_at = time.monotonic() + max(answer.seconds, 0.001)
         if ask_at > give_up:

@@ -33,7 +33,7 @@ class Seats:
 
     services: Services
     most: Mapping[str, int]
-    """By name of the limit: how many there are. None: calls in flight are not limited."""
+    """By name of the limit: how many there are. Empty: calls in flight are not limited."""
 
     @staticmethod
     def of(services: Services, connection: Connection, limits: Sequence[Limit]) -> Seats:

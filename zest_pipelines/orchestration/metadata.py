@@ -75,9 +75,11 @@ def of_pushing(report: PushReport, now: datetime) -> Metadata:
 
 def limits(found: Outlook) -> Metadata:
     """How far each limit is spent, and when the last of what waits leaves at this rate, if that can be told."""
-    head = ["| limit | used | allowed | last hour | closed until |", "|---|---:|---:|---|---|"]
+    head = ["| limit | used | allowed | believed | last hour | closed until | others waiting |"]
+    head += ["|---|---:|---:|---:|---|---|---:|"]
     rows = [
-        f"| {each.limit} | {each.used} | {each.allowed} | {plot(each.last_hour)} | {each.closed_until or ''} |"
+        f"| {each.limit} | {each.used} | {each.allowed} | {each.believed:.0%} | {plot(each.last_hour)} "
+        f"| {each.closed_until or ''} | {each.waiting} |"
         for each in found.limits
     ]
     told: Metadata = {"limits": MetadataValue.md("\n".join([*head, *rows]))} if rows else {}

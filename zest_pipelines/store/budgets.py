@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -64,12 +65,17 @@ _CLOSE = query(
     WHERE bucket = ANY (CAST(:buckets AS text[]))
     """,
 )
+# Locked in the order of their names first, as by those who send.
 _OPEN = query(
     "open_buckets",
     Login.BUDGET,
     """
-    UPDATE sync.budget SET closed_until = NULL
-    WHERE starts_with(bucket, :prefix) AND closed_until > clock_timestamp()
+    UPDATE sync.budget SET closed_until = NULL,
+        state = CASE WHEN state ? 'belief' THEN state || '{"belief": null}' ELSE state END
+    WHERE bucket IN (
+        SELECT bucket FROM sync.budget
+        WHERE starts_with(bucket, :prefix) AND (closed_until > clock_timestamp() OR state -> 'belief' <> 'null')
+        ORDER BY bucket FOR UPDATE)
     RETURNING bucket
     """,
 )
@@ -109,10 +115,11 @@ def read_seats(tx: Transaction, buckets: Sequence[str]) -> dict[str, Seats]:
 
 def save(tx: Transaction, states: Mapping[str, State]) -> None:
     """Store new states of locked buckets."""
-    _SAVE.run_many(tx, [{"bucket": bucket, "state": Jsonb(_json(state))} for bucket, state in sorted(states.items())])
+    for bucket, state in sorted(states.items()):  # few: one by one is quicker than the driver's way for many
+        _SAVE.run(tx, bucket=bucket, state=Jsonb(_json(state)))
 
 
-def close(tx: Transaction, buckets: Sequence[str], until: Any) -> None:
+def close(tx: Transaction, buckets: Sequence[str], until: datetime) -> None:
     """Let nobody through before `until`, an aware time; an earlier closing that lasts longer stays."""
     names = sorted(set(buckets))
     _MAKE.run(tx, buckets=names)  # one that was never called must be closed too
@@ -120,7 +127,7 @@ def close(tx: Transaction, buckets: Sequence[str], until: Any) -> None:
 
 
 def reopen(tx: Transaction, prefix: str) -> int:
-    """Open what is closed among the buckets whose names begin so; how many that were."""
+    """Open those buckets whose names begin so, and believe again in all of their limits; how many that changed."""
     return len(_OPEN.column(tx, prefix=prefix))
 
 
