@@ -7,7 +7,6 @@ answers are possible neither is taken. Pure.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from partners.contract import Entity
+from zest_pipelines.core.normalise import normal
 
 Master = Mapping[str, Any]
 """A master as it is stored: each field's value, dates as text."""
@@ -169,8 +169,5 @@ def _joined(master: Master, names: Sequence[str]) -> str:
 
 
 def form(name: str, value: str | None) -> str:
-    """The one spelling in which a field's value is compared."""
-    text = "".join(unicodedata.normalize("NFKC", value or "").split())
-    if name in KANA:
-        text = "".join(chr(ord(each) + 0x60) if "ぁ" <= each <= "ゖ" else each for each in text)
-    return text
+    """The one spelling in which a field's value is compared; empty: there is none."""
+    return normal(name, value or "")
