@@ -75,6 +75,13 @@ def expire_lease(tenant: Tenant) -> None:
     tenant.sql("UPDATE sync.lease SET until = clock_timestamp()", Login.PUSH)
 
 
+def forget_hold(tenant: Tenant) -> None:
+    """What time does to a connection that the breaker holds back. As the owner, since the push would lift it later."""
+    with tenant.services.database.transaction(Login.MIGRATOR, tenant.name) as tx:
+        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
+        tx.exec_driver_sql("UPDATE sync.hold SET until = clock_timestamp()")
+
+
 def forget_backoff(tenant: Tenant, only: UUID | None = None) -> None:
     """What time does to a record that waits for its next try. As the owner: nobody else may write `pending`.
 

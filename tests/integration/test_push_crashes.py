@@ -28,6 +28,7 @@ from flow_bench import (
     effects,
     expire_lease,
     forget_backoff,
+    forget_hold,
     impatient,
     mark,
     push_now,
@@ -242,6 +243,7 @@ def test_after_a_storm_of_faults_and_kills_everything_has_arrived_once(exposed: 
     for _ in range(3):
         expire_lease(exposed)
         forget_backoff(exposed)
+        forget_hold(exposed)  # five faults in a row
         report = push_now(exposed)
     assert report.pending == 0
     assert broken_promises(exposed) == []
