@@ -51,7 +51,7 @@ from resources.http import Http
 from resources.logins import Login
 from resources.vault import Vault
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import masters, tenants
+from zest_pipelines.store import identities, masters, tenants
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.masters import Scope
 
@@ -402,7 +402,7 @@ def _identify(tx: Any, scope: Scope, record_id: UUID, partner_id: str) -> None:
     }
     of_client = {"birth_date": "1940", "sex": "other", "postal_code": "", "address": "", "phone": ""}
     of_staff = {"qualification": "", "employed_from": None, "employed_until": None}
-    masters.identify(tx, scope, partner_id, record_id, partner_id)
+    identities.identify(tx, scope, partner_id, record_id, partner_id)
     masters.put_master(tx, scope, record_id, person | (of_client if scope.entity is Entity.CLIENT else of_staff))
 
 
