@@ -5,11 +5,12 @@ A mutant is patched into the process that lands or applies; the product's code k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
+
+from swaps import Swap, swapped
 
 from partners.contract import Gone
 from partners.fhir.client import FhirConnector
@@ -21,9 +22,6 @@ from zest_pipelines.flows import apply, versions
 from zest_pipelines.flows.pages import Pages
 from zest_pipelines.store import landing, masters
 from zest_pipelines.store.landing import Verdict
-
-Swap = tuple[object, str, Callable[[Any], Any]]
-"""An owner, one of its names, and what makes the broken one of the real one."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,9 @@ class LandingMutant:
     """What the scene says then."""
     swaps: tuple[Swap, ...]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """Within the block, the rule is broken in this process."""
-        with ExitStack() as stack:
-            for owner, name, broken in self.swaps:
-                stack.enter_context(patch.object(owner, name, broken(getattr(owner, name))))
-            yield
+        return swapped(self.swaps)
 
 
 def at_work(name: str | None) -> AbstractContextManager[None]:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
-from unittest.mock import patch
+
+from swaps import Swap, swapped
 
 from zest_pipelines.core import meters
 from zest_pipelines.core.budget import Ask, Granted, Wait
 from zest_pipelines.core.meters import Bucket
 from zest_pipelines.flows import gate
 from zest_pipelines.store import budgets
-
-Swap = tuple[object, str, Callable[[Any], Any]]
-"""An owner, one of its names, and what makes the broken one of the real one."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +32,9 @@ class LedgerMutant:
     """The name of the scene, in `ledger_scenes`, in which the partner notices."""
     swaps: tuple[Swap, ...]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """Within the block, the rule is broken in this process."""
-        with ExitStack() as stack:
-            for owner, name, broken in self.swaps:
-                stack.enter_context(patch.object(owner, name, broken(getattr(owner, name))))
-            yield
+        return swapped(self.swaps)
 
 
 # --- How the rules are broken ---------------------------------------------------------------------------------------

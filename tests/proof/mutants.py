@@ -6,15 +6,15 @@ of none. `SCENES` in `crash_scenes` holds what catches them, `mutants_table.py` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
-from unittest.mock import patch
 from uuid import uuid4
 
 import psycopg
 from partner import ProofConnector
+from swaps import Swap, swapped
 
 from partners.contract import Refused, Reply, Retry, Unknown
 from partners.errors import RejectedError
@@ -23,9 +23,6 @@ from zest_pipelines.flows import delivery, gate, verdicts
 from zest_pipelines.store import claims, events, leases, results
 from zest_pipelines.store.leases import Kept
 from zest_pipelines.store.results import Result
-
-Swap = tuple[object, str, Callable[[Any], Any]]
-"""An owner, one of its names, and what makes the broken one of the real one."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,9 @@ class Mutant:
     rewrites: tuple[tuple[str, str, str], ...] = ()
     """Of the database's functions: name, a part of its text, and what stands there instead."""
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """Within the block, the rule is broken in this process."""
-        with ExitStack() as stack:
-            for owner, name, broken in self.swaps:
-                stack.enter_context(patch.object(owner, name, broken(getattr(owner, name))))
-            yield
+        return swapped(self.swaps)
 
     def install(self, admin: psycopg.Connection) -> None:
         """Break the rule in the database of `admin`, a superuser's connection in autocommit."""

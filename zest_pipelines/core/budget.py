@@ -71,7 +71,8 @@ def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
     """
     if ask.calls < 1:
         raise ValueError("at least one call must be asked for")
-    found = [_believed(aligned(bucket, now), now) for bucket in buckets]
+    shifted = [aligned(bucket, now) for bucket in buckets]
+    found = [_believed(bucket, now) for bucket in shifted]
     queued = _queued(found)
     send_at: list[float] = []
     until = now
@@ -86,8 +87,8 @@ def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
     stored = [replace(bucket, state=noted(bucket, now, len(send_at))) for bucket in found]
     if send_at:
         return Granted(tuple(send_at), tuple(stored))
-    moved = [number for number, bucket in enumerate(buckets) if aligned(bucket, now) is not bucket]
-    return Wait(until, tuple(stored[number] for number in sorted({*moved, *(() if queued is None else (queued,))})))
+    is_moved = [new is not old for new, old in zip(shifted, buckets, strict=True)]
+    return Wait(until, tuple(each for number, each in enumerate(stored) if is_moved[number] or number == queued))
 
 
 def refused(buckets: Sequence[Bucket], now: float, rest: float | None) -> tuple[Bucket, ...]:

@@ -32,8 +32,7 @@ def ask_for_suspects(services: Services, mapper: Mapper, connector: Connector, p
             found = connector.fetch(reading.entity, partner_id)
         except PartnerError:
             with services.database.transaction(Login.LAND, reading.tenant) as tx:
-                suspicions.note_asked(
-                    tx, reading, partner_id
-                )  # it may be this one alone: the others go first next time
+                # It may be this one alone: the others go first next time.
+                suspicions.note_asked(tx, reading, partner_id)
             return
         pages.settle(partner_id, None if isinstance(found, Gone) else found)
