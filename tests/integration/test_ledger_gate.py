@@ -207,7 +207,7 @@ def test_a_partner_that_says_that_nothing_is_left_is_not_made_to_refuse(
 ) -> None:
     one_by_one = replace(tenant, partner=replace(tenant.partner, parallel=1))
     visits = [one_by_one.add_visit() for _ in range(6)]
-    sandbox.configure(limits=[{"kind": "fixed", "calls": 3, "seconds": 60}], dialect="ratelimit_structured")
+    sandbox.configure(limits=[{"kind": "sliding", "calls": 3, "seconds": 60}], dialect="ratelimit_structured")
     report = push_now(one_by_one)
     assert (report.delivered, report.retry, report.stopped) == (3, 0, "budget_deferred")
     assert sum(len(effects(sandbox, visit)) for visit in visits) == 3

@@ -74,7 +74,7 @@ def _calendar(_: Any) -> Any:
         count = bucket.state.counts.get(window, 0)
         if count >= bucket.limit.calls:
             return Wait((window + 1) * bucket.limit.seconds, ())
-        return Granted((now,), (replace(bucket, state=replace(bucket.state, counts={window: count + 1})),))
+        return Granted((now,), (bucket._replace(state=bucket.state._replace(counts={window: count + 1})),))
 
     return admit
 

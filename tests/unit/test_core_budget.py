@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from partners.limits import Rate, parse_limit
+from zest_pipelines.core import turns
 from zest_pipelines.core.belief import FULL, Belief
 from zest_pipelines.core.budget import Ask, Granted, Wait, admit, applies, refused
 from zest_pipelines.core.meters import Bucket, State, interval
-from zest_pipelines.core.turns import Priority, Who
+from zest_pipelines.core.turns import EMPTY, Priority, Who
 from zest_pipelines.core.usage import hour
 
 NOW = 1_800_000_000.0
@@ -239,22 +240,22 @@ def test_after_a_clock_went_back_it_goes_on_as_if_no_time_had_passed(texts: list
 def test_a_refusal_doubts_that_limit_alone_which_can_be_full_for_so_long(
     rest: float | None, doubted: list[str]
 ) -> None:
-    minute = replace(bucket("tenant:60/60s"), state=State(load=50, seen=NOW))
-    day = replace(bucket("tenant:5000/1d"), state=State(load=4900, seen=NOW))
+    minute = bucket("tenant:60/60s")._replace(state=State(load=50, seen=NOW))
+    day = bucket("tenant:5000/1d")._replace(state=State(load=4900, seen=NOW))
     assert [str(each.limit) for each in refused([minute, day], NOW, rest)] == doubted
 
 
 def test_a_refusal_halves_what_is_used_most_and_spares_what_is_idle() -> None:
-    busy = replace(bucket("tenant:60/60s"), state=State(load=50, seen=NOW))
-    idle = replace(bucket("vendor:600/60s"), state=State(load=50, seen=NOW))
+    busy = bucket("tenant:60/60s")._replace(state=State(load=50, seen=NOW))
+    idle = bucket("vendor:600/60s")._replace(state=State(load=50, seen=NOW))
     changed = refused([idle, busy], NOW, None)
     assert [(each.limit, each.state.belief.share) for each in changed] == [(busy.limit, 0.5)]
     assert refused([bucket("tenant:60/60s")], NOW, None) == ()
 
 
 def test_limits_that_are_used_alike_are_doubted_alike_in_any_order() -> None:
-    one = replace(bucket("tenant:60/60s"), state=State(load=50, seen=NOW))
-    other = replace(bucket("endpoint=a:60/60s"), state=State(load=50, seen=NOW))
+    one = bucket("tenant:60/60s")._replace(state=State(load=50, seen=NOW))
+    other = bucket("endpoint=a:60/60s")._replace(state=State(load=50, seen=NOW))
     assert len(refused([one, other], NOW, None)) == len(refused([other, one], NOW, None)) == 2
 
 
@@ -273,7 +274,7 @@ def test_a_lower_limit_is_found_within_five_windows_and_forgotten_when_it_is_gon
             if sum(at > now - 60 for at in sent) >= allowed:
                 told_no += 1
                 changed = refused([found], now, None)
-                found = replace(changed[0] if changed else found, closed_until=now + 3)
+                found = (changed[0] if changed else found)._replace(closed_until=now + 3)
             else:
                 sent.append(now)
     settled = sum(NOW + 300 < at <= NOW + 1800 for at in sent)
@@ -292,3 +293,16 @@ def test_the_last_hour_is_told_by_the_minute() -> None:
     assert isinstance(answer, Granted)
     used = hour(answer.buckets[0].state.used, NOW)
     assert (len(used), used[-1], sum(used)) == (60, 3, 3)
+
+
+@pytest.mark.parametrize("weight", [1, 3])
+def test_slots_that_are_given_at_once_leave_the_queue_as_one_after_the_other_does(weight: int) -> None:
+    one, other = Who("momiji"), Who("sakura", Priority.PEOPLE, weight)
+    by_turns = queue = turns.served(turns.told(EMPTY, one, NOW), other, [])
+    for _ in range(7):
+        by_turns = turns.served(by_turns, other, [])
+    at_once = turns.served(queue, other, [], 7)
+    assert at_once.places.keys() == by_turns.places.keys()
+    assert at_once.places[other.key] == pytest.approx(by_turns.places[other.key])
+    assert (at_once.times, at_once.shares) == (pytest.approx(by_turns.times), pytest.approx(by_turns.shares))
+    assert at_once.share_time == pytest.approx(by_turns.share_time)

@@ -11,7 +11,7 @@ which two tenants stand the other way round would hold up both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from partners.limits import Limit, LimitScope
 from zest_pipelines.core import turns
@@ -74,17 +74,24 @@ def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
     shifted = [aligned(bucket, now) for bucket in buckets]
     found = [_believed(bucket, now) for bucket in shifted]
     queued = _queued(found)
+    is_alone = queued is None or turns.is_alone(found[queued].state.queue, ask.who, now)
+    contested = None if is_alone else queued
     send_at: list[float] = []
     until = now
-    while len(send_at) < ask.calls and (until := _next(found, queued, ask, now)) <= now:
+    while len(send_at) < ask.calls:
         at = _slot(found, ask, now)
+        until = _next(found, contested, ask, now, at)
+        if until > now:
+            break
         found = [spent(bucket, at, ask.who.priority) for bucket in found]
-        if queued is not None:
-            found[queued] = _with_turn(found[queued], ask, now, at)
+        if contested is not None:
+            found[contested] = _with_turn(found[contested], ask, now, at)
         send_at.append(at)
+    if queued is not None and is_alone and send_at:
+        found[queued] = _with_turn(found[queued], ask, now, now, len(send_at))
     if queued is not None:
         found[queued] = _left(found[queued], ask, now, until, send_at)
-    stored = [replace(bucket, state=noted(bucket, now, len(send_at))) for bucket in found]
+    stored = [bucket._replace(state=noted(bucket, now, len(send_at))) for bucket in found]
     if send_at:
         return Granted(tuple(send_at), tuple(stored))
     is_moved = [new is not old for new, old in zip(shifted, buckets, strict=True)]
@@ -97,7 +104,7 @@ def refused(buckets: Sequence[Bucket], now: float, rest: float | None) -> tuple[
     Those alone that have changed. `rest`: seconds for which it wants to be left alone; None: it named no time.
     """
     return tuple(
-        replace(bucket, state=replace(bucket.state, belief=belief))
+        bucket._replace(state=bucket.state._replace(belief=belief))
         for bucket in doubtful(buckets, now, rest)
         if (belief := doubted(bucket.state.belief, now, bucket.limit.seconds)) != bucket.state.belief
     )
@@ -107,7 +114,7 @@ def _believed(bucket: Bucket, now: float) -> Bucket:
     """With quiet windows heeded; where nothing was called nothing was learnt."""
     belief = bucket.state.belief
     eased = relaxed(belief, now, bucket.limit.seconds)
-    return bucket if eased is belief else replace(bucket, state=replace(bucket.state, belief=eased))
+    return bucket if eased is belief else bucket._replace(state=bucket.state._replace(belief=eased))
 
 
 def _queued(buckets: Sequence[Bucket]) -> int | None:
@@ -126,17 +133,18 @@ def _slot(buckets: Sequence[Bucket], ask: Ask, now: float) -> float:
         before = at
         for bucket in buckets:
             at = free_at(bucket, at, ask.who.priority)
+        if len(buckets) == 1:
+            break
     return at
 
 
-def _next(buckets: Sequence[Bucket], queued: int | None, ask: Ask, now: float) -> float:
-    """When the next slot can be reserved."""
-    slot = _slot(buckets, ask, now)
+def _next(buckets: Sequence[Bucket], contested: int | None, ask: Ask, now: float, slot: float) -> float:
+    """When the next slot, at `slot`, can be reserved; `contested`: the bucket in whose queue others wait as well."""
     shared = [bucket for bucket in buckets if bucket.limit.scope is LimitScope.VENDOR]
-    if shared and _slot(shared, ask, now) < slot:
+    if shared and len(shared) < len(buckets) and _slot(shared, ask, now) < slot:
         return slot
-    if queued is not None:
-        bucket = buckets[queued]
+    if contested is not None:
+        bucket = buckets[contested]
         others = turns.rivals(bucket.state.queue, ask.who, now, slot)
         if not turns.is_next(bucket.state.queue, ask.who, others):
             slot += turns.ahead(bucket.state.queue, ask.who, others) * interval(bucket)
@@ -144,14 +152,14 @@ def _next(buckets: Sequence[Bucket], queued: int | None, ask: Ask, now: float) -
     return slot - HORIZON
 
 
-def _with_turn(bucket: Bucket, ask: Ask, now: float, at: float) -> Bucket:
+def _with_turn(bucket: Bucket, ask: Ask, now: float, at: float, slots: int = 1) -> Bucket:
     queue = bucket.state.queue
     others = turns.rivals(queue, ask.who, now, at)
-    return replace(bucket, state=replace(bucket.state, queue=turns.served(queue, ask.who, others)))
+    return bucket._replace(state=bucket.state._replace(queue=turns.served(queue, ask.who, others, slots)))
 
 
 def _left(bucket: Bucket, ask: Ask, now: float, until: float, send_at: Sequence[float]) -> Bucket:
     """The queued bucket, with who asked in its place for the calls that it still wants, if it will come for them."""
     waits = len(send_at) < ask.calls and until <= ask.waits_until
     queue = turns.told(bucket.state.queue, ask.who, until if waits else None)
-    return replace(bucket, state=replace(bucket.state, queue=turns.pruned(queue, now)))
+    return bucket._replace(state=bucket.state._replace(queue=turns.pruned(queue, now)))

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import assert_never
+from types import MappingProxyType
+from typing import NamedTuple, assert_never
 
 from partners.limits import DAY, Kind, Rate
 from zest_pipelines.core.belief import FULL, Belief
@@ -41,15 +41,17 @@ _CLOCK_STEP = 0.001
 """Seconds that the ledger's clock may seem to go back by rounding alone."""
 
 
-@dataclass(frozen=True)
-class State:
+_NONE: Mapping[int, int] = MappingProxyType({})
+
+
+class State(NamedTuple):
     """What the ledger keeps of one limit, beside until when it is closed."""
 
     free_at: float = 0.0
     """Paced and leaky: when the next call would be exactly on pace (theoretical arrival time)."""
-    counts: Mapping[int, int] = field(default_factory=dict)
+    counts: Mapping[int, int] = _NONE
     """Counted and fixed: calls by slice, or by the day of the count."""
-    lent: Mapping[int, int] = field(default_factory=dict)
+    lent: Mapping[int, int] = _NONE
     """Counted: those of them that were kept for people and lent out."""
     lent_at: float = 0.0
     """Counted: when background work may have the next of the calls that are kept for people."""
@@ -57,14 +59,13 @@ class State:
     """Calls of about one window, older ones fading; as of `seen`."""
     seen: float = 0.0
     """The ledger's clock when this was written."""
-    used: Mapping[int, int] = field(default_factory=dict)
+    used: Mapping[int, int] = _NONE
     """Calls by minute, for people to look at."""
     belief: Belief = FULL
     queue: Queue = EMPTY
 
 
-@dataclass(frozen=True)
-class Bucket:
+class Bucket(NamedTuple):
     """A limit and how far it is spent."""
 
     limit: Rate
@@ -98,14 +99,14 @@ def aligned(bucket: Bucket, now: float) -> Bucket:
     step = state.seen - now
     if step <= _CLOCK_STEP:
         return bucket
-    moved = replace(state, free_at=state.free_at - step, lent_at=state.lent_at - step, seen=now)
+    moved = state._replace(free_at=state.free_at - step, lent_at=state.lent_at - step, seen=now)
     if bucket.limit.kind is Kind.COUNTED:
         slices = int(step // _slice(bucket.limit))
         counts, lent = (
             {number - slices: calls for number, calls in each.items()} for each in (state.counts, state.lent)
         )
-        moved = replace(moved, counts=counts, lent=lent)
-    return replace(bucket, state=moved)
+        moved = moved._replace(counts=counts, lent=lent)
+    return bucket._replace(state=moved)
 
 
 def free_at(bucket: Bucket, at: float, priority: Priority) -> float:
@@ -129,16 +130,16 @@ def spent(bucket: Bucket, at: float, priority: Priority) -> Bucket:
     state = bucket.state
     match bucket.limit.kind:
         case Kind.PACED | Kind.LEAKY:
-            state = replace(state, free_at=max(at, state.free_at) + interval(bucket))
+            state = state._replace(free_at=max(at, state.free_at) + interval(bucket))
         case Kind.COUNTED:
             state = _spent_in_slices(bucket, at, priority)
         case Kind.FIXED:
             days = _days(bucket.limit, at)
             kept = {day: calls for day, calls in state.counts.items() if day >= days[0] - 1}
-            state = replace(state, counts=kept | {day: kept.get(day, 0) + 1 for day in days})
+            state = state._replace(counts=kept | {day: kept.get(day, 0) + 1 for day in days})
         case kind:
             assert_never(kind)
-    return replace(bucket, state=state)
+    return bucket._replace(state=state)
 
 
 def in_window(bucket: Bucket, now: float) -> int:
@@ -233,7 +234,7 @@ def _spent_in_slices(bucket: Bucket, at: float, priority: Priority) -> State:
     counts[number] = counts.get(number, 0) + 1
     if is_lent:
         lent[number] = lent.get(number, 0) + 1
-    return replace(state, counts=counts, lent=lent, lent_at=lent_at)
+    return state._replace(counts=counts, lent=lent, lent_at=lent_at)
 
 
 def _kept(bucket: Bucket, at: float) -> list[tuple[int, int, int]]:

@@ -13,9 +13,12 @@ after that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 RESERVED = 0.2
 """The least share of those who are asked for by people, while any of them wait."""
@@ -33,8 +36,7 @@ class Priority(StrEnum):
     BACKGROUND = "background"
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """One tenant's, of one priority."""
 
     tag: float
@@ -45,14 +47,13 @@ class Place:
     """When it was told to ask again; None: it waits for nothing."""
 
 
-@dataclass(frozen=True)
-class Queue:
+class Queue(NamedTuple):
     """Who waits at one limit."""
 
-    places: Mapping[tuple[str, Priority], Place] = field(default_factory=dict)
-    times: Mapping[Priority, float] = field(default_factory=dict)
+    places: Mapping[tuple[str, Priority], Place] = MappingProxyType({})
+    times: Mapping[Priority, float] = MappingProxyType({})
     """By priority: the virtual time, which is the tag of who was served last."""
-    shares: Mapping[Priority, float] = field(default_factory=dict)
+    shares: Mapping[Priority, float] = MappingProxyType({})
     """By priority: its own tag among the two."""
     share_time: float = 0.0
 
@@ -83,6 +84,11 @@ def rivals(queue: Queue, who: Who, now: float, at: float) -> list[tuple[tuple[st
     ]
 
 
+def is_alone(queue: Queue, who: Who, now: float) -> bool:
+    """Whether nobody else waits, for whatever slot."""
+    return not rivals(queue, who, now, math.inf)
+
+
 def is_next(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority], Place]]) -> bool:
     """Whether nobody of `others` (`rivals`) goes before it."""
     mine = (_share_tag(queue, who.priority), _tag(queue, who), who.tenant)
@@ -98,23 +104,23 @@ def is_next(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority],
     return True
 
 
-def served(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority], Place]]) -> Queue:
-    """After one slot was given to it while `others` waited."""
-    tag = _tag(queue, who)
-    place = Place(tag + 1 / who.weight, who.weight, queue.places[who.key].back_at if who.key in queue.places else None)
-    start = _share_tag(queue, who.priority)
+def served(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority], Place]], slots: int = 1) -> Queue:
+    """After so many slots, at least one, were given to it one after the other while `others` waited."""
+    first, step = _tag(queue, who), 1 / who.weight
+    place = Place(first + slots * step, who.weight, queue.places[who.key].back_at if who.key in queue.places else None)
+    start, share_step = _share_tag(queue, who.priority), 1 / _share(who, others)
     return Queue(
         {**queue.places, who.key: place},
-        {**queue.times, who.priority: max(tag, queue.times.get(who.priority, 0.0))},
-        {**queue.shares, who.priority: start + 1 / _share(who, others)},
-        max(start, queue.share_time),
+        {**queue.times, who.priority: max(first + (slots - 1) * step, queue.times.get(who.priority, 0.0))},
+        {**queue.shares, who.priority: start + slots * share_step},
+        max(start + (slots - 1) * share_step, queue.share_time),
     )
 
 
 def told(queue: Queue, who: Who, back_at: float | None) -> Queue:
     """After it was told when to ask again; None: it waits no longer."""
     place = Place(_tag(queue, who), who.weight, back_at)
-    return replace(queue, places={**queue.places, who.key: place})
+    return queue._replace(places={**queue.places, who.key: place})
 
 
 def ahead(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority], Place]]) -> float:
@@ -134,11 +140,11 @@ def pruned(queue: Queue, now: float) -> Queue:
         if waits:
             kept[key] = place
         elif place.tag > queue.times.get(key[1], 0.0):
-            kept[key] = replace(place, back_at=None)
+            kept[key] = place._replace(back_at=None)
     idle = sorted((place.tag, key) for key, place in kept.items() if place.back_at is None)
     for _, key in idle[:-_MOST_REMEMBERED]:
         del kept[key]
-    return replace(queue, places=kept)
+    return queue._replace(places=kept)
 
 
 def _tag(queue: Queue, who: Who) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from partners.limits import PACED_MOST
 from zest_pipelines.core.meters import LATENESS, Bucket, State, load
@@ -35,7 +34,7 @@ def noted(bucket: Bucket, now: float, calls: int) -> State:
     used = {each: count for each, count in bucket.state.used.items() if minute - MINUTES < each <= minute}
     if calls:
         used[minute] = used.get(minute, 0) + calls
-    return replace(bucket.state, load=load(bucket, now) + calls, seen=now, used=used)
+    return bucket.state._replace(load=load(bucket, now) + calls, seen=now, used=used)
 
 
 def hour(used: Mapping[int, int], now: float) -> tuple[int, ...]:

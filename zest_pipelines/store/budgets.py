@@ -116,7 +116,7 @@ def read_seats(tx: Transaction, buckets: Sequence[str]) -> dict[str, Seats]:
 def save(tx: Transaction, states: Mapping[str, State]) -> None:
     """Store new states of locked buckets."""
     for bucket, state in sorted(states.items()):  # few: one by one is quicker than the driver's way for many
-        _SAVE.run(tx, bucket=bucket, state=Jsonb(_json(state)))
+        _SAVE.quick(tx, bucket=bucket, state=Jsonb(_json(state)))
 
 
 def close(tx: Transaction, buckets: Sequence[str], until: datetime) -> None:
@@ -148,19 +148,19 @@ def save_seats(tx: Transaction, seats: Mapping[str, Seats]) -> None:
     _SAVE.run_many(tx, [{"bucket": bucket, "state": Jsonb({"seats": each})} for bucket, each in sorted(seats.items())])
 
 
-def _locked(tx: Transaction, buckets: Sequence[str]) -> Sequence[RowMapping]:
+def _locked(tx: Transaction, buckets: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     names = sorted(set(buckets))
-    rows = _LOCK.all(tx, buckets=names)
+    rows = _LOCK.quick(tx, buckets=names).fetchall()
     if len(rows) < len(names):
         _MAKE.run(tx, buckets=names)
-        rows = _LOCK.all(tx, buckets=names)
+        rows = _LOCK.quick(tx, buckets=names).fetchall()
     return rows
 
 
 # --- As JSON: what is as it was at first is left out ------------------------------------------------------------------
 
 
-def _entry(row: RowMapping) -> Entry:
+def _entry(row: Mapping[str, Any] | RowMapping) -> Entry:
     return Entry(_state(row["state"]), row["closed_until"])
 
 
@@ -168,19 +168,16 @@ def _json(state: State) -> dict[str, Any]:
     belief, queue = state.belief, state.queue
     return {
         "free_at": state.free_at,
-        "counts": state.counts,
-        "lent": state.lent,
+        "counts": dict(state.counts),
+        "lent": dict(state.lent),
         "lent_at": state.lent_at,
         "load": state.load,
         "seen": state.seen,
-        "used": state.used,
+        "used": dict(state.used),
         "belief": None if belief == FULL else [belief.share, belief.held, belief.since, belief.patience],
-        "places": [
-            [tenant, priority, place.tag, place.weight, place.back_at]
-            for (tenant, priority), place in queue.places.items()
-        ],
-        "times": queue.times,
-        "shares": queue.shares,
+        "places": [[tenant, priority, *place] for (tenant, priority), place in queue.places.items()],
+        "times": dict(queue.times),
+        "shares": dict(queue.shares),
         "share_time": queue.share_time,
     }
 

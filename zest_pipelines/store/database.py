@@ -22,8 +22,9 @@ from zest_pipelines.store.errors import store_error
 Transaction = Connection
 """An open transaction, as every call of the store takes it."""
 
+_PLANNED_ONCE = {Login.PUSH, Login.BUDGET}
 _PREPARED_AT_ONCE = {"prepare_threshold": 0}
-"""For a login whose statements are planned once a connection (see installation), and not only from the sixth time."""
+"""For logins whose statements are planned once a connection (see installation), and not only from the sixth time."""
 
 _TRUSTED_SECONDS = 0.2
 """For how long after its use a connection is taken for alive: a push comes back to it many times a second."""
@@ -89,7 +90,7 @@ class Database:
                     pool_size=self._connections,
                     max_overflow=0,
                     hide_parameters=True,
-                    connect_args=_PREPARED_AT_ONCE if login is Login.PUSH else {},
+                    connect_args=_PREPARED_AT_ONCE if login in _PLANNED_ONCE else {},
                 )
                 _replace_dead_connections(self._engines[login])
             return self._engines[login]

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from psycopg import Cursor
+from psycopg.rows import dict_row
 from sqlalchemy import Connection, CursorResult, RowMapping, TextClause, text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from resources.logins import Login
 
@@ -30,6 +33,11 @@ class Query:
         """As SQLAlchemy takes it, read once."""
         return text(self.sql)
 
+    @cached_property
+    def driver_sql(self) -> str:
+        """As the driver takes it."""
+        return str(self.statement.compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]
+
     def run(self, tx: Connection, /, **parameters: Any) -> CursorResult[Any]:
         """Execute it."""
         return tx.execute(self.statement, parameters)
@@ -46,6 +54,13 @@ class Query:
     def all(self, tx: Connection, /, **parameters: Any) -> Sequence[RowMapping]:
         """All rows."""
         return self.run(tx, **parameters).mappings().all()
+
+    def quick(self, tx: Connection, /, **parameters: Any) -> Cursor[dict[str, Any]]:
+        """Execute it by the driver's own hand, for where each tenth of a millisecond counts."""
+        driver = tx.connection.driver_connection
+        assert driver is not None  # the transaction is open on it
+        cursor: Cursor[dict[str, Any]] = driver.cursor(row_factory=dict_row)
+        return cursor.execute(self.driver_sql, parameters)
 
     def column(self, tx: Connection, /, **parameters: Any) -> tuple[Any, ...]:
         """The first column of all rows."""
