@@ -123,13 +123,14 @@ def told(queue: Queue, who: Who, back_at: float | None) -> Queue:
     return queue._replace(places={**queue.places, who.key: place})
 
 
-def ahead(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority], Place]]) -> float:
-    """About how many slots `others` get before it, at least one."""
-    mine = _tag(queue, who)
-    fellows = [place for (_, priority), place in others if priority is who.priority]
-    before = sum((max(0.0, mine - place.tag)) * place.weight + (place.tag <= mine) for place in fellows)
-    is_contested = len(fellows) < len(others)
-    return max(1.0, before / _share(who, others) if is_contested else before)
+def ahead(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority], Place]]) -> int:
+    """How many slots `others` get before it at the least: one each of those who go before it.
+
+    How many more calls they wait for nobody knows, and a slot that nobody comes for is lost.
+    """
+    before = [key for key, place in others if not is_next(queue, who, [(key, place)])]
+    fellows = sum(priority is who.priority for _, priority in before)
+    return max(1, fellows + (fellows < len(before)))
 
 
 def pruned(queue: Queue, now: float) -> Queue:
