@@ -248,6 +248,32 @@ def test_a_ledger_that_may_not_be_written_lets_nothing_through(
     assert broken_promises(tenant) == []
 
 
+def test_what_the_ledger_cannot_be_told_costs_no_answer_and_no_further_call_is_let_through(
+    server: EmbeddedServer, logins: Logins, services: Services
+) -> None:
+    told = gate(services, ["tenant:60000/60s"])
+    told.admit("patients")
+    with psycopg.connect(server.admin_url, dbname=logins.database, autocommit=True) as admin:
+        admin.execute("REVOKE UPDATE ON sync.budget FROM zest_budget")
+    told.heard("patients", Told(True, timedelta(seconds=60)))
+    with pytest.raises(Deferred):
+        told.admit("patients")
+
+
+def test_a_push_is_told_also_where_no_forecast_can_be_made(
+    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise StoreError("gone")
+
+    visit = tenant.add_visit()
+    set_limits(tenant, "tenant:60000/60s")
+    monkeypatch.setattr(budgets, "read", unreadable)
+    report = push_now(tenant)
+    assert (report.delivered, report.outlook) == (1, None)
+    assert effects(sandbox, visit) == ["created"]
+
+
 def closed(services: Services) -> set[str]:
     """The names of the buckets that are closed."""
     with services.database.transaction(Login.BUDGET, None) as tx:

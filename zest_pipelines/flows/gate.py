@@ -29,6 +29,7 @@ from zest_pipelines.flows.seats import Seat
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import budgets
 from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.errors import StoreError
 
 _FRESH_SECONDS = 0.02
 """So old, a slot is asked about again before its call goes."""
@@ -217,6 +218,8 @@ class LedgerGate(Gate):
         """See Gate."""
         give_up = min(time.monotonic() + self._patience.total_seconds(), self._closes_at)
         while True:
+            if self._is_shut:
+                raise Deferred(self.ledger.services.now())
             self._hold_seat()
             slot = self._slot(endpoint, give_up)
             if (early := slot.not_before - time.monotonic()) > 0:
@@ -242,7 +245,10 @@ class LedgerGate(Gate):
     def heard(self, endpoint: str, told: Told) -> None:
         """See Gate. Closes for everybody what the partner wants to be left alone."""
         if told.is_refusal or told.rest is not None:
-            self.ledger.stay_away(endpoint, told.rest, is_refused=told.is_refusal)
+            try:
+                self.ledger.stay_away(endpoint, told.rest, is_refused=told.is_refusal)
+            except StoreError:  # the call's answer comes first; but no other call goes by this gate
+                self.shut()
 
     def unheard(self) -> None:
         """See Gate. For the limits on calls in flight it may still be under way."""

@@ -47,6 +47,7 @@ from zest_pipelines.flows.verdicts import judge, suspect
 from zest_pipelines.store import claims, leases, releases, results
 from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.results import Repair, Result
@@ -81,7 +82,10 @@ def push(
     with services.database.transaction(Login.PUSH, tenant) as tx:
         backlog = claims.backlog(tx, target)
     report = tally.report(backlog, time.monotonic() - started)
-    return replace(report, outlook=outlook_of(services, partner, row, backlog))
+    try:
+        return replace(report, outlook=outlook_of(services, partner, row, backlog))
+    except StoreError:  # what was done is told all the same
+        return report
 
 
 @contextmanager
