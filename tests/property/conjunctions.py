@@ -147,7 +147,8 @@ class Simulation:
                 lane.is_busy = True
                 call = next(sender.fates)
                 self._at(
-                    slot + call.late, lambda at, lane=lane, slot=slot, call=call: self._send(sender, lane, slot, call, at)
+                    slot + call.late,
+                    lambda at, lane=lane, slot=slot, call=call: self._send(sender, lane, slot, call, at),
                 )
         if sender.waiting and not sender.lanes:
             self._come_for_a_seat(sender, now)
@@ -268,7 +269,7 @@ def resets(limit: Rate) -> float:
 
 
 def best_slots(limits: Sequence[Limit], arrivals: Sequence[float], takes: Callable[[int], float]) -> list[float]:
-    """When the best sender of calls that are all alike sends each of them, 3 % taken off the rates of what it is allowed.
+    """When the best sender of calls that are alike sends each of them, with limits that are 3 % longer than they are.
 
     It keeps the limits as docs/limits.md says that they are spent: evenly, in bursts or as seats come free; and has the
     margins that stand there, where they are more than that. `arrivals` in rising order; `takes`: how long the call of

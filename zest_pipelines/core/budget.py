@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from partners.limits import Limit, LimitScope
 from zest_pipelines.core import turns
 from zest_pipelines.core.belief import doubted, relaxed
-from zest_pipelines.core.meters import Bucket, aligned, free_at, interval, spent
+from zest_pipelines.core.meters import Bucket, aligned, free_after, free_at, spent
 from zest_pipelines.core.turns import Who
 from zest_pipelines.core.usage import doubtful, noted
 
@@ -139,7 +139,7 @@ def _next(buckets: Sequence[Bucket], queued: int | None, ask: Ask, now: float) -
         bucket = buckets[queued]
         others = turns.rivals(bucket.state.queue, ask.who, now, slot)
         if not turns.is_next(bucket.state.queue, ask.who, others):
-            slot += turns.ahead(bucket.state.queue, ask.who, others) * interval(bucket)
+            slot = free_after(bucket, slot, turns.ahead(bucket.state.queue, ask.who, others))
             return max(now + _SOONEST, slot - HORIZON)
     return slot - HORIZON
 

@@ -141,6 +141,12 @@ def spent(bucket: Bucket, at: float, priority: Priority) -> Bucket:
     return replace(bucket, state=state)
 
 
+def free_after(bucket: Bucket, at: float, slots: int) -> float:
+    """Of a paced or leaky limit: the earliest slot from `at` on, inclusive, once so many more were given there."""
+    state = replace(bucket.state, free_at=max(at, bucket.state.free_at) + slots * interval(bucket))
+    return free_at(replace(bucket, state=state), at, Priority.PEOPLE)
+
+
 def in_window(bucket: Bucket, now: float) -> int:
     """Calls that count in the window now; of a paced or leaky limit, about so many."""
     match bucket.limit.kind:
