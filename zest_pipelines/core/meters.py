@@ -148,12 +148,6 @@ def free_after(bucket: Bucket, at: float, slots: int) -> float:
     return free_at(bucket._replace(state=state), at, Priority.PEOPLE)
 
 
-def free_after(bucket: Bucket, at: float, slots: int) -> float:
-    """Of a paced or leaky limit: the earliest slot from `at` on, inclusive, once so many more were given there."""
-    state = replace(bucket.state, free_at=max(at, bucket.state.free_at) + slots * interval(bucket))
-    return free_at(replace(bucket, state=state), at, Priority.PEOPLE)
-
-
 def in_window(bucket: Bucket, now: float) -> int:
     """Calls that count in the window now; of a paced or leaky limit, about so many."""
     match bucket.limit.kind:
