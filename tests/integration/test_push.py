@@ -630,6 +630,25 @@ def test_a_record_at_which_each_push_stops_delays_no_other(
     assert broken_promises(hasty) == []
 
 
+def test_many_records_that_the_partner_fails_at_hold_up_a_new_one_for_one_breaker_time_at_most(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    bad = [tenant.add_visit() for _ in range(16)]
+    sandbox.set_faults(*(FaultRule(FaultKind.STATUS, identifier=str(visit), status=500) for visit in bad))
+    hasty = impatient(tenant)
+    assert [push_now(hasty).is_held for _ in range(3)] == [False, False, True]
+    good = tenant.add_visit()
+    forget_backoff(tenant)
+    tenant.sql("UPDATE sync.hold SET until = clock_timestamp()", Login.PUSH)
+    report = push_now(hasty)
+    assert (report.delivered, report.stopped) == (1, "partner_maintenance")
+    assert effects(sandbox, good) == ["created"]
+    sandbox.clear_faults()
+    forget_backoff(tenant)
+    push_now(hasty)
+    assert broken_promises(hasty) == []
+
+
 @pytest.mark.parametrize("where", ["before_the_read", "between_read_and_write"])
 @pytest.mark.parametrize("stale_status", [412, 409])
 def test_an_appointment_that_the_partner_edited_is_not_overwritten_until_somebody_decides(

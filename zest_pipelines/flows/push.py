@@ -105,6 +105,10 @@ def _lease(services: Services, target: Target, tally: Tally) -> Iterator[int | N
             leases.give_back(tx, target, epoch, tally.goes_on_in)
 
 
+def _was_tried(subject: Due | Suspect) -> bool:
+    return subject.attempts > 0
+
+
 class _Push:
     """One push under its lease: the coordinator."""
 
@@ -284,7 +288,10 @@ class _Push:
         return self._most_lanes + (self._most_lanes // 2 if is_cheap and not lines.ledger.is_limited else 0)
 
     def _fill(self, wanted: int, *, is_idle: bool) -> None:
-        """See to it that so many errands wait, if there is something to claim; idle, it looks for that anew."""
+        """See to it that so many errands wait, if there is something to claim; idle, it looks for that anew.
+
+        Where earlier pushes failed, what was never tried goes before what was: it may be to blame itself.
+        """
         is_empty = is_idle and not self._waiting
         if not is_empty and (not self._may_be_more or len(self._waiting) >= wanted):
             return
@@ -298,7 +305,9 @@ class _Push:
             suspects = claims.suspects(tx, self._target, entities, _CLAIM_SUSPECTS, *others) if is_for_all else ()
             due = claims.due(tx, self._target, entities, _CLAIM, *others, self._days)
             self._may_be_more = len(due) == _CLAIM or len(suspects) == _CLAIM_SUSPECTS
-            found: tuple[Due | Suspect, ...] = (*suspects, *due)
+            found: list[Due | Suspect] = [*suspects, *due]
+            if self._holding.has_failed_before:
+                found.sort(key=_was_tried)  # whatever a few records do there, a new one shows whether all is lost
             doubtful = [subject.key.record for subject in found if may_be_there(rules, subject)]
             unsure = claims.unsure(tx, self._target, doubtful)
         for subject in found:
