@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from zest_pipelines.core.certificate import Gap, Reading
+from zest_pipelines.core.certificate import MOST_PAGES, Gap, Reading
 from zest_pipelines.core.difference import ABSENT, Difference, FieldChange, Kind, difference
 from zest_pipelines.core.guard import Counts, Held, hold
 
@@ -38,6 +40,8 @@ def test_an_empty_list_is_certified_only_if_a_page_said_so() -> None:
     [
         (counted(page(page(Reading()))), Gap.LAST_PAGE_MISSING),
         (counted(page(page(Reading(), is_last=True))), Gap.PAGE_AFTER_LAST),
+        (counted(replace(page(Reading(), is_last=True), length=1_000_000)), Gap.ENDLESS),
+        (counted(replace(page(Reading(), is_last=True), totals=frozenset(), pages=MOST_PAGES)), Gap.ENDLESS),
         (counted(page(page(page(Reading(), is_last=True)), is_last=True)), Gap.PAGE_AFTER_LAST),
         (counted(page(page(Reading()), total=5, is_last=True)), Gap.TOTAL_MOVED),
         (counted(page(page(Reading()), is_last=True), ids=3), Gap.COUNT_DIFFERS),

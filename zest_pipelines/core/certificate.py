@@ -18,6 +18,8 @@ class Gap(StrEnum):
     NO_PAGE = "no_page"
     LAST_PAGE_MISSING = "last_page_missing"
     PAGE_AFTER_LAST = "page_after_last"
+    ENDLESS = "endless"
+    """Far more came than the list can have: its pages lead in a ring, or never end."""
     TOTAL_MOVED = "total_moved"
     """Two pages told different totals: the list changed while it was read."""
     COUNT_DIFFERS = "count_differs"
@@ -46,6 +48,10 @@ class Certificate:
         return self.is_certified and self.is_full
 
 
+MOST_PAGES = 100_000
+"""Of a partner that tells no total."""
+_SPARE = 100
+"""Rows and pages beyond twice the total: a list that moves shows some of them again."""
 _ENOUGH_TOTALS = 2  # two that differ are as bad as a thousand, and a reading keeps nothing that grows with it
 
 
@@ -61,14 +67,25 @@ class Reading:
     is_full: bool = True
     is_last_reached: bool = False
     is_overrun: bool = False
+    length: int = 0
+    """Rows on all pages, the same ones again too, and the pages."""
     changed_duplicates: int = 0
     """Ids that came again with other content."""
 
-    def with_page(self, *, total: int | None, is_full: bool, is_last: bool, changed_duplicates: int = 0) -> Reading:
+    @property
+    def is_endless(self) -> bool:
+        """Whether it is to be broken off: no list of what the partner told is so long."""
+        if not self.totals:
+            return self.pages >= MOST_PAGES
+        return self.length > 2 * max(self.totals) + _SPARE
+
+    def with_page(
+        self, *, total: int | None, is_full: bool, is_last: bool, rows: int = 0, changed_duplicates: int = 0
+    ) -> Reading:
         """The reading with one more page.
 
-        `total` is what the page says the whole reading has, None if it does not say; `changed_duplicates` counts ids
-        that came twice on this very page with different content.
+        `total` is what the page says the whole reading has, None if it does not say; `rows` counts what is on
+        it, `changed_duplicates` the ids that came twice on this very page with different content.
         """
         told = frozenset() if total is None or len(self.totals) == _ENOUGH_TOTALS else {total}
         return replace(
@@ -78,6 +95,7 @@ class Reading:
             is_full=self.is_full and is_full,
             is_last_reached=self.is_last_reached or is_last,
             is_overrun=self.is_overrun or self.is_last_reached,
+            length=self.length + rows + 1,
             changed_duplicates=self.changed_duplicates + changed_duplicates,
         )
 
@@ -92,6 +110,7 @@ class Reading:
             Gap.NO_PAGE: self.pages == 0,
             Gap.LAST_PAGE_MISSING: not self.is_last_reached,
             Gap.PAGE_AFTER_LAST: self.is_overrun,
+            Gap.ENDLESS: self.is_endless,
             Gap.TOTAL_MOVED: len(self.totals) > 1,
             Gap.COUNT_DIFFERS: len(self.totals) == 1 and self.totals != {self.ids},
             Gap.ID_TWICE: self.changed_duplicates > 0,

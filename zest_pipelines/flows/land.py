@@ -92,6 +92,8 @@ def _take_all(connector: Connector, begun: Begun, pages: Pages) -> None:
         coming = connector.read(entity, begun.since, begun.resume)
     for page, is_end in _with_end(coming):
         pages.take(page, is_end=is_end)
+        if pages.progress.seen.is_endless:
+            break
     if pages.verdict is None:
         pages.conclude()
 

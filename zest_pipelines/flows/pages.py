@@ -104,7 +104,11 @@ class Pages:
         shown, twice = self._hashed(page.records)
         gone = [partner_id for partner_id in page.gone if partner_id not in shown]
         seen = self.progress.seen.with_page(
-            total=page.total, is_full=page.is_full, is_last=page.is_last, changed_duplicates=twice
+            total=page.total,
+            is_full=page.is_full,
+            is_last=page.is_last,
+            rows=len(page.records),
+            changed_duplicates=twice,
         )
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
             suspicions.lift(tx, self.reading, [*shown, *gone])
