@@ -22,6 +22,7 @@ from flow_bench import (
     effects,
     expire_lease,
     forget_backoff,
+    forget_hold,
     history,
     impatient,
     mark,
@@ -512,6 +513,33 @@ def test_five_faults_in_a_row_stop_a_push_and_count_for_the_breaker(tenant: Tena
     assert broken_promises(tenant) == []
 
 
+def test_thirty_records_that_the_partner_fails_at_hold_up_no_other(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    bad = [tenant.add_visit() for _ in range(30)]
+    sandbox.set_faults(*(FaultRule(FaultKind.STATUS, identifier=str(visit), status=500) for visit in bad))
+    assert push_now(tenant).stopped == "partner_maintenance"
+    good = [tenant.add_visit() for _ in range(2)]
+    pushes = [hours_later(tenant) for _ in range(2)]
+    assert [effects(sandbox, visit) for visit in good] == [["created"]] * 2
+    assert [report.delivered for report in pushes] == [1, 1]  # by each the one that shows whether the partner is back
+    for _ in range(5):
+        hours_later(tenant)
+    assert tenant.sql("SELECT count(*) FROM sync.pending WHERE attempts = 0", Login.OPERATOR) == [(0,)]
+    later = [tenant.add_visit() for _ in range(8)]
+    report = hours_later(tenant)
+    assert (report.delivered, report.stopped) == (8, "partner_maintenance")
+    assert [effects(sandbox, visit) for visit in later] == [["created"]] * 8
+    assert broken_promises(tenant) == []
+
+
+def hours_later(tenant: Tenant) -> PushReport:
+    """A push that no hold and no backoff puts off; the records keep the order in which they are due."""
+    forget_hold(tenant)
+    with tenant.services.database.transaction(Login.MIGRATOR, tenant.name) as tx:
+        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
+        tx.exec_driver_sql("UPDATE sync.pending SET not_before = not_before - interval '1 day'")
+    return push_now(tenant)
+
+
 def test_faults_with_an_answer_between_them_stop_nothing(tenant: Tenant, sandbox: RunningSandbox) -> None:
     one_by_one = replace(tenant, partner=replace(tenant.partner, parallel=1))
     for _ in range(12):
@@ -626,25 +654,6 @@ def test_a_record_at_which_each_push_stops_delays_no_other(
     assert (report.delivered, report.stopped) == (2, reason)
     assert [effects(sandbox, visit) for visit in (bad, *good)] == [[], ["created"], ["created"]]
     sandbox.clear_faults()
-    push_now(hasty)
-    assert broken_promises(hasty) == []
-
-
-def test_many_records_that_the_partner_fails_at_hold_up_a_new_one_for_one_breaker_time_at_most(
-    tenant: Tenant, sandbox: RunningSandbox
-) -> None:
-    bad = [tenant.add_visit() for _ in range(16)]
-    sandbox.set_faults(*(FaultRule(FaultKind.STATUS, identifier=str(visit), status=500) for visit in bad))
-    hasty = impatient(tenant)
-    assert [push_now(hasty).is_held for _ in range(3)] == [False, False, True]
-    good = tenant.add_visit()
-    forget_backoff(tenant)
-    tenant.sql("UPDATE sync.hold SET until = clock_timestamp()", Login.PUSH)
-    report = push_now(hasty)
-    assert (report.delivered, report.stopped) == (1, "partner_maintenance")
-    assert effects(sandbox, good) == ["created"]
-    sandbox.clear_faults()
-    forget_backoff(tenant)
     push_now(hasty)
     assert broken_promises(hasty) == []
 

@@ -59,7 +59,7 @@ def rates(scopes: Sequence[LimitScope]) -> st.SearchStrategy[Rate]:
 def conjunctions(scopes: Sequence[LimitScope], seated: Sequence[LimitScope]) -> st.SearchStrategy[tuple[Limit, ...]]:
     """Two to four limits."""
     seats = st.builds(Concurrency, st.sampled_from(seated), st.integers(1, 5)) if seated else st.nothing()
-    found = st.lists(rates(scopes) | seats, min_size=2, max_size=4, unique_by=lambda limit: limit.counted)
+    found = st.lists(rates(scopes) | seats, min_size=2, max_size=4, unique_by=lambda limit: limit.measured)
     return found.map(tuple)
 
 

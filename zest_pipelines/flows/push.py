@@ -14,6 +14,7 @@ credential no more, costs one call a push, however many lanes there could be.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -24,7 +25,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
 
-from partners.contract import Absent, Delivered, Found, Partner, Recovery
+from partners.contract import Absent, Delivered, Entity, Found, Partner, Recovery
 from partners.errors import Deferred, PartnerError
 from partners.reasons import ReasonScope, all_reasons
 from partners.windows import closed_at, parse_windows
@@ -40,6 +41,7 @@ from zest_pipelines.flows.holding import RUN_OUT, Holding
 from zest_pipelines.flows.lanes import Lanes
 from zest_pipelines.flows.limits import outlook_of
 from zest_pipelines.flows.opening import Line, Lines, connection_row, open_lines
+from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.tally import Tally
@@ -47,11 +49,12 @@ from zest_pipelines.flows.verdicts import judge, suspect
 from zest_pipelines.store import claims, leases, releases, results
 from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.results import Repair, Result
 from zest_pipelines.store.tenants import ConnectionRow
+
+_log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0
 """Longer than a call may last; held anew with every cycle."""
@@ -62,6 +65,8 @@ _PATIENCE = timedelta(seconds=5)
 Group = tuple[Errand, ...]
 """What goes in one call: one errand, or a batch."""
 Answers = list[tuple[Errand, Heard]]
+_Others = tuple[tuple[Record, ...], timedelta]
+"""Records that are not claimed, and how long the call of one that others claimed may be under way."""
 
 
 def push(
@@ -84,7 +89,8 @@ def push(
     report = tally.report(backlog, time.monotonic() - started)
     try:
         return replace(report, outlook=outlook_of(services, partner, row, backlog))
-    except StoreError:  # what was done is told all the same
+    except Exception as error:  # noqa: BLE001  # what was done is told, whatever comes of foretelling the rest
+        _log.warning("%s at %s: no outlook: %s", tenant, partner.name, place_of(error))
         return report
 
 
@@ -103,10 +109,6 @@ def _lease(services: Services, target: Target, tally: Tally) -> Iterator[int | N
     if epoch is not None:
         with services.database.transaction(Login.PUSH, target.tenant) as tx:
             leases.give_back(tx, target, epoch, tally.goes_on_in)
-
-
-def _was_tried(subject: Due | Suspect) -> bool:
-    return subject.attempts > 0
 
 
 class _Push:
@@ -288,10 +290,7 @@ class _Push:
         return self._most_lanes + (self._most_lanes // 2 if is_cheap and not lines.ledger.is_limited else 0)
 
     def _fill(self, wanted: int, *, is_idle: bool) -> None:
-        """See to it that so many errands wait, if there is something to claim; idle, it looks for that anew.
-
-        Where earlier pushes failed, what was never tried goes before what was: it may be to blame itself.
-        """
+        """See to it that so many errands wait, if there is something to claim; idle, it looks for that anew."""
         is_empty = is_idle and not self._waiting
         if not is_empty and (not self._may_be_more or len(self._waiting) >= wanted):
             return
@@ -301,13 +300,7 @@ class _Push:
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             if is_empty:
                 claims.recheck(tx, self._target)
-            is_for_all = self._days is None
-            suspects = claims.suspects(tx, self._target, entities, _CLAIM_SUSPECTS, *others) if is_for_all else ()
-            due = claims.due(tx, self._target, entities, _CLAIM, *others, self._days)
-            self._may_be_more = len(due) == _CLAIM or len(suspects) == _CLAIM_SUSPECTS
-            found: list[Due | Suspect] = [*suspects, *due]
-            if self._holding.has_failed_before:
-                found.sort(key=_was_tried)  # whatever a few records do there, a new one shows whether all is lost
+            found = self._probe(tx, entities, others) or self._claimed(tx, entities, others)
             doubtful = [subject.key.record for subject in found if may_be_there(rules, subject)]
             unsure = claims.unsure(tx, self._target, doubtful)
         for subject in found:
@@ -317,6 +310,29 @@ class _Push:
                 self._ends += [(None, end) for end in step]
             else:
                 self._waiting.append(step)
+
+    def _probe(self, tx: Transaction, entities: Sequence[Entity], others: _Others) -> tuple[Due, ...]:
+        """After a fault, the record to see by whether it is over: of those that nobody has tried the newest.
+
+        The ones that were tried may be to blame themselves, and the oldest of the others next to them.
+        """
+        if not self._holding.is_after_fault or self._holding.is_proven:
+            return ()
+        found = claims.due(tx, self._target, entities, 1, *others, self._days, untried=True, newest=True)
+        self._may_be_more = self._may_be_more or bool(found)
+        return found
+
+    def _claimed(self, tx: Transaction, entities: Sequence[Entity], others: _Others) -> tuple[Due | Suspect, ...]:
+        """What is due, oldest first; after a fault, what nobody has tried before what may have been the cause of it."""
+        is_for_all = self._days is None
+        suspects = claims.suspects(tx, self._target, entities, _CLAIM_SUSPECTS, *others) if is_for_all else ()
+        due: tuple[Due, ...] = ()
+        if is_untried := self._holding.is_after_fault:
+            due = claims.due(tx, self._target, entities, _CLAIM, *others, self._days, untried=True)
+        if not due:
+            is_untried, due = False, claims.due(tx, self._target, entities, _CLAIM, *others, self._days)
+        self._may_be_more = is_untried or len(due) == _CLAIM or len(suspects) == _CLAIM_SUSPECTS
+        return (*suspects, *due)
 
     def _is_over(self) -> bool:
         """Whether nothing more is begun, though there is something."""
