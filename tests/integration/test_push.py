@@ -528,6 +528,8 @@ def test_thirty_records_that_the_partner_fails_at_hold_up_no_other(tenant: Tenan
     report = hours_later(tenant)
     assert (report.delivered, report.stopped) == (8, "partner_maintenance")
     assert [effects(sandbox, visit) for visit in later] == [["created"]] * 8
+    sandbox.clear_faults()
+    assert hours_later(tenant).pending == 0
     assert broken_promises(tenant) == []
 
 
