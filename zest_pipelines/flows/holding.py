@@ -44,17 +44,11 @@ class Holding:
         """Calls since then that came to nothing, those without an answer among them."""
         self._noted: Hold | None = None
         """What the breaker knows from earlier pushes."""
-        self._was_at_fault = False
         self._hold: Hold | None = None
         """To be put with the next mark."""
         self._is_lifting = False
         """What is noted is to be forgotten with the next mark."""
         self._has_failed = False
-
-    @property
-    def is_after_fault(self) -> bool:
-        """Whether the last push found the whole connection at fault, or took some records' own trouble for that."""
-        return self._was_at_fault
 
     @property
     def is_unmarked(self) -> bool:
@@ -64,7 +58,6 @@ class Holding:
     def begin(self, tx: Transaction) -> Hold | None:
         """Read what is known from earlier pushes: the hold that is in force."""
         self._noted = holds.last(tx, self._target)
-        self._was_at_fault = self._noted is not None and self._noted.failures > 0
         return holds.hold_in_force(tx, self._target)
 
     def heed(self, verdicts: Sequence[Verdict]) -> None:

@@ -184,9 +184,7 @@ _IS_ASKED_FOR = """
               EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner)
           AND EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
                       AND p.on_date BETWEEN q.from_date AND q.to_date AND q.requested_at >= p.edited_at)"""
-_NOBODY_ASKED = """
-              NOT EXISTS (SELECT FROM asked_for a WHERE a.waits_in_truth IS NULL)
-          AND (p.attempts = 0 OR NOT CAST(:untried AS boolean))"""
+_NOBODY_ASKED = "NOT EXISTS (SELECT FROM asked_for a WHERE a.waits_in_truth IS NULL)"
 # Index: pending_queue in its own order until `most` are found, then one look-up a row in the others; as subqueries,
 # which are that also where the tables have no statistics and a join would read all of a tenant's rows. What a row says
 # that it waits for may be out of date, so the rule itself is asked of those that are taken; `recheck` heals the rest.
@@ -222,10 +220,6 @@ _DUE = query(
     WHERE p.waits_in_truth IS NULL
     ORDER BY {DUE_SINCE}
     """,
-)
-# Index: the same one, from its end.
-_NEWEST_DUE = query(
-    "newest_due_records", Login.PUSH, _DUE.sql.replace(f"ORDER BY {DUE_SINCE}", f"ORDER BY {DUE_SINCE} DESC")
 )
 # Index: standing_suspect.
 _SUSPECTS = query(
@@ -317,13 +311,8 @@ def due(
     busy: Sequence[Record] = (),
     under_way: timedelta = timedelta(0),
     days: Days | None = None,
-    *,
-    untried: bool = False,
-    newest: bool = False,
 ) -> tuple[Due, ...]:
     """Up to `most` due records of these kinds and days (None: of all), without those in `busy`, longest waiting first.
-
-    `untried`: those alone that were never tried, unless a person has asked for them; `newest`: in the opposite order.
 
     What was tried has waited since the time at which it was due again: it goes before what came later. As long as there
     are some that a person has asked for, it is only them.
@@ -332,7 +321,7 @@ def due(
     """
     parameters = _selection(target, entities, most, busy, under_way)
     parameters |= {"first": days and days.first, "last": days and days.last}
-    rows = (_NEWEST_DUE if newest else _DUE).all(tx, untried=untried, **parameters)
+    rows = _DUE.all(tx, **parameters)
     doubts, bases = _doubts(tx, target, rows), _bases(tx, target, rows)
     return tuple(_due(row, doubts, bases) for row in rows)
 
