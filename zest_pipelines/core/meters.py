@@ -241,7 +241,7 @@ def _spent_in_slices(bucket: Bucket, at: float, priority: Priority) -> State:
     state, kept, reserve = bucket.state, _kept(bucket, at), _reserve(bucket)
     number = math.floor(at / _slice(bucket.limit))
     plain = sum(calls - lent for _, calls, lent in kept)
-    is_lent = priority is Priority.BACKGROUND and plain >= bucket.allowed - reserve
+    is_lent = priority is Priority.BACKGROUND and reserve > 0 and plain >= bucket.allowed - reserve
     lent_at = max(at, state.lent_at) + bucket.limit.seconds / reserve if is_lent else state.lent_at
     counts, lent = {each: calls for each, calls, _ in kept}, {each: calls for each, _, calls in kept if calls}
     counts[number] = counts.get(number, 0) + 1
