@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,6 +34,7 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from partners.limits import parse_limit
 from partners.throttling import Told
 from resources.logins import Login, Logins
+from zest_pipelines.flows import gate as gate_module
 from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.check import check
 from zest_pipelines.flows.gate import Later, Ledger, LedgerGate
@@ -376,6 +377,44 @@ def test_opening_by_hand_and_sending_never_wait_for_each_other_in_a_ring(service
                 budgets.lock(tx, names)
                 budgets.close(tx, names, until)
         opening.result()
+
+
+def broken_state(driver: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "_json", lambda _: {"free_at": "\0"})  # no text of PostgreSQL's
+
+
+def killed_session(driver: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    real, pid = gate_module.admit, driver.info.backend_pid
+
+    def admit(*given: Any) -> Any:
+        with psycopg.connect(driver.info.dsn, password=driver.info.password) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        return real(*given)
+
+    monkeypatch.setattr(gate_module, "admit", admit)
+
+
+@pytest.mark.parametrize("fault", [broken_state, killed_session])
+def test_what_cannot_be_stored_is_not_granted_and_the_next_one_who_asks_is_served(
+    services: Services, fault: Callable[[psycopg.Connection[Any], pytest.MonkeyPatch], None]
+) -> None:
+    ledger = gate(services, ["tenant:600/60s", "vendor:600/60s"]).ledger
+    ledger.take("patients")
+    before = states(services)
+    with services.database.transaction(Login.BUDGET, None) as tx:
+        driver = tx.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    with pytest.MonkeyPatch.context() as patch:
+        fault(driver, patch)
+        with pytest.raises(StoreError):
+            ledger.take("patients")
+    assert states(services) == before
+    assert not isinstance(ledger.take("patients"), Later)
+
+
+def states(services: Services) -> list[Any]:
+    with other_process(services) as other, other.database.transaction(Login.BUDGET, None) as tx:
+        return list(tx.exec_driver_sql("SELECT state FROM sync.budget ORDER BY bucket").scalars())
 
 
 def test_a_call_that_takes_long_to_connect_is_not_sent_late(services: Services) -> None:
