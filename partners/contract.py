@@ -412,6 +412,9 @@ class Capability:
     """How long the partner remembers a key; None: for ever. Older doubt is a person's."""
     proves_absence: ProofOfAbsence = PointRead()
     """How a delete at the partner is known. Its delete events count in any case."""
+    replaces: bool = False
+    """Whether it has no update: a change takes the old copy away and makes another, under another id, and a cancelled
+    record leaves nothing there. `find` tells a record that was there and is not as one that is cancelled (`status`)."""
 
 
 @dataclass(frozen=True)
@@ -446,3 +449,5 @@ class Partner:
     """Pure: the names in a SourceRecord's content that the partner's format does not have, never values, each after the
     format's own word for what has it: `Patient.nickname`. Such a record is taken all the same; the names are shown, so
     that somebody looks. None: not looked for."""
+    full_every: timedelta = timedelta(days=1)
+    """How often all records are read, where changed ones alone can be; longer where that costs it many calls."""

@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 from partners.contract import Partner
 from partners.fhir.partner import FHIR
+from partners.orca.partner import ORCA
 
-PARTNERS: Mapping[str, Partner] = MappingProxyType({each.name: each for each in (FHIR,)})
+PARTNERS: Mapping[str, Partner] = MappingProxyType({each.name: each for each in (FHIR, ORCA)})
 """By name."""
 
 

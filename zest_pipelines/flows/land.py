@@ -32,8 +32,6 @@ from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landing import Begun, Ended, Reading
 from zest_pipelines.store.tenants import ConnectionRow
 
-FULL_EVERY = timedelta(days=1)
-"""Between them, only what changed is read, where the partner can tell."""
 _PATIENCE = timedelta(seconds=30)
 
 
@@ -59,7 +57,7 @@ def freshness(tx: Transaction, reading: Reading) -> Freshness:
 
 def _begin(services: Services, mapper: Mapper, reading: Reading) -> Begun | None:
     """The reading, or the one that it takes up; None: another one goes on."""
-    full_before = services.now() - FULL_EVERY
+    full_before = services.now() - mapper.partner.full_every
     with services.database.transaction(Login.LAND, reading.tenant) as tx:
         return landing.begin(tx, reading, mapping=mapper.version, full_before=full_before)
 

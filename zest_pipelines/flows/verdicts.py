@@ -44,7 +44,10 @@ from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Intent, Repair, Result
 
 _SILENCE = "timeout_unsure"
-_FAULTS = (_SILENCE, "connection_cut_unsure", "partner_failed_unsure", "partner_failed", "answer_unreadable")
+_FAULTS = (
+    *(_SILENCE, "connection_cut_unsure", "empty_reply_unsure", "partner_failed_unsure", "partner_failed"),
+    "answer_unreadable",
+)
 """Reasons of one record that may be the whole partner's."""
 
 

@@ -71,7 +71,7 @@ def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> b
                 stage.start(child)
             _cycle(pairs, ui, stage)
             results = {pair.tenant: pair.comparison() for pair in pairs}
-            checks = read_checks(ui, TENANTS)
+            checks = read_checks(ui, _partners(pairs))
             console.print(_summary(results))
             console.print(_told(checks), soft_wrap=True)
             if not once:
@@ -134,7 +134,11 @@ def _cycle(pairs: Sequence[Pair], ui: str, stage: Stage) -> None:
         for pair in pairs:
             act(pair.product, today)
         is_equal = stage.wait(what, lambda: sum(pair.differing() for pair in pairs))
-    stage.wait("Dagster evaluates its checks", lambda: read_checks(ui, TENANTS).missing)
+    stage.wait("Dagster evaluates its checks", lambda: read_checks(ui, _partners(pairs)).missing)
+
+
+def _partners(pairs: Sequence[Pair]) -> dict[str, str]:
+    return {pair.tenant: PARTNER for pair in pairs}
 
 
 def _summary(results: Mapping[str, Comparison]) -> Table:
