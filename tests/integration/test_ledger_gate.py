@@ -319,6 +319,13 @@ def test_one_tenants_plan_that_is_used_up_stops_no_other_tenant(services: Servic
     assert "fhir//vendor:paced/10s" in closed(services)
 
 
+def test_a_reset_that_is_moved_keeps_what_was_used_of_the_day(services: Services) -> None:
+    two, one = (datetime.now(UTC) + timedelta(hours=9 - ago) for ago in (2, 1))  # by Japan's clock
+    gate(services, [f"tenant:1/1d@{two:%H:%M}"]).admit("patients")
+    with pytest.raises(Deferred):
+        gate(services, [f"tenant:1/1d@{one:%H:%M}"]).admit("patients")
+
+
 def test_a_refusal_at_one_endpoint_closes_no_other_and_always_this_one(services: Services) -> None:
     limits = ["endpoint=appointments:60000/60s", "endpoint=patients:60000/60s"]
     both = gate(services, limits)
