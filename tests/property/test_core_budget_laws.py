@@ -143,16 +143,16 @@ def overfull(
 ) -> bool:
     """Whether a call went after the reset was moved, on a day that holds too many by the new one."""
     bucket, now, sent = Bucket(Rate(LimitScope.TENANT, calls, DAY, reset=before)), START, list[float]()
-    moved_at = 0.0
+    sent_before = 0
     for visits_of, reset in ((first, before), (then, after)):
-        bucket, moved_at = bucket._replace(limit=Rate(LimitScope.TENANT, calls, DAY, reset=reset)), now
+        bucket, sent_before = bucket._replace(limit=Rate(LimitScope.TENANT, calls, DAY, reset=reset)), len(sent)
         for waited, wanted in visits_of:
             now += waited
             reply = admit([bucket], Ask(Who("one", Priority.PEOPLE), wanted, now), now)
             bucket = next(iter(reply.buckets), bucket)
             sent += reply.send_at if isinstance(reply, Granted) else ()
     day = [(at + 9 * 3600 - after.hour * 3600 - after.minute * 60) // DAY for at in sent]
-    return any(day.count(each) > calls for each, at in zip(day, sent, strict=True) if at >= moved_at)
+    return any(day.count(each) > calls for each in day[sent_before:])
 
 
 @given(st.lists(rates | daily, min_size=1, max_size=3, unique_by=lambda each: each.measured), st.integers(0, 40))
