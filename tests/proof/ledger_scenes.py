@@ -25,7 +25,6 @@ from partners.errors import Deferred
 from partners.limits import parse_limit
 from resources.logins import Login, Logins
 from zest_pipelines.flows.gate import Later, Ledger, LedgerGate, Slot
-from zest_pipelines.flows.naming import bucket_name
 from zest_pipelines.store import budgets
 
 LIMIT: Window = (30, 3)
@@ -73,9 +72,11 @@ def _kept_too_long(logins: Logins, mutant: str | None, _: float) -> int:
 def _locked_out(logins: Logins, mutant: str | None, _: float) -> int:
     """One more than the limit has calls ask for a slot, a pace apart, while somebody has the bucket locked."""
     with _few(logins, mutant) as (partner, ledger), ThreadPoolExecutor(FEW[0] + 1) as pool:
-        (limit,) = ledger._limits
-        with ledger.services.database.transaction(Login.BUDGET, None) as tx:
-            budgets.lock(tx, [bucket_name(ledger._connection, limit)])
+        buckets, database = list(ledger._named(_ENDPOINT)), ledger.services.database
+        with database.transaction(Login.BUDGET, None) as tx:
+            budgets.lock(tx, buckets)  # there from now on, so those who wait come in the order in which they asked
+        with database.transaction(Login.BUDGET, None) as tx:
+            budgets.lock(tx, buckets)
             asking = []
             for _caller in range(FEW[0] + 1):
                 asking.append(pool.submit(ledger.take, _ENDPOINT))
