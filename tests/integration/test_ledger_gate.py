@@ -300,6 +300,17 @@ def test_a_push_tells_what_it_did_though_nothing_can_be_foretold(
     assert "no outlook" in caplog.text
 
 
+def test_calls_that_take_long_go_side_by_side_as_the_limit_gives_slots(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    visits = [tenant.add_visit() for _ in range(6)]
+    set_limits(tenant, "tenant:20/10s")
+    sandbox.set_faults(FaultRule(FaultKind.DELAY, method="POST", seconds=1.5))
+    start = mark(sandbox)
+    assert push_now(tenant).delivered == 6
+    sent = [row["monotonic"] for row in calls(sandbox, "POST", after=start)]
+    assert len(sent) == len(visits)
+    assert sent[-1] - sent[1] < 4 * 1.5  # four paces of 0.55 s; one after the other they take four answers
+
+
 def closed(services: Services) -> set[str]:
     """The names of the buckets that are closed."""
     with services.database.transaction(Login.BUDGET, None) as tx:
