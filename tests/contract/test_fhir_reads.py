@@ -450,6 +450,9 @@ def test_a_deleted_record_and_one_never_seen_are_gone(
     [
         {"kind": "html_status", "status": 404},
         {"kind": "status", "status": 404, "code": "not-supported"},
+        {"kind": "status", "status": 404, "code": "security"},
+        {"kind": "status", "status": 410, "code": "throttled"},
+        {"kind": "status", "status": 410, "code": "transient"},
         {"kind": "status", "status": 403, "code": "forbidden"},
         {"kind": "empty_body"},
         {"kind": "cut_before"},

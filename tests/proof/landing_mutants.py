@@ -13,6 +13,7 @@ from typing import Any
 from swaps import Swap, swapped
 
 from partners.contract import Gone
+from partners.fhir import codes
 from partners.fhir.client import FhirConnector
 from partners.fhir.reading import Marks
 from resources.logins import Login
@@ -57,6 +58,10 @@ def _always(value: object) -> Callable[[Any], Any]:
 
 def _true_of_all(_: Any) -> Any:
     return property(lambda _: True)
+
+
+def _by_status(_: Any) -> Any:
+    return lambda answered: answered.status in (404, 410)
 
 
 def _of_any_version(real: Any) -> Any:
@@ -109,6 +114,13 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "a short list agrees with itself",
         "the partner has it",
         ((FhirConnector, "fetch", _always(Gone())),),
+    ),
+    "every 404 believed": LandingMutant(
+        "whatever a 404 tells of counts as a word on the record",
+        "no delete but by the partner's word",
+        "the answers for suspects tell of something else",
+        "the partner has it",
+        ((codes, "says_gone", _by_status),),
     ),
     "guard outside the lock": LandingMutant(
         "the guard judges a set, and what came to it since is written too",

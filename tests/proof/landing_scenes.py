@@ -118,6 +118,16 @@ def a_short_list_agrees_with_itself(stage: Stage) -> list[str]:
     return stage.broken()
 
 
+def the_answers_for_suspects_tell_of_something_else(stage: Stage) -> list[str]:
+    """The same, and whoever asks for one who is not on it gets a 404 that tells of a missing right."""
+    stage.take_in()
+    ids = [each["id"] for each in stage.sandbox.state("Patient")]
+    denied = (FaultRule(FaultKind.STATUS, id=each, status=404, code="security") for each in ids)
+    stage.sandbox.set_faults(FaultRule(FaultKind.SHORT_LIST, type="Patient", page=1), *denied)
+    stage.later(2).take_in()
+    return stage.broken()
+
+
 def edited_behind_the_reading(stage: Stage) -> list[str]:
     """A client of the first page is edited when that page was read, and then one of the last, which is not read yet."""
     ids = sorted(each["id"] for each in stage.sandbox.state("Patient"))
@@ -241,6 +251,7 @@ def the_mapping_changes(stage: Stage) -> list[str]:
 SCENES: Mapping[str, Callable[[Stage], list[str]]] = {
     "a page is passed over": a_page_is_passed_over,
     "a short list agrees with itself": a_short_list_agrees_with_itself,
+    "the answers for suspects tell of something else": the_answers_for_suspects_tell_of_something_else,
     "edited behind the reading": edited_behind_the_reading,
     "killed before each commit": killed_before_each_commit,
     "killed after each commit": killed_after_each_commit,
