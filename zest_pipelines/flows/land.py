@@ -1,7 +1,7 @@
 """land: read an entity from the partner and store what is new.
 
-Pages are stored as they come, and a reading whose process died is taken up by the next one after the last page that
-was stored. Nothing is deleted for not having come: absence in a certified reading of everything is a suspicion, to be
+Pages are stored as they come, and a reading whose process died, or that partner or network broke off, is taken up by
+the next one after the last page that was stored. Nothing is deleted for not having come: absence in a certified reading of everything is a suspicion, to be
 proved.
 """
 
@@ -15,7 +15,7 @@ from functools import cache
 from uuid import uuid4
 
 from partners.contract import Connector, Entity, Page, Partner
-from partners.errors import PartnerError
+from partners.errors import PartnerError, RejectedError
 from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
@@ -75,9 +75,9 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
                 if pages.verdict is not None and pages.verdict.state == "certified":
                     ask_for_suspects(services, mapper, line.connector, pages)
         except PartnerError as error:
-            pages.fail(error.reason, error.params)
+            pages.break_off(error.reason, error.params, may_go_on=not isinstance(error, RejectedError))
         except VaultError:
-            pages.fail("secret_unreadable", {})
+            pages.break_off("secret_unreadable", {}, may_go_on=False)
     except SupersededError:
         return replace(_report(pages, gate), state="failed", reason="reading_under_way", params={})
     return _report(pages, gate)
