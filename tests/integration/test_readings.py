@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from listed_partner import Killed, Listed, connected, mapped, pass_time, record
 from partners.contract import AfterReadings, DeleteEvents, Entity, Page
 from partners.errors import Deferred, PartnerError, RejectedError, RetryableError
 from resources.logins import Login
+from zest_pipelines.core import certificate
 from zest_pipelines.flows import absence
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.opening import connection_row
@@ -231,6 +233,28 @@ def test_what_was_odd_before_a_reading_died_is_told_by_who_takes_it_up(tenant: T
     report = read(tenant)
     assert report.unknown_fields == {"Person.nickname": 6}
     assert len({problem.record for problem in report.problems}) == 6
+
+
+# --- Without end ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_total", [True, False])
+def test_a_list_without_end_is_stopped_and_never_certified_and_the_next_reading_begins_anew(
+    tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch, has_total: bool
+) -> None:
+    monkeypatch.setattr(certificate, "MOST_UNTOLD", 30)
+    monkeypatch.setattr(certificate, "_MARGIN", 30)
+
+    endless = {"is_last": False, "cursor": None, "resume": "0"} | ({} if has_total else {"total": None})
+    listed.pages = lambda number, page: repeat(replace(page, **endless))
+    report = read(tenant)
+    assert (report.state, report.reason) == ("incomplete", "partner_list_incomplete")
+    assert (report.params["why"].split(", ")[-1], report.records) == ("endless", 2)
+    assert report.pages == (25 if has_total else 30)
+    assert (suspects(tenant), sightings_left(tenant)) == ({}, 0)
+    listed.pages = lambda number, page: [page]
+    assert read(tenant).is_certified
+    assert listed.asked == [(None, None), (None, None)]
 
 
 # --- Breaking off -----------------------------------------------------------------------------------------------------

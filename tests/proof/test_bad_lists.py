@@ -48,6 +48,7 @@ BAD: list[tuple[FaultKind, dict[str, Any], str]] = [
     (FaultKind.REVERSED_PAGE, {"page": 2}, "certified"),
     (FaultKind.SKIPPED_PAGE, {"page": 1}, "incomplete"),
     (FaultKind.REPEATED_PAGE, {"page": 2, "times": 1}, "certified"),
+    (FaultKind.REPEATED_PAGE, {"page": 2}, "incomplete"),  # without end
     (FaultKind.SWAPPED_PAGES, {"page": 1}, "certified"),
     (FaultKind.MISSING_NEXT, {"page": 2}, "incomplete"),
     (FaultKind.WRONG_TOTAL, {"page": 3, "total": 5}, "incomplete"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from zest_pipelines.core.certificate import Gap, Reading
+from zest_pipelines.core.certificate import MOST_UNTOLD, Gap, Reading
 from zest_pipelines.core.difference import ABSENT, Difference, FieldChange, Kind, difference
 from zest_pipelines.core.guard import Counts, Held, hold
 
 
 def page(reading: Reading, **changes: int | bool | None) -> Reading:
-    told = {"total": 4, "is_full": True, "is_last": False, **changes}
+    told = {"records": 2, "total": 4, "is_full": True, "is_last": False, **changes}
     return reading.with_page(**told)  # type: ignore[arg-type]
 
 
@@ -51,6 +51,28 @@ def test_each_gap_alone_spoils_the_certificate(reading: Reading, gap: Gap) -> No
     assert certificate.gaps == (gap,)
     assert not certificate.is_certified
     assert not certificate.casts_suspicion
+
+
+def endless(pages: int, **told: int | None) -> bool:
+    reading = Reading()
+    for _ in range(pages):
+        assert not reading.is_endless
+        reading = page(reading, **told)
+    return reading.is_endless
+
+
+def test_a_list_is_endless_that_is_far_longer_than_its_total() -> None:
+    """Of 500 records in pages of 50, 2,500 are still borne: it may have been begun again, or its total be wrong."""
+    assert not endless(50, records=50, total=500)
+    assert endless(51, records=50, total=500)
+    assert endless(2501, records=0, total=500)  # a page without a record leads on as well
+    stopped = page(Reading(length=2500, pages=50), total=500)
+    assert counted(stopped, ids=500).certify().gaps == (Gap.ENDLESS,)
+
+
+def test_a_list_whose_length_nobody_told_may_have_many_pages() -> None:
+    assert not Reading(pages=MOST_UNTOLD - 1, length=10**7).is_endless
+    assert page(Reading(pages=MOST_UNTOLD - 1), total=None).is_endless
 
 
 def test_a_reading_keeps_no_more_totals_than_tell_that_they_differ() -> None:

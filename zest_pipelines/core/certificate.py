@@ -24,6 +24,8 @@ class Gap(StrEnum):
     """The ids read are more or fewer than the partner's total."""
     ID_TWICE = "id_twice"
     """An id came twice with different content."""
+    ENDLESS = "endless"
+    """Far more came than there can be, and no end of it: the reading is stopped."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Certificate:
         return self.is_certified and self.is_full
 
 
+MOST_UNTOLD = 10_000
+"""Pages after which a list whose length nobody told is taken for endless."""
+_TIMES, _MARGIN = 3, 1_000
+"""Of the total: one that is a little wrong shall not keep records out."""
 _ENOUGH_TOTALS = 2  # two that differ are as bad as a thousand, and a reading keeps nothing that grows with it
 
 
@@ -54,6 +60,8 @@ class Reading:
     """What was seen of a reading so far. Start with `Reading()`."""
 
     pages: int = 0
+    length: int = 0
+    """Records that came, repeats counted; a page without any counts as one."""
     ids: int = 0
     """Different ones; known when all pages are counted."""
     totals: frozenset[int] = frozenset()
@@ -64,8 +72,17 @@ class Reading:
     changed_duplicates: int = 0
     """Ids that came again with other content."""
 
-    def with_page(self, *, total: int | None, is_full: bool, is_last: bool, changed_duplicates: int = 0) -> Reading:
-        """The reading with one more page.
+    @property
+    def is_endless(self) -> bool:
+        """Whether to stop: a list that was begun again in its midst comes less than twice, and none comes three times."""
+        if not self.totals:
+            return self.pages >= MOST_UNTOLD
+        return self.length > _TIMES * max(self.totals) + _MARGIN
+
+    def with_page(
+        self, *, records: int, total: int | None, is_full: bool, is_last: bool, changed_duplicates: int = 0
+    ) -> Reading:
+        """The reading with one more page, of so many `records`.
 
         `total` is what the page says the whole reading has, None if it does not say; `changed_duplicates` counts ids
         that came twice on this very page with different content.
@@ -74,6 +91,7 @@ class Reading:
         return replace(
             self,
             pages=self.pages + 1,
+            length=self.length + max(records, 1),
             totals=self.totals | told,
             is_full=self.is_full and is_full,
             is_last_reached=self.is_last_reached or is_last,
@@ -90,10 +108,11 @@ class Reading:
         """The verdict. A partner that tells no total is believed when its last page came."""
         against = {
             Gap.NO_PAGE: self.pages == 0,
-            Gap.LAST_PAGE_MISSING: not self.is_last_reached,
+            Gap.LAST_PAGE_MISSING: not self.is_last_reached and not self.is_endless,
             Gap.PAGE_AFTER_LAST: self.is_overrun,
             Gap.TOTAL_MOVED: len(self.totals) > 1,
             Gap.COUNT_DIFFERS: len(self.totals) == 1 and self.totals != {self.ids},
             Gap.ID_TWICE: self.changed_duplicates > 0,
+            Gap.ENDLESS: self.is_endless,
         }
         return Certificate(tuple(gap for gap, holds in against.items() if holds), self.is_full)

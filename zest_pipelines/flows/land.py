@@ -92,8 +92,9 @@ def _take_all(connector: Connector, begun: Begun, pages: Pages) -> None:
         coming = connector.read(entity, begun.since, begun.resume)
     for page, is_end in _with_end(coming):
         pages.take(page, is_end=is_end)
-    if pages.verdict is None:
-        pages.conclude()
+        if pages.verdict is not None:
+            return
+    pages.conclude()
 
 
 def _with_end(pages: Iterator[Page]) -> Iterator[tuple[Page, bool]]:

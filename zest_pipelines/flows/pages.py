@@ -102,12 +102,17 @@ class Pages:
         """How it ended; None: it goes on."""
 
     def take(self, page: Page, *, is_end: bool) -> None:
-        """Store a page, and with the last one how the reading ended. Raises SupersededError, and then nothing is."""
+        """Store a page, and with the last one, or one too many, how the reading ended. Raises SupersededError, and then nothing is."""
         shown, twice = self._hashed(page.records)
         gone = [partner_id for partner_id in page.gone if partner_id not in shown]
         seen = self.progress.seen.with_page(
-            total=page.total, is_full=page.is_full, is_last=page.is_last, changed_duplicates=twice
+            records=len(page.records),
+            total=page.total,
+            is_full=page.is_full,
+            is_last=page.is_last,
+            changed_duplicates=twice,
         )
+        is_end = is_end or seen.is_endless
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
             suspicions.lift(tx, self.reading, [*shown, *gone])
             stored = self._store(tx, shown, gone)
