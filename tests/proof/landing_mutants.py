@@ -17,11 +17,11 @@ from partners.fhir import codes
 from partners.fhir.client import FhirConnector
 from partners.fhir.reading import Marks
 from resources.logins import Login
-from zest_pipelines.core.certificate import Certificate
+from zest_pipelines.core.certificate import Certificate, Reading
 from zest_pipelines.core.guard import Counts, hold
 from zest_pipelines.flows import apply, versions
 from zest_pipelines.flows.pages import Pages
-from zest_pipelines.store import landing, masters
+from zest_pipelines.store import landing, masters, sightings
 from zest_pipelines.store.landing import Verdict
 
 
@@ -62,6 +62,14 @@ def _true_of_all(_: Any) -> Any:
 
 def _by_status(_: Any) -> Any:
     return lambda answered: answered.status in (404, 410)
+
+
+def _and_forget(real: Any) -> Any:
+    def end(tx: Any, reading: Any, verdict: Any) -> bool:
+        sightings.forget(tx, reading)
+        return bool(real(tx, reading, verdict))
+
+    return end
 
 
 def _of_any_version(real: Any) -> Any:
@@ -121,6 +129,20 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "the answers for suspects tell of something else",
         "the partner has it",
         ((codes, "says_gone", _by_status),),
+    ),
+    "broken off and forgotten": LandingMutant(
+        "what a reading saw before it broke off is forgotten, and yet it goes on there",
+        "a reading taken up ends as one that did not break off",
+        "broken off on its third page",
+        "it goes on as",
+        ((landing, "end", _and_forget),),
+    ),
+    "endless list read on": LandingMutant(
+        "a list is read as long as it leads on",
+        "a reading ends",
+        "a list goes round without end",
+        "pages were read",
+        ((Reading, "is_endless", lambda _: property(lambda _: False)),),
     ),
     "guard outside the lock": LandingMutant(
         "the guard judges a set, and what came to it since is written too",

@@ -128,6 +128,25 @@ def the_answers_for_suspects_tell_of_something_else(stage: Stage) -> list[str]:
     return stage.broken()
 
 
+def broken_off_on_its_third_page(stage: Stage) -> list[str]:
+    """The partner fails on the last page; the next reading asks for that page alone, and knows of the others."""
+    stage.sandbox.set_faults(FaultRule(FaultKind.STATUS, type="Patient", page=3, times=1))
+    broken_off, _ = stage.take_in()
+    again, _ = stage.take_in()
+    states = (broken_off.state, again.state, again.pages, again.records)
+    wrong = [] if states == ("failed", "certified", 3, 30) else [f"it goes on as {states}"]
+    return wrong + stage.broken()
+
+
+def a_list_goes_round_without_end(stage: Stage) -> list[str]:
+    """The first page leads to itself, hundreds of times; the next list is as it should be."""
+    stage.sandbox.set_faults(FaultRule(FaultKind.REPEATED_PAGE, type="Patient", page=1, times=200))
+    landed, _ = stage.take_in()
+    stage.sandbox.clear_faults()
+    stage.take_in()
+    return stage.broken() + ([] if landed.pages < 200 else [f"{landed.pages} pages were read"])
+
+
 def edited_behind_the_reading(stage: Stage) -> list[str]:
     """A client of the first page is edited when that page was read, and then one of the last, which is not read yet."""
     ids = sorted(each["id"] for each in stage.sandbox.state("Patient"))
@@ -252,6 +271,8 @@ SCENES: Mapping[str, Callable[[Stage], list[str]]] = {
     "a page is passed over": a_page_is_passed_over,
     "a short list agrees with itself": a_short_list_agrees_with_itself,
     "the answers for suspects tell of something else": the_answers_for_suspects_tell_of_something_else,
+    "broken off on its third page": broken_off_on_its_third_page,
+    "a list goes round without end": a_list_goes_round_without_end,
     "edited behind the reading": edited_behind_the_reading,
     "killed before each commit": killed_before_each_commit,
     "killed after each commit": killed_after_each_commit,

@@ -29,6 +29,8 @@ IN_EVERY_RUN = (
     "certificate ignored",
     "absence believed",
     "every 404 believed",
+    "broken off and forgotten",
+    "endless list read on",
     "cursor by the last page",
     "hash without the mapping",
 )

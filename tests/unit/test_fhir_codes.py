@@ -237,7 +237,9 @@ def test_only_the_fhir_server_itself_can_say_that_a_record_is_gone(status: int) 
 
 
 @pytest.mark.parametrize("status", [404, 410])
-@pytest.mark.parametrize("code", ["not-supported", "security", "forbidden", "throttled", "transient", "expired", "novel"])
+@pytest.mark.parametrize(
+    "code", ["not-supported", "security", "forbidden", "throttled", "transient", "expired", "novel"]
+)
 def test_a_record_is_not_gone_where_the_server_tells_of_something_else(status: int, code: str) -> None:
     assert not says_gone(answer(status, outcome(code)))
     issues = [{"severity": "error", "code": each} for each in ("not-found", code)]

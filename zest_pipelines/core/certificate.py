@@ -74,7 +74,7 @@ class Reading:
 
     @property
     def is_endless(self) -> bool:
-        """Whether to stop: a list that was begun again in its midst comes less than twice, and none comes three times."""
+        """Whether to stop: even a list that was begun again in its midst comes less than twice."""
         if not self.totals:
             return self.pages >= MOST_UNTOLD
         return self.length > _TIMES * max(self.totals) + _MARGIN

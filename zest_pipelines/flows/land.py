@@ -1,8 +1,8 @@
 """land: read an entity from the partner and store what is new.
 
 Pages are stored as they come, and a reading whose process died, or that partner or network broke off, is taken up by
-the next one after the last page that was stored. Nothing is deleted for not having come: absence in a certified reading of everything is a suspicion, to be
-proved.
+the next one after the last page that was stored. Nothing is deleted for not having come: absence in a certified
+reading of everything is a suspicion, to be proved.
 """
 
 from __future__ import annotations

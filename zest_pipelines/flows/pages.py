@@ -102,7 +102,10 @@ class Pages:
         """How it ended; None: it goes on."""
 
     def take(self, page: Page, *, is_end: bool) -> None:
-        """Store a page, and with the last one, or one too many, how the reading ended. Raises SupersededError, and then nothing is."""
+        """Store a page, and with the last one, or one too many, how the reading ended.
+
+        Raises SupersededError, and then nothing is stored.
+        """
         shown, twice = self._hashed(page.records)
         gone = [partner_id for partner_id in page.gone if partner_id not in shown]
         seen = self.progress.seen.with_page(

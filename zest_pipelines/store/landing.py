@@ -1,8 +1,8 @@
 """Snapshots: the readings of what partners have, how far each has come and how it ended. Written by `zest_land`.
 
 A reading under way belongs to one process at a time, told by its attempt: who takes it up raises it, and whoever reads
-on with an older one is refused with its next page. What its pages showed stands in `sightings`. One that broke off keeps
-them, and the partner's token, for who takes it up.
+on with an older one is refused with its next page. What its pages showed stands in `sightings`. One that broke off
+keeps them, and the partner's token, for who takes it up.
 """
 
 from __future__ import annotations
