@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from conftest import Tenant
 
+from partners.contract import Entity
 from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.cli import masters, run
 from zest_pipelines.cli.options import remember_data_dir
+from zest_pipelines.flows.apply import apply
 
 Said = Callable[..., tuple[int, str, str]]
 AS_OF = ("as-of", "sakura", "fhir", "client")
@@ -99,6 +101,26 @@ def test_a_preview_tells_counts_and_ids_that_say_nothing_and_writes_nothing(tena
     assert tenant.sql("SELECT count(*) FROM sync.audit", Login.OPERATOR) == before
     names = [row.family_name for row in tenant.sql("SELECT * FROM schedule.client")]
     assert not [name for name in names if name and name in told + json.dumps(report, ensure_ascii=False)]
+
+
+def test_a_wrong_link_is_undone_from_the_command_line(tenant: Tenant, zest: Said) -> None:
+    linked = "SELECT partner_id FROM sync.identity WHERE entity = 'client' AND valid_to IS NULL ORDER BY 1 LIMIT 1"
+    id_ = tenant.sql(linked, Login.OPERATOR)[0].partner_id
+    for arguments, word in (
+        (("sakura", "--unlink", id_, "--reason", "two people"), "needs the partner and a reason"),
+        (("sakura", "fhir", "--unlink", id_), "needs the partner and a reason"),
+        (("sakura", "fhir", "--unlink", id_, "--settle", "landed:1", "--new"), "One word at a time"),
+        (("sakura", "fhir", "--unlink", f"staff={id_}", "--reason", "two people"), "linked to none"),
+    ):
+        code, _, said = zest("identities", *arguments)
+        assert (code, word in said) == (2, True), said
+    code, _, said = zest("identities", "sakura", "fhir", "--unlink", f"client={id_}", "--reason", "two people")
+    assert (code, "zest sync sakura fhir" in said) == (0, True)
+    (audited,) = tenant.sql("SELECT detail FROM sync.audit WHERE act = 'unlink_identity'", Login.OPERATOR)
+    assert (audited.detail.keys(), audited.detail["reason"]) == ({"landed", "reason"}, "two people")
+    apply(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    waiting = json.loads(zest("identities", "sakura", "fhir", "--json")[1])["waiting"]
+    assert [each["reason"] for each in waiting] == ["identity_unmatched"]
 
 
 def test_what_cannot_be_looked_at_is_said_in_one_sentence(tenant: Tenant, zest: Said) -> None:

@@ -306,6 +306,87 @@ def test_a_link_to_a_record_that_was_linked_meanwhile_ends_in_nothing_and_is_tol
     assert due_tenants(there) == ()
 
 
+# --- Undoing a link ---------------------------------------------------------------------------------------------------
+
+
+def undo(tenant: Tenant, partner_id: str, entity: Entity | None = None) -> None:
+    settle.unlink(tenant.services, tenant.partner, tenant.name, partner_id, "they are two", entity)
+
+
+def test_a_wrong_link_is_undone_ours_stays_as_it_is_and_a_person_says_who_it_is(
+    tenant: Tenant, other: RunningSandbox
+) -> None:
+    right, wrong = move_in(tenant, *people(2))
+    bring_in(tenant)
+    there = second(tenant, other, creates=(), keys=KEYS)
+    (theirs,) = move_in(there, people(2)[1])
+    bring_in(there)
+    before, ours = clients(tenant), links(tenant)
+    assert links(there) == {theirs: ours[wrong]}
+
+    undo(there, theirs)
+
+    assert due_tenants(there) == (there.name,)
+    assert (carry_over(there).waiting, links(there), clients(tenant)) == (1, {}, before)
+    assert (due_tenants(there), carry_over(there).waiting, links(there)) == ((), 1, {})
+    assert bring_in(tomorrow(there)).waiting == 1  # another reading changes nothing
+    start = mark(other)
+    tenant.add_visit(client_id=ours[wrong], staff_id=None)
+    push_now(there)
+    assert calls(other, "POST", "PUT", after=start) == []
+    say(there, Act.LINK, ours[right])
+    assert (carry_over(there).applied, links(there)) == (1, {theirs: ours[right]})
+    undo(there, theirs)
+    carry_over(there)
+    say(there, Act.LINK, ours[wrong])
+    assert (carry_over(there).applied, links(there), clients(tenant)) == (1, {theirs: ours[wrong]}, before)
+    statement = (
+        "SELECT record_id, valid_to IS NULL AS now FROM sync.identity WHERE partner = 'other' ORDER BY valid_from"
+    )
+    history = [tuple(row) for row in tenant.sql(statement, Login.OPERATOR)]
+    assert history == [(ours[wrong], False), (ours[right], False), (ours[wrong], True)]
+    (audited, _) = tenant.sql("SELECT detail FROM sync.audit WHERE act = 'unlink_identity'", Login.OPERATOR)
+    assert audited.detail["reason"] == "they are two"
+
+
+def test_the_record_that_a_link_made_is_kept_when_it_is_undone_and_a_new_one_is_made_on_a_persons_word(
+    tenant: Tenant,
+) -> None:
+    """The partner that makes the masters: its record is not made anew by itself, changed or not, gone or not."""
+    id_, lost = move_in(tenant, *people(2))
+    bring_in(tenant)
+    ours, before = links(tenant), clients(tenant)
+    undo(tenant, id_)
+    undo(tenant, lost)
+    carry_over(tenant)
+    theirs = {each["id"]: each for each in tenant.sandbox.state("Patient")}
+    tenant.sandbox.put(theirs[id_] | {"address": [{"text": "みどり市"}]})
+    tenant.sandbox.delete("Patient", lost)
+    assert bring_in(tomorrow(tenant)).waiting == 1
+    assert clients(tenant) == before
+    say(tenant, Act.NEW)
+    assert carry_over(tenant).applied == 1
+    assert links(tenant)[id_] not in ours.values()
+    assert {each: clients(tenant)[each] for each in before} == before  # still in force
+    assert len(clients(tenant)) == len(before) + 1
+
+
+def test_what_cannot_be_undone_is_refused_in_words(tenant: Tenant) -> None:
+    (id_,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    with pytest.raises(StoreError, match="linked to none"):
+        undo(tenant, "nobody")
+    with pytest.raises(StoreError, match="linked to none"):
+        undo(tenant, id_, Entity.STAFF)
+    with pytest.raises(StoreError, match="why"):
+        settle.unlink(tenant.services, tenant.partner, tenant.name, id_, "  ")
+    undo(tenant, id_, CLIENT)
+    assert links(tenant).keys() >= {id_}  # until it is carried out
+    carry_over(tenant)
+    with pytest.raises(StoreError, match="linked to none"):
+        undo(tenant, id_)
+
+
 def test_of_each_kind_of_master_the_first_connection_makes_them(tenant: Tenant, other: RunningSandbox) -> None:
     def creates(partner: str) -> set[str]:
         (row,) = tenant.sql("SELECT creates FROM sync.connection WHERE partner = :p", Login.OPERATOR, p=partner)

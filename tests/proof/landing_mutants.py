@@ -19,9 +19,9 @@ from partners.fhir.reading import Marks
 from resources.logins import Login
 from zest_pipelines.core.certificate import Certificate, Reading
 from zest_pipelines.core.guard import Counts, hold
-from zest_pipelines.flows import apply, versions
+from zest_pipelines.flows import apply, plan, versions
 from zest_pipelines.flows.pages import Pages
-from zest_pipelines.store import landing, masters, sightings
+from zest_pipelines.store import identities, landing, masters, sightings
 from zest_pipelines.store.landing import Verdict
 
 
@@ -70,6 +70,10 @@ def _and_forget(real: Any) -> Any:
         return bool(real(tx, reading, verdict))
 
     return end
+
+
+def _without_word(real: Any) -> Any:
+    return lambda entity, new, link, rule, word: real(entity, new, link, rule, None)
 
 
 def _of_any_version(real: Any) -> Any:
@@ -153,6 +157,20 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
             (masters, "lock_application", _judged_before),
             (apply, "hold", lambda _: lambda *_, **__: _judged[0]),
         ),
+    ),
+    "undone link stays": LandingMutant(
+        "a link that a person has undone stays valid",
+        "no record linked against a person's word",
+        "a wrong link is undone",
+        "it is linked",
+        ((identities, "undo", _always(None)),),
+    ),
+    "undone link comes back": LandingMutant(
+        "whose link was undone is taken for a new record, without a person",
+        "no record linked against a person's word",
+        "a wrong link is undone",
+        "it is linked",
+        ((plan, "judge", _without_word),),
     ),
     "cursor moved early": LandingMutant(
         "the cursor moves before the last page is stored",

@@ -28,6 +28,7 @@ from partners.fhir import reading
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
+from zest_pipelines.flows import settle
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
@@ -162,6 +163,22 @@ def edited_behind_the_reading(stage: Stage) -> list[str]:
     return stage.broken()
 
 
+# --- Who is who -----------------------------------------------------------------------------------------------------
+
+
+def a_wrong_link_is_undone(stage: Stage) -> list[str]:
+    """A person says that one is not whom it is linked to; it is read again, and until a person has spoken it waits."""
+    stage.take_in()
+    before = stage.active()
+    wrong = min(each["id"] for each in stage.sandbox.state("Patient"))
+    settle.unlink(stage.tenant.services, stage.tenant.partner, stage.tenant.name, wrong, "of the scene", CLIENT)
+    waiting = [stage.take_in()[1].waiting, stage.later(2).take_in()[1].waiting]
+    statement = "SELECT FROM sync.identity WHERE partner_id = :wrong AND entity = 'client' AND valid_to IS NULL"
+    linked = stage.tenant.sql(statement, Login.OPERATOR, wrong=wrong)
+    said = [] if waiting == [1, 1] else [f"{waiting} wait"]
+    return said + (["it is linked"] if linked else []) + ([] if stage.active() == before else ["others are in force"])
+
+
 # --- Crashes --------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +291,7 @@ SCENES: Mapping[str, Callable[[Stage], list[str]]] = {
     "broken off on its third page": broken_off_on_its_third_page,
     "a list goes round without end": a_list_goes_round_without_end,
     "edited behind the reading": edited_behind_the_reading,
+    "a wrong link is undone": a_wrong_link_is_undone,
     "killed before each commit": killed_before_each_commit,
     "killed after each commit": killed_after_each_commit,
     "more is deleted while an application waits": more_is_deleted_while_an_application_waits,

@@ -31,6 +31,8 @@ IN_EVERY_RUN = (
     "every 404 believed",
     "broken off and forgotten",
     "endless list read on",
+    "undone link stays",
+    "undone link comes back",
     "cursor by the last page",
     "hash without the mapping",
 )

@@ -41,11 +41,18 @@ def identities(
     same: Annotated[bool, typer.Option("--same", help="It is the person whom its number meant before.")] = False,
     new: Annotated[bool, typer.Option("--new", help="It is another person, and gets a record of its own.")] = False,
     link: Annotated[UUID | None, typer.Option(metavar="RECORD", help="It is this record of ours.")] = None,
+    unlink: Annotated[
+        str | None,
+        typer.Option(metavar="PARTNER_ID", help="The partner's record is linked to the wrong one of ours (staff=ID)."),
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Why; kept, so nothing about a patient.")] = None,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Whose records wait because it is not certain who they are, and what to do; with --settle, say who one is."""
+    """Whose records wait because it is not certain who they are, and what to do; with --settle, say who one is.
+
+    With --unlink, undo a wrong link: the partner's record waits again, and ours stays as it is.
+    """
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import settle as words_of_people
@@ -55,7 +62,12 @@ def identities(
     check_tenant_id(tenant)
     name = None if partner is None else partner_named(partner).name
     number, act = _word(settle, same=same, new=new, link=link)
+    undone = _undone(unlink, name, reason, is_settled=settle is not None)
     with open_session(chosen_data_dir(data_dir)) as session:
+        if undone is not None and name is not None and reason is not None:
+            entity, partner_id = undone
+            words_of_people.unlink(session.services(), partner_named(name), tenant, partner_id, reason, entity)
+            _noted(tenant, name)
         with session.transaction(Login.OPERATOR, tenant) as tx:
             tenants.get(tx, tenant)
             waiting = list(stored.waiting(tx, tenant, name))
@@ -64,11 +76,10 @@ def identities(
             declared = partner_named(_partner_of(tenant, number, waiting))
             words_of_people.identity(session.services(), declared, tenant, number, act, link, reason)
             waiting = [each for each in waiting if each.landed_no != number]
-            now = f"zest sync {tenant} {declared.name}"
-            tell(f"Noted. It is carried out within a minute if the platform runs (`zest up`), or now: {now}")
+            _noted(tenant, declared.name)
     if json_:
         print_json({"tenant": tenant, "waiting": [_json(each) for each in waiting], "rules": list(map(_rule, rules))})
-    elif number is None:
+    elif number is None and undone is None:
         _print(tenant, waiting, rules)
 
 
@@ -130,6 +141,28 @@ def _word(settle: str | None, *, same: bool, new: bool, link: UUID | None) -> tu
     if len(said) != 1:
         raise InputError("Say who it is: one of --same, --new and --link RECORD")
     return int(found[1]), said[0]
+
+
+def _undone(
+    unlink: str | None, partner: str | None, reason: str | None, *, is_settled: bool
+) -> tuple[Entity | None, str] | None:
+    """Whose link is undone, and (if it is said) of which kind; None: nobody's. InputError."""
+    if unlink is None:
+        return None
+    if is_settled:
+        raise InputError("One word at a time: --settle says who a record is, --unlink who it is not")
+    if partner is None or reason is None:
+        raise InputError(
+            "--unlink needs the partner and a reason: zest identities TENANT PARTNER --unlink ID --reason ..."
+        )
+    kind, _, partner_id = unlink.rpartition("=")
+    entity = next((each for each in MASTERS if each == kind), None)
+    return (entity, partner_id) if entity is not None else (None, unlink)
+
+
+def _noted(tenant: str, partner: str) -> None:
+    now = f"zest sync {tenant} {partner}"
+    tell(f"Noted. It is carried out within a minute if the platform runs (`zest up`), or now: {now}")
 
 
 def _partner_of(tenant: str, number: int, waiting: Sequence[WaitingRecord]) -> str:

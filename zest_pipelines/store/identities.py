@@ -57,6 +57,17 @@ _CLOSE = query(
       AND valid_to IS NULL
     """,
 )
+_UNDO = query(
+    "undo_identities",
+    Login.APPLY,
+    """
+    UPDATE sync.identity i SET valid_to = clock_timestamp()
+    FROM sync.identity_decision d
+    WHERE i.tenant_id = :tenant AND i.partner = :partner AND i.entity = :entity AND i.valid_to IS NULL
+      AND d.tenant_id = i.tenant_id AND d.partner = i.partner AND d.entity = i.entity AND d.partner_id = i.partner_id
+      AND d.decided_at > i.valid_from AND d.act = 'unlink'
+    """,
+)
 _RULE = query(
     "identity_rule",
     Login.APPLY,
@@ -139,6 +150,14 @@ _SETTLE = query(
                                 CAST(:record_id AS uuid), CAST(:reason AS text))
     """,
 )
+_UNLINK = query(
+    "unlink_identity",
+    Login.OPERATOR,
+    """
+    SELECT sync.unlink_identity(:tenant, :partner, CAST(:entity AS text), CAST(:partner_id AS text),
+                                CAST(:reason AS text))
+    """,
+)
 
 
 def identify(
@@ -152,6 +171,11 @@ def identify(
 def close(tx: Transaction, scope: Scope, partner_id: str) -> None:
     """End the link of a partner's id now."""
     _CLOSE.run(tx, partner_id=partner_id, **scope.parameters())
+
+
+def undo(tx: Transaction, scope: Scope) -> None:
+    """End the links of which people have said since that they are wrong."""
+    _UNDO.run(tx, **scope.parameters())
 
 
 def rule(tx: Transaction, scope: Scope) -> Rule:
@@ -198,3 +222,14 @@ def settle(
     _SETTLE.run(
         tx, tenant=tenant, partner=partner, landed_no=landed_no, act=act.value, record_id=record_id, reason=said
     )
+
+
+def unlink(tx: Transaction, tenant: str, partner: str, entity: Entity | None, partner_id: str, reason: str) -> int:
+    """Store a person's word that a partner's id is linked to the wrong record; the next application carries it out.
+
+    The number of the version that the word is about. StoreError if the id is linked to none, or (without `entity`) to
+    one of each kind.
+    """
+    named = {"tenant": tenant, "partner": partner, "partner_id": partner_id, "reason": remark(reason)}
+    landed_no: int = _UNLINK.run(tx, entity=None if entity is None else entity.value, **named).scalar_one()
+    return landed_no
