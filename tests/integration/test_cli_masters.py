@@ -103,13 +103,14 @@ def test_a_preview_tells_counts_and_ids_that_say_nothing_and_writes_nothing(tena
     assert not [name for name in names if name and name in told + json.dumps(report, ensure_ascii=False)]
 
 
-def test_a_wrong_link_is_undone_from_the_command_line(tenant: Tenant, zest: Said) -> None:
+def test_a_wrong_link_is_undone_and_an_owner_named_from_the_command_line(tenant: Tenant, zest: Said) -> None:
     linked = "SELECT partner_id FROM sync.identity WHERE entity = 'client' AND valid_to IS NULL ORDER BY 1 LIMIT 1"
     id_ = tenant.sql(linked, Login.OPERATOR)[0].partner_id
     for arguments, word in (
-        (("sakura", "--unlink", id_, "--reason", "two people"), "needs the partner and a reason"),
-        (("sakura", "fhir", "--unlink", id_), "needs the partner and a reason"),
+        (("sakura", "--unlink", id_, "--reason", "two people"), "name the partner and add --reason"),
+        (("sakura", "fhir", "--unlink", id_), "name the partner and add --reason"),
         (("sakura", "fhir", "--unlink", id_, "--settle", "landed:1", "--new"), "One word at a time"),
+        (("sakura", "fhir", "--unlink", id_, "--own", "client", "--reason", "x"), "One word at a time"),
         (("sakura", "fhir", "--unlink", f"staff={id_}", "--reason", "two people"), "linked to none"),
     ):
         code, _, said = zest("identities", *arguments)
@@ -121,6 +122,8 @@ def test_a_wrong_link_is_undone_from_the_command_line(tenant: Tenant, zest: Said
     apply(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
     waiting = json.loads(zest("identities", "sakura", "fhir", "--json")[1])["waiting"]
     assert [each["reason"] for each in waiting] == ["identity_unmatched"]
+    code, _, said = zest("identities", "sakura", "fhir", "--own", "client", "--reason", "as ever")
+    assert (code, "0 client records linked at fhir had another owner" in said) == (0, True), said
 
 
 def test_what_cannot_be_looked_at_is_said_in_one_sentence(tenant: Tenant, zest: Said) -> None:

@@ -387,6 +387,59 @@ def test_what_cannot_be_undone_is_refused_in_words(tenant: Tenant) -> None:
         undo(tenant, id_)
 
 
+# --- Whose a master is ------------------------------------------------------------------------------------------------
+
+
+def address(tenant: Tenant, record: UUID) -> str:
+    return str(clients(tenant)[record].address)
+
+
+def move_to(tenant: Tenant, partner_id: str, place: str) -> None:
+    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == partner_id)
+    tenant.sandbox.put(theirs | {"address": [{"text": place}]})
+
+
+def owners(tenant: Tenant, record: UUID) -> list[str]:
+    statement = "SELECT partner FROM sync.identity WHERE record_id = :record AND is_owner AND valid_to IS NULL"
+    return [row.partner for row in tenant.sql(statement, Login.OPERATOR, record=record)]
+
+
+def test_the_owner_stays_whatever_happens_to_it_until_a_person_names_another_one(
+    tenant: Tenant, other: RunningSandbox
+) -> None:
+    (first,) = move_in(tenant, people(1)[0] | {"address": [{"text": "みどり市"}]})
+    bring_in(tenant)
+    record = links(tenant)[first]
+    there = second(tenant, other, creates=(), keys=KEYS)
+    (theirs,) = move_in(there, people(1)[0] | {"address": [{"text": "あおば市"}]})
+    bring_in(there)
+    with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+        tenants.pause(tx, tenant.name, tenant.partner.name, "it is given up")
+    move_to(there, theirs, "わかば市")
+    bring_in(tomorrow(there))
+    assert (address(tenant, record), owners(tenant, record)) == ("みどり市", ["fhir"])
+
+    assert settle.own(there.services, there.partner, there.name, CLIENT, "the first system is given up") == 1
+
+    assert due_tenants(there) == (there.name,)
+    carry_over(there)
+    assert (address(tenant, record), owners(tenant, record), due_tenants(there)) == ("わかば市", ["other"], ())
+    move_to(there, theirs, "こだま市")
+    bring_in(tomorrow(there, 2))
+    assert address(tenant, record) == "こだま市"
+    with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+        tenants.resume(tx, tenant.name, tenant.partner.name)
+    move_to(tenant, first, "かえで市")
+    bring_in(tomorrow(tenant, 2))
+    assert (address(tenant, record), owners(tenant, record)) == ("こだま市", ["other"])
+    assert settle.own(there.services, there.partner, there.name, CLIENT, "once more") == 0
+    assert settle.own(tenant.services, tenant.partner, tenant.name, CLIENT, "and back") == 1
+    carry_over(there)  # whoever comes next carries it out
+    assert owners(tenant, record) == ["fhir"]
+    carry_over(tenant)
+    assert address(tenant, record) == "かえで市"
+
+
 def test_of_each_kind_of_master_the_first_connection_makes_them(tenant: Tenant, other: RunningSandbox) -> None:
     def creates(partner: str) -> set[str]:
         (row,) = tenant.sql("SELECT creates FROM sync.connection WHERE partner = :p", Login.OPERATOR, p=partner)

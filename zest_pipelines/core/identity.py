@@ -32,7 +32,7 @@ class Question(StrEnum):
 
 
 class Act(StrEnum):
-    """What a person can say of a record that waits, or (`UNLINK`) of one that is linked."""
+    """What a person can say of a record that waits, or (`UNLINK`, `OWN`) of one that is linked."""
 
     SAME = "same"
     """It is whom the id meant before."""
@@ -42,6 +42,8 @@ class Act(StrEnum):
     """It is this one of ours."""
     UNLINK = "unlink"
     """It is not whom it was linked to, whoever it is."""
+    OWN = "own"
+    """What the partner says of it is written into our record from now on."""
 
 
 @dataclass(frozen=True)

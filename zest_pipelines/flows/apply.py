@@ -33,6 +33,7 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
     with services.database.transaction(Login.APPLY, tenant) as tx:
         masters.lock_application(tx, scope)
         identities.undo(tx, scope)
+        identities.change_owners(tx, scope)
         planned = plan(tx, scope)
         guard = _asked(tx, scope, planned)
         ended = [Ended(each, end(tx, scope, each, guard)) for each in planned.changes]

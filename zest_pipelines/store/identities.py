@@ -68,6 +68,26 @@ _UNDO = query(
       AND d.decided_at > i.valid_from AND d.act = 'unlink'
     """,
 )
+# The newest word on who owns a record counts, whichever partner it was about. First the owner so far, then the new one:
+# a record never has two. Index: identity_decision_of_owner.
+_OWN = tuple(
+    query(
+        name,
+        Login.APPLY,
+        f"""
+        UPDATE sync.identity i SET is_owner = {is_owner}
+        FROM (SELECT DISTINCT ON (record_id) record_id, partner, decided_at FROM sync.identity_decision
+              WHERE tenant_id = :tenant AND entity = :entity AND act = 'own'
+              ORDER BY record_id, decided_at DESC) AS d
+        WHERE i.tenant_id = :tenant AND i.entity = :entity AND i.record_id = d.record_id AND i.valid_to IS NULL
+          AND i.valid_from < d.decided_at AND i.is_owner <> {is_owner} AND {whose}
+        """,
+    )
+    for name, is_owner, whose in (
+        ("disown_identities", "false", "i.partner <> d.partner"),
+        ("own_identities", "true", "i.partner = d.partner"),
+    )
+)
 _RULE = query(
     "identity_rule",
     Login.APPLY,
@@ -158,6 +178,11 @@ _UNLINK = query(
                                 CAST(:reason AS text))
     """,
 )
+_SAY_OWNER = query(
+    "say_owner_of_identities",
+    Login.OPERATOR,
+    "SELECT sync.own_identities(:tenant, :partner, CAST(:entity AS text), CAST(:reason AS text))",
+)
 
 
 def identify(
@@ -176,6 +201,12 @@ def close(tx: Transaction, scope: Scope, partner_id: str) -> None:
 def undo(tx: Transaction, scope: Scope) -> None:
     """End the links of which people have said since that they are wrong."""
     _UNDO.run(tx, **scope.parameters())
+
+
+def change_owners(tx: Transaction, scope: Scope) -> None:
+    """Let those partners own the tenant's masters of the kind of which people have said so last."""
+    for step in _OWN:
+        step.run(tx, tenant=scope.tenant, entity=scope.entity.value)
 
 
 def rule(tx: Transaction, scope: Scope) -> Rule:
@@ -233,3 +264,10 @@ def unlink(tx: Transaction, tenant: str, partner: str, entity: Entity | None, pa
     named = {"tenant": tenant, "partner": partner, "partner_id": partner_id, "reason": remark(reason)}
     landed_no: int = _UNLINK.run(tx, entity=None if entity is None else entity.value, **named).scalar_one()
     return landed_no
+
+
+def own(tx: Transaction, scope: Scope, reason: str) -> int:
+    """Store a person's word that the partner owns, from now on, the masters that are linked at it; the next application
+    carries it out. How many another one owned. StoreError without a reason."""
+    asked: int = _SAY_OWNER.run(tx, reason=remark(reason), **scope.parameters()).scalar_one()
+    return asked

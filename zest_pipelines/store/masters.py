@@ -193,7 +193,7 @@ _OPEN = query(
                             SELECT FROM sync.identity_decision d
                             WHERE d.tenant_id = r.tenant_id AND d.partner = r.partner AND d.entity = r.entity
                               AND d.partner_id = r.partner_id AND d.landed_no = r.landed_no
-                              AND d.decided_at > r.made_at AND d.act = 'unlink'))
+                              AND d.decided_at > r.made_at AND d.act IN ('unlink', 'own')))
     ORDER BY c.landed_no
     """,
 )
@@ -207,7 +207,8 @@ _ADD_RESULT = query(
            CAST(:record_id AS uuid), (
                SELECT count(*) FROM sync.identity_decision d
                WHERE d.tenant_id = :tenant AND d.partner = :partner AND d.entity = :entity
-                 AND d.partner_id = :partner_id AND d.landed_no = :landed_no AND d.act = 'unlink')
+                 AND d.partner_id = :partner_id AND d.landed_no = :landed_no
+                 AND d.act IN ('unlink', 'own'))
     """,
 )
 # Two applications of one kind of a tenant's masters wait for each other here, whichever partner they are of: the set
