@@ -87,6 +87,13 @@ def test_people_see_a_table_of_some_and_files_have_all_for_their_owner_alone(
     assert len(audited(tenant)) == 2  # nothing was shown the third time
 
 
+def test_of_a_partner_that_only_links_it_is_said_that_this_is_its_word(tenant: Tenant, zest: Said) -> None:
+    assert "only links" not in zest(*AS_OF, "--at", moment())[2]
+    tenant.sql("UPDATE sync.connection SET creates = '{staff}'", Login.OPERATOR)
+    code, _, said = zest(*AS_OF, "--at", moment())
+    assert (code, "fhir only links to client records that are there" in said) == (0, True)
+
+
 def test_a_preview_tells_counts_and_ids_that_say_nothing_and_writes_nothing(tenant: Tenant, zest: Said) -> None:
     code, told, _ = zest(*DIFF)
     assert (code, "The mass-change guard would let it through, of 28 records in force." in told) == (0, True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,8 +21,9 @@ from zest_pipelines.core.identity import Act
 from zest_pipelines.flows import settle
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.reports import ApplyReport
-from zest_pipelines.store import due, identities, tenants
+from zest_pipelines.store import due, history, identities, tenants
 from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.masters import Scope
 
 KEYS = ("birth_date", "family_kana", "given_kana")
 REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
@@ -244,6 +245,28 @@ def test_a_second_partner_links_whom_it_can_tell_and_writes_nobody(tenant: Tenan
     assert bring_in(tomorrow(there)).applied == 1
     assert clients(tenant) == before
     assert {twice, again, stranger, odd}.isdisjoint(links(there))
+
+
+def test_a_partner_that_only_links_is_asked_for_a_past_moment_as_well(tenant: Tenant, other: RunningSandbox) -> None:
+    """What it said then, under our record; the first partner's answer is what our record held."""
+    (first,) = move_in(tenant, people(1)[0] | {"address": [{"text": "みどり市"}]})
+    bring_in(tenant)
+    there = second(tenant, other, creates=(), keys=KEYS)
+    (theirs,) = move_in(there, people(1)[0] | {"address": [{"text": "あおば市"}]})
+    bring_in(there)
+    then = datetime.now(UTC)
+    move_to(there, theirs, "わかば市")
+    bring_in(tomorrow(there))
+
+    def said(partner: str, at: datetime) -> list[tuple[UUID, str, str]]:
+        with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+            found = history.as_of(tx, Scope(tenant.name, partner, CLIENT), at)
+            return [(each.record_id, each.partner_id, each.master["address"]) for each in found]
+
+    record = links(tenant)[first]
+    assert said("other", then) == [(record, theirs, "あおば市")]
+    assert said("other", datetime.now(UTC)) == [(record, theirs, "わかば市")]
+    assert (record, first, "みどり市") in said("fhir", datetime.now(UTC))
 
 
 def test_whoever_is_registered_later_is_linked_by_itself(tenant: Tenant, other: RunningSandbox) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
@@ -182,6 +183,26 @@ def test_a_reading_is_not_taken_up_where_it_could_not_go_on_as_it_began(
         ("certified", None),
     ]
     assert tenant.sql("SELECT count(*) FROM sync.sighting", Login.LAND)[0][0] == 0
+
+
+@pytest.mark.parametrize("is_death", [True, False])
+def test_a_reading_of_changes_without_a_token_is_begun_anew_from_the_same_cursor(
+    tenant: Tenant, listed: Listed, is_death: bool
+) -> None:
+    read(tenant)
+    listed.can_resume = False
+    listed.rows["p1"] = listed.rows["p6"] = "鈴木"
+    listed.befalls = lambda page: (
+        (die() if is_death else refuse(RetryableError("partner_failed"))) if page == 2 else None
+    )
+    with suppress(Killed):
+        assert read(tenant).state == "failed"
+    listed.befalls = lambda page: None
+    pass_time(tenant, 6 * MINUTES)
+    report = read(tenant)
+    assert listed.asked[1:] == [("now", None), ("now", None)]
+    assert (report.state, report.pages, report.new_versions) == ("certified", 3, 1)
+    assert {("p1", "鈴木"), ("p6", "鈴木")} <= set(versions(tenant))
 
 
 def test_who_was_taken_for_dead_stores_no_page_more(tenant: Tenant, listed: Listed) -> None:

@@ -167,7 +167,7 @@ def _revision(
     def revise(services: Services, tenant: str) -> None:
         if own is not None:
             records = words_of_people.own(services, declared, tenant, read_by(declared, own), why)
-            tell(f"{counted(records, f"{own.value} record")} linked at {declared.name} had another owner.")
+            tell(f"{counted(records, f'{own.value} record')} linked at {declared.name} had another owner.")
         elif unlink is not None:
             entity, partner_id = _of_kind(unlink)
             words_of_people.unlink(services, declared, tenant, partner_id, why, entity)
