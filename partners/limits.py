@@ -124,8 +124,8 @@ class Rate:
         return None if self.burst is None else _left(self.burst, self.headroom)
 
     @property
-    def counted(self) -> str:
-        """What is counted, without how much or from when: its scope, kind and window."""
+    def measured(self) -> str:
+        """What is measured, without how much or from when: its scope, kind and window."""
         return f"{_prefix(self.scope, self.endpoint)}:{self.kind}/{_window(self.seconds)}"
 
     @property
@@ -160,8 +160,8 @@ class Concurrency:
         return f"{_prefix(self.scope, self.endpoint)}:concurrent={self.in_flight}{_suffix(self.headroom)}"
 
     @property
-    def counted(self) -> str:
-        """What is counted, without how much."""
+    def measured(self) -> str:
+        """What is measured, without how much."""
         return f"{_prefix(self.scope, self.endpoint)}:in flight"
 
     @property
@@ -204,7 +204,7 @@ def parse_limits(texts: Sequence[str], endpoints: Collection[str]) -> tuple[Limi
         if each.endpoint is not None and each.endpoint not in endpoints:
             known = ", ".join(endpoints) or "none"
             raise LimitError(f"'{each}' names an endpoint that this partner has none of: there are {known}")
-        other = seen.setdefault(each.counted, each)
+        other = seen.setdefault(each.measured, each)
         if other is not each:
             raise LimitError(f"'{other}' and '{each}' limit the same thing in the same way: leave one of them out")
     return limits

@@ -41,13 +41,7 @@ class Told:
     rest: timedelta | None = None
     """No call for so long from the answer on: 0 to MOST_PATIENCE.
 
-    None: no time is named. Of a refusal it is then not known how long it lasts; without one, nothing is closed."""
-    remaining: int | None = None
-    """Calls that the strictest of its limits still allows; None: not said."""
-    resets_in: timedelta | None = None
-    """After how long that limit counts anew, within the bounds of `rest`; None: not said."""
-    limit: int | None = None
-    """Calls that it allows in a window; None: not said."""
+    None: of a refusal it is not known how long it lasts."""
 
 
 def told(status: int, headers: Mapping[str, str], now: datetime, *, is_throttle: bool = False) -> Told | None:
@@ -61,9 +55,7 @@ def told(status: int, headers: Mapping[str, str], now: datetime, *, is_throttle:
     is_used_up = strictest.remaining == 0 or (is_refusal and strictest.remaining is None)
     if wanted is None and is_used_up:
         wanted = strictest.resets_in
-    if wanted is None and not is_refusal and strictest == _Standing():
-        return None
-    return Told(is_refusal, wanted, strictest.remaining, strictest.resets_in, strictest.limit)
+    return None if wanted is None and not is_refusal else Told(is_refusal, wanted)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
@@ -129,12 +121,13 @@ class _Standing:
     """How we stand with one of the partner's limits; None: not said."""
 
     remaining: int | None = None
+    """Calls that it still allows."""
     resets_in: timedelta | None = None
-    limit: int | None = None
+    """After how long it counts anew."""
 
 
 _FAMILIES = ("ratelimit", "x-ratelimit", "x-rate-limit")
-"""What the names of the three headers begin with: the IETF draft's to version 6, and the older ones."""
+"""What the names of the headers begin with: the IETF draft's to version 6, and the older ones."""
 _COUNT = re.compile(r"\s*(-?\d{1,18})(?:\.\d+)?\s*(?:;.*)?", re.ASCII)
 _MEMBER = re.compile(r'("(?:[^"\\]|\\.)*"|[^",;=\s]+)\s*([;=][^,]*)?')
 """Of a structured field: a policy's name, then its parameters; in version 7, a name and its value."""
@@ -155,18 +148,15 @@ def _standings(headers: Mapping[str, str], now: datetime) -> Iterator[_Standing]
 
 
 def _in_three(headers: Mapping[str, str], family: str, now: datetime) -> Iterator[_Standing]:
-    """`-Limit`, `-Remaining` and `-Reset`, each perhaps of several limits in the same order."""
-    limits, remaining = (_counts(_text(headers, f"{family}-{name}")) for name in ("limit", "remaining"))
-    resets = _waits(_text(headers, f"{family}-reset"), now)
-    if not (limits or remaining or resets):
+    """`-Remaining` and `-Reset`, each perhaps of several limits in the same order."""
+    remaining, resets = _counts(_text(headers, f"{family}-remaining")), _waits(_text(headers, f"{family}-reset"), now)
+    if not (remaining or resets):
         return
     standings: Sequence[int | None] = [*remaining] or [None]
     for number, left in enumerate(standings):
         # Which reset is whose cannot be told where their numbers differ: the last of them is safe.
         reset = resets[number] if len(resets) == len(standings) else max(resets, default=None)
-        # Of several figures the draft puts the limit in force first, and repeats it with its window.
-        limit = limits[number if len(limits) == len(standings) else 0] if limits else None
-        yield _Standing(left, reset, limit)
+        yield _Standing(left, reset)
 
 
 def _counts(text: str) -> list[int]:
@@ -182,15 +172,14 @@ def _waits(text: str, now: datetime) -> list[timedelta]:
 
 
 def _structured(headers: Mapping[str, str], now: datetime) -> Iterator[_Standing]:
-    """`RateLimit`, with the figures of `RateLimit-Policy`: the draft's version 7, and those after it."""
-    quotas = {name: figures.get("q") for name, figures in _members(_text(headers, "ratelimit-policy"))}
+    """`RateLimit`: the draft's version 7, and those after it."""
     whole: dict[str, int] = {}
     for name, figures in _members(_text(headers, "ratelimit")):
         if "r" in figures:
-            yield _standing(figures["r"], figures.get("t"), quotas.get(name), now)
+            yield _standing(figures["r"], figures.get("t"), now)
         whole |= {name: figures[""]} if "" in figures else {}
     if "remaining" in whole:
-        yield _standing(whole["remaining"], whole.get("reset"), whole.get("limit"), now)
+        yield _standing(whole["remaining"], whole.get("reset"), now)
 
 
 def _members(text: str) -> Iterator[tuple[str, dict[str, int]]]:
@@ -204,6 +193,6 @@ def _members(text: str) -> Iterator[tuple[str, dict[str, int]]]:
         yield member[1], figures
 
 
-def _standing(remaining: int, seconds: int | None, limit: int | None, now: datetime) -> _Standing:
+def _standing(remaining: int, seconds: int | None, now: datetime) -> _Standing:
     resets_in = None if seconds is None else _within_patience(_seconds(float(seconds), now))
-    return _Standing(max(0, remaining), resets_in, limit)
+    return _Standing(max(0, remaining), resets_in)

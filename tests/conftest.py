@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
+from hypothesis import settings
 from partner_process import RunningPartner, running_partner
 from psycopg import sql
 
@@ -36,6 +37,9 @@ from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store import tenants
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.installation import install
+
+settings.register_profile("zest", deadline=None)  # a law says nothing of how busy the machine is
+settings.load_profile("zest")
 
 TOKEN = "a-token-for-tests"
 _numbers = itertools.count(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,6 +34,7 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from partners.limits import parse_limit
 from partners.throttling import Told
 from resources.logins import Login, Logins
+from zest_pipelines.flows import gate as gate_module
 from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.check import check
 from zest_pipelines.flows.gate import Later, Ledger, LedgerGate
@@ -248,30 +249,53 @@ def test_a_ledger_that_may_not_be_written_lets_nothing_through(
     assert broken_promises(tenant) == []
 
 
-def test_what_the_ledger_cannot_be_told_costs_no_answer_and_no_further_call_is_let_through(
+@contextmanager
+def without(admin_url: str, database: str, revoke: str, grant: str) -> Iterator[None]:
+    """Within the block, the ledger may not do all that it does."""
+    with psycopg.connect(admin_url, dbname=database, autocommit=True) as admin:
+        admin.execute(revoke)
+        yield
+        admin.execute(grant)
+
+
+def test_an_answer_is_settled_though_what_it_says_of_the_limits_cannot_be_noted(
+    server: EmbeddedServer, logins: Logins, tenant: Tenant, sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    visit = tenant.add_visit()
+    set_limits(tenant, "tenant:60000/60s")
+    sandbox.configure(limits=[{"kind": "fixed", "calls": 1, "seconds": 60}], dialect="ratelimit_structured")
+    only_slots = "REVOKE UPDATE ON sync.budget FROM zest_budget; GRANT UPDATE (state) ON sync.budget TO zest_budget"
+    with without(server.admin_url, logins.database, only_slots, "GRANT UPDATE ON sync.budget TO zest_budget"):
+        report = push_now(tenant)
+    assert (report.delivered, report.unknown) == (1, 0)
+    assert tenant.outcomes(visit) == [(1, "delivered")]
+    assert effects(sandbox, visit) == ["created"]
+    assert "could not be noted: " in caplog.text
+    assert "42501" in caplog.text
+
+
+def test_where_the_ledger_cannot_be_told_no_other_call_goes_by_the_gate(
     server: EmbeddedServer, logins: Logins, services: Services
 ) -> None:
     told = gate(services, ["tenant:60000/60s"])
     told.admit("patients")
-    with psycopg.connect(server.admin_url, dbname=logins.database, autocommit=True) as admin:
-        admin.execute("REVOKE UPDATE ON sync.budget FROM zest_budget")
-    told.heard("patients", Told(True, timedelta(seconds=60)))
+    lost, given = "REVOKE UPDATE ON sync.budget FROM zest_budget", "GRANT UPDATE ON sync.budget TO zest_budget"
+    with without(server.admin_url, logins.database, lost, given):
+        told.heard("patients", Told(True, timedelta(seconds=60)))
     with pytest.raises(Deferred):
         told.admit("patients")
 
 
-def test_a_push_is_told_also_where_no_forecast_can_be_made(
-    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+def test_a_push_tells_what_it_did_though_nothing_can_be_foretold(
+    server: EmbeddedServer, logins: Logins, tenant: Tenant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def unreadable(*_: object) -> None:
-        raise StoreError("gone")
-
-    visit = tenant.add_visit()
-    set_limits(tenant, "tenant:60000/60s")
-    monkeypatch.setattr(budgets, "read", unreadable)
-    report = push_now(tenant)
+    tenant.add_visit()
+    set_limits(tenant)
+    unread = "REVOKE SELECT ON sync.budget FROM zest_budget"
+    with without(server.admin_url, logins.database, unread, "GRANT SELECT ON sync.budget TO zest_budget"):
+        report = push_now(tenant)
     assert (report.delivered, report.outlook) == (1, None)
-    assert effects(sandbox, visit) == ["created"]
+    assert "no outlook" in caplog.text
 
 
 def closed(services: Services) -> set[str]:
@@ -355,6 +379,44 @@ def test_opening_by_hand_and_sending_never_wait_for_each_other_in_a_ring(service
         opening.result()
 
 
+def broken_state(driver: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "_json", lambda _: {"free_at": "\0"})  # no text of PostgreSQL's
+
+
+def killed_session(driver: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    real, pid = gate_module.admit, driver.info.backend_pid
+
+    def admit(*given: Any) -> Any:
+        with psycopg.connect(driver.info.dsn, password=driver.info.password) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        return real(*given)
+
+    monkeypatch.setattr(gate_module, "admit", admit)
+
+
+@pytest.mark.parametrize("fault", [broken_state, killed_session])
+def test_what_cannot_be_stored_is_not_granted_and_the_next_one_who_asks_is_served(
+    services: Services, fault: Callable[[psycopg.Connection[Any], pytest.MonkeyPatch], None]
+) -> None:
+    ledger = gate(services, ["tenant:600/60s", "vendor:600/60s"]).ledger
+    ledger.take("patients")
+    before = states(services)
+    with services.database.transaction(Login.BUDGET, None) as tx:
+        driver = tx.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    with pytest.MonkeyPatch.context() as patch:
+        fault(driver, patch)
+        with pytest.raises(StoreError):
+            ledger.take("patients")
+    assert states(services) == before
+    assert not isinstance(ledger.take("patients"), Later)
+
+
+def states(services: Services) -> list[Any]:
+    with other_process(services) as other, other.database.transaction(Login.BUDGET, None) as tx:
+        return list(tx.exec_driver_sql("SELECT state FROM sync.budget ORDER BY bucket").scalars())
+
+
 def test_a_call_that_takes_long_to_connect_is_not_sent_late(services: Services) -> None:
     late = gate(services, ["tenant:60000/60s"])
     late.admit("patients")
@@ -374,12 +436,6 @@ def test_a_reading_without_an_answer_leaves_its_seat_behind(tenant: Tenant, sand
     limits = [parse_limit("tenant:concurrent=1")]
     with pytest.raises(Deferred):
         Seats.of(working, Connection(tenant.name, "fhir", "", {}), limits).take(timedelta(0))
-
-
-def test_what_remains_closes_nothing(services: Services) -> None:
-    free = gate(services, ["tenant:60000/60s"])
-    free.heard("patients", Told(False, None, 5, timedelta(seconds=60), 10))
-    free.admit("patients")
 
 
 def test_a_reading_that_the_limits_put_off_says_so(tenant: Tenant, sandbox: RunningSandbox) -> None:

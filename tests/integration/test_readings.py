@@ -263,14 +263,14 @@ def test_what_was_odd_before_a_reading_died_is_told_by_who_takes_it_up(tenant: T
 def test_a_list_without_end_is_stopped_and_never_certified_and_the_next_reading_begins_anew(
     tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch, has_total: bool
 ) -> None:
-    monkeypatch.setattr(certificate, "MOST_UNTOLD", 30)
-    monkeypatch.setattr(certificate, "_MARGIN", 30)
+    monkeypatch.setattr(certificate, "MOST_PAGES", 30)
+    monkeypatch.setattr(certificate, "_SPARE", 30)
 
     endless = {"is_last": False, "cursor": None, "resume": "0"} | ({} if has_total else {"total": None})
     listed.pages = lambda number, page: repeat(replace(page, **endless))
     report = read(tenant)
     assert (report.state, report.reason) == ("incomplete", "partner_list_incomplete")
-    assert (report.params["why"].split(", ")[-1], report.records) == ("endless", 2)
+    assert ("endless" in report.params["why"].split(", "), report.records) == (True, 2)
     assert report.pages == (25 if has_total else 30)
     assert (suspects(tenant), sightings_left(tenant)) == ({}, 0)
     listed.pages = lambda number, page: [page]

@@ -240,7 +240,7 @@ def test_the_gate_hears_what_an_answer_says_of_the_limits_and_nothing_else() -> 
         (refused % b"429 Slow", None, [Told(True, soon)]),
         (refused % b"418 Slow", lambda answered: answered.status == 418, [Told(True, soon)]),
         (refused % b"418 Slow", None, []),
-        (used_up, None, [Told(False, soon, 0, soon)]),
+        (used_up, None, [Told(False, soon)]),
         (OK, None, []),
     ):
         gate = OpenGate()

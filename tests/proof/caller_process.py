@@ -4,7 +4,8 @@ It is told what to do on its standard input (JSON, `Told`) and goes on until it 
 thread of its own. What goes wrong in a thread ends the process with 1: a caller that stopped would look like restraint.
 
 Its wall clock may be wrong (`clock_offset`): both what the platform is handed as `now` and what `time.time` says. The
-monotonic clock stays, as on a real machine. `jitter` is the network's: it comes after the gate has let the call go.
+monotonic clock stays, as on a real machine. `jitter` is the time that a line takes to be there: it comes after the gate
+has let the call go, and before it is asked the last time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 from unittest.mock import patch
 
 from cryptography.fernet import Fernet
-from ledger_mutants import LEDGER_MUTANTS
+from ledger_mutants import played
 
 from partners.contract import Connection
 from partners.errors import Deferred
@@ -69,7 +70,7 @@ class Told:
     work: Sequence[Work]
     seed: int = 0
     jitter: float = 0.0
-    """Most seconds between the gate's leave and the call."""
+    """Most seconds between the gate's leave and the call, which asks the gate once more when its line is there."""
     clock_offset: float = 0.0
     """Seconds by which its wall clock is ahead."""
     mutant: str | None = None
@@ -87,10 +88,10 @@ class Told:
         told = json.loads(line)
         return cls(**told | {"work": [Work(**each) for each in told["work"]]})
 
-    def services(self) -> Services:
-        """What its gates work with."""
+    def services(self, **pool: int) -> Services:
+        """What its gates work with; `pool`: as a Database has it."""
         passwords = {Login(name): password for name, password in self.passwords.items()}
-        database = Database(Logins(self.host, self.port, passwords, database=self.database))
+        database = Database(Logins(self.host, self.port, passwords, database=self.database), **pool)
         ahead = timedelta(seconds=self.clock_offset)
         http = Http(total_seconds=5, connect_seconds=5)
         real = Services(database, Vault([Fernet.generate_key().decode()]), http)
@@ -121,12 +122,13 @@ def call(services: Services, work: Work, gate: LedgerGate, jitter: float, chance
     while True:
         try:
             gate.admit(work.endpoint)
+            if jitter:
+                time.sleep(chance.random() * jitter)
+            gate.leave()
         except Deferred as deferred:
             rest = (deferred.until - services.now()).total_seconds()
             time.sleep(min(max(rest, 0.01), _MOST_REST))
             continue
-        if jitter:
-            time.sleep(chance.random() * jitter)
         line.request("GET", f"/{work.tenant}/{work.endpoint}")
         answer = line.getresponse()
         answer.read()
@@ -147,8 +149,7 @@ def main() -> None:
     """Start the threads, say so, and wait for the end of the standard input."""
     told = Told.read(sys.stdin.readline())
     services = told.services()
-    played = LEDGER_MUTANTS[told.mutant].applied() if told.mutant else nullcontext()
-    with told.mistaken(), played:
+    with told.mistaken(), played(told.mutant):
         for number, work in enumerate(told.work):
             chance = random.Random(f"{told.seed}/{number}")
             threading.Thread(target=_guarded, args=(services, work, told.jitter, chance), daemon=True).start()

@@ -47,15 +47,6 @@ class Callers:
             self._running.append(_started(told))
             _wait_ready(self._running[-1])
 
-    def freeze_in_turn(self, apart: float) -> None:
-        """Stop one after the other, so many seconds apart, until all stand still; then wake all at once."""
-        for process in self._running:
-            process.send_signal(signal.SIGSTOP)
-            time.sleep(apart)
-        for process in self._running:
-            process.send_signal(signal.SIGCONT)
-        self.freezes += 1
-
     def freeze(self, draw: random.Random, seconds: float) -> None:
         """Stop any of them for so long, as a suspended machine does."""
         victim = draw.choice(self._running)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,11 @@ class LedgerMutant:
         return swapped(self.swaps)
 
 
+def played(name: str | None) -> AbstractContextManager[None]:
+    """Within the block, the mutant plays in this process; None: none does."""
+    return nullcontext() if name is None else LEDGER_MUTANTS[name].applied()
+
+
 # --- How the rules are broken ---------------------------------------------------------------------------------------
 
 
@@ -51,6 +56,11 @@ def _by_worker_clock(real: Any) -> Any:
 def _unlocked(real: Any) -> Any:
     assert real.sql.count("FOR UPDATE") == 1, "the query does not hold what is to be broken"
     return replace(real, sql=real.sql.replace("FOR UPDATE", ""))
+
+
+def _of_the_transaction(real: Any) -> Any:
+    assert real.sql.count("clock_timestamp()") == 1, "the query does not hold what is to be broken"
+    return replace(real, sql=real.sql.replace("clock_timestamp()", "now()"))
 
 
 def _constant(value: object) -> Callable[[Any], Any]:
@@ -85,6 +95,11 @@ LEDGER_MUTANTS: dict[str, LedgerMutant] = {
         "clocks apart",
         ((budgets, "lock", _by_worker_clock),),
     ),
+    "now()": LedgerMutant(
+        "the clock is that of before the wait for the lock",
+        "locked out",
+        ((budgets, "_LOCK", _of_the_transaction), (budgets, "_CLOCK", _of_the_transaction)),
+    ),
     "count then insert": LedgerMutant(
         "buckets are read without a lock",
         "at work",
@@ -102,7 +117,7 @@ LEDGER_MUTANTS: dict[str, LedgerMutant] = {
     ),
     "no deadline": LedgerMutant(
         "a slot may be used however late",
-        "frozen in turn",
+        "slots kept too long",
         ((gate, "Slot", _never_late),),
     ),
     "budget per process": LedgerMutant(

@@ -1,48 +1,48 @@
 """Scenes in which the partner that counts notices a broken rule of the ledger, and notices nothing while all hold.
 
-Four processes of eight tenants each share a vendor's limit. Each scene ends when the partner has refused a call.
+Where callers just work, four processes of eight tenants each share a vendor's limit, until the partner has refused a
+call. The other scenes bring about by themselves what a busy machine brings about now and then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from urllib.request import urlopen
 
 from caller_process import Told, Work
-from callers import Callers, calling
-from counting_partner import refused, running_counting
+from callers import calling
+from counting_partner import CountingPartner, Window, refused, running_counting
+from ledger_mutants import played
 from storm import wait_until
 
-from resources.logins import Logins
+from partners.contract import Connection
+from partners.errors import Deferred
+from partners.limits import parse_limit
+from resources.logins import Login, Logins
+from zest_pipelines.flows.gate import Later, Ledger, LedgerGate, Slot
+from zest_pipelines.flows.naming import bucket_name
+from zest_pipelines.store import budgets
 
-LIMIT = (30, 3)
+LIMIT: Window = (30, 3)
 _TENANTS = 8
 """In each process: as many threads as there are slots in the second that may be taken ahead."""
 _OFFSETS = (-6.0, -3.0, 0.0, 3.0)
 """Of the processes' clocks, rising: to a ledger that went by them, the slots of those before would be long past."""
 _JITTER = 0.05
+FEW: Window = (3, 3)
+"""One call more is made at once, within the window on any machine."""
+_PACE = (FEW[1] + 1) / FEW[0]
+_ENDPOINT = "appointments"
+Scene = Callable[[Logins, str | None, float], int]
+"""With a mutant or none (None), for so many seconds at most: how many calls the partner refused."""
 
 
-def _nothing(_: Callers) -> None:
-    """They just work."""
-
-
-def _frozen(callers: Callers) -> None:
-    # Apart by more than what may be taken ahead: the last one awake has then a whole second of slots.
-    callers.freeze_in_turn(apart=1.3)
-
-
-SCENES: dict[str, tuple[bool, Callable[[Callers], None]]] = {
-    "at work": (False, _nothing),
-    "clocks apart": (True, _nothing),
-    "frozen in turn": (False, _frozen),
-}
-"""Whether the processes start one after the other, and what befalls them."""
-
-
-def refusals(name: str, logins: Logins, mutant: str | None, seconds: float) -> int:
-    """How many calls the partner refused in the scene, which ends at the first or after `seconds`."""
-    in_turn, befall = SCENES[name]
+def _at_work(logins: Logins, mutant: str | None, seconds: float, *, in_turn: bool = False) -> int:
     with ExitStack() as stack:
         partner = stack.enter_context(running_counting(shared=[LIMIT]))
         limits = [f"vendor:{LIMIT[0]}/{LIMIT[1]}s"]
@@ -51,6 +51,71 @@ def refusals(name: str, logins: Logins, mutant: str | None, seconds: float) -> i
             Told.of(logins, work, seed=number, jitter=_JITTER, clock_offset=offset, mutant=mutant)
             for number, offset in enumerate(_OFFSETS)
         ]
-        befall(stack.enter_context(calling(told, in_turn=in_turn)))
+        stack.enter_context(calling(told, in_turn=in_turn))
         wait_until(lambda: refused(partner.log()) > 0, seconds)
         return refused(partner.log())
+
+
+def _kept_too_long(logins: Logins, mutant: str | None, _: float) -> int:
+    """Slots are taken as they come and all are used when there is one more than the limit has calls."""
+    with _few(logins, mutant) as (partner, ledger):
+        slots: list[Slot] = []
+        while len(slots) <= FEW[0]:
+            answer = ledger.take(_ENDPOINT)
+            if isinstance(answer, Later):
+                time.sleep(answer.seconds)
+            else:
+                slots += answer
+        _call(partner, ledger, slots)
+        return refused(partner.log())
+
+
+def _locked_out(logins: Logins, mutant: str | None, _: float) -> int:
+    """One more than the limit has calls ask for a slot, a pace apart, while somebody has the bucket locked."""
+    with _few(logins, mutant) as (partner, ledger), ThreadPoolExecutor(FEW[0] + 1) as pool:
+        (limit,) = ledger._limits
+        with ledger.services.database.transaction(Login.BUDGET, None) as tx:
+            budgets.lock(tx, [bucket_name(ledger._connection, limit)])
+            asking = []
+            for _caller in range(FEW[0] + 1):
+                asking.append(pool.submit(ledger.take, _ENDPOINT))
+                time.sleep(1.05 * _PACE)
+        answers = [each.result() for each in asking]
+        _call(partner, ledger, [answer[0] for answer in answers if not isinstance(answer, Later)])
+        return refused(partner.log())
+
+
+@contextmanager
+def _few(logins: Logins, mutant: str | None) -> Iterator[tuple[CountingPartner, Ledger]]:
+    """A partner that allows few calls, and its ledger, in this process."""
+    with running_counting(shared=[FEW]) as partner, played(mutant):
+        limit = parse_limit(f"vendor:{FEW[0]}/{FEW[1]}s")
+        services = Told.of(logins, []).services(connections=FEW[0] + 2)
+        yield partner, Ledger(services, Connection("t0", "few", "", {}), [limit])
+        services.database.close()
+
+
+def _call(partner: CountingPartner, ledger: Ledger, slots: Sequence[Slot]) -> None:
+    """One call with each of the slots, if the gate still lets it go."""
+    for slot in slots:
+        gate = LedgerGate(ledger, timedelta(0))
+        gate.hand(slot)
+        with suppress(Deferred):
+            gate.admit(_ENDPOINT)
+            gate.leave()
+            with suppress(OSError):  # refused
+                urlopen(f"{partner.url}/t0/{_ENDPOINT}", timeout=30).close()
+
+
+SCENES: dict[str, Scene] = {
+    "at work": _at_work,
+    "clocks apart": partial(_at_work, in_turn=True),
+    "slots kept too long": _kept_too_long,
+    "locked out": _locked_out,
+}
+"""By name. Where clocks are apart the processes start one after the other."""
+
+
+def refusals(name: str, logins: Logins, mutant: str | None, seconds: float) -> int:
+    """How many calls the partner refused in the scene, which ends at the first or after about `seconds`."""
+    return SCENES[name](logins, mutant, seconds)

@@ -4,8 +4,8 @@ A partner that only counts judges; nobody looks at the ledger. Pace spreads the 
 W + 1, as a call may leave up to a second late: at most W / (W + 1) of a limit can be used, so the seconds of the short
 form use less of it than the minutes of the long one (ZEST_SOAK=1), where 97 % are asked for.
 
-Freezes and jitter together stay below that second: a process that stands still between the gate's leave and the first
-byte cannot be kept from sending late by any rule of ours.
+A frozen process is kept from sending late up to the first byte, before which the gate is asked for the last time. One
+that stands still in the microseconds between the two cannot be, by any rule of ours.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ LATENCY = 5.6 if IS_SOAK else 0.75
 KILL_EVERY = 60.0 if IS_SOAK else 4.0
 FREEZE_EVERY = 5.0 if IS_SOAK else 3.0
 JITTER = 0.05
-FREEZE = 0.9
+FREEZE = 1.0
+"""As long as a call may leave after its slot: who was frozen with leave to go must not go."""
 
 
 def told_limit(scope: str, window: Window) -> str:

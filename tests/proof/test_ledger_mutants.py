@@ -1,7 +1,7 @@
 """Each rule that keeps the limits is broken on purpose, and the partner that counts is seen to notice.
 
-Two in every run; all of them, and each scene with no rule broken, with ZEST_MUTANTS=all. The clock that is read before
-the wait for the lock would be made harmless by the deadline of the slot, so that rule has a test of its own.
+Two in every run; all of them, and each scene with no rule broken, with ZEST_MUTANTS=all. That the clock is read after
+the wait for the lock is looked at in every run as well.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ledger_mutants import LEDGER_MUTANTS
+from ledger_mutants import LEDGER_MUTANTS, played
 from ledger_scenes import SCENES, refusals
 
 from resources.logins import Login, Logins
@@ -36,6 +36,15 @@ if IS_ALL:
 
 
 def test_the_clock_is_read_when_the_lock_is_had(logins: Logins) -> None:
+    read, released = _locked_after(logins)
+    assert read >= released
+    with played("now()"):
+        read, released = _locked_after(logins)
+    assert read < released
+
+
+def _locked_after(logins: Logins) -> tuple[float, float]:
+    """What the ledger's clock said to one who waited for a lock, and when that was given back."""
     first, second = Database(logins), Database(logins)
     with ThreadPoolExecutor(1) as pool:
         with first.transaction(Login.BUDGET, None) as holder:
@@ -43,9 +52,10 @@ def test_the_clock_is_read_when_the_lock_is_had(logins: Logins) -> None:
             waiting = pool.submit(_locked_at, second)
             time.sleep(HELD)
             released = time.time()  # the server is on this machine
-        assert waiting.result() >= released
+        read = waiting.result()
     first.close()
     second.close()
+    return read, released
 
 
 def _locked_at(database: Database) -> float:

@@ -19,7 +19,7 @@ from partners.limits import Concurrency, Kind, Limit, LimitScope, Rate
 from zest_pipelines.core import budget
 from zest_pipelines.core.budget import Ask, Granted
 from zest_pipelines.core.meters import Bucket
-from zest_pipelines.core.seats import Seats, with_seat, without
+from zest_pipelines.core.seats import Holders, with_seat, without
 from zest_pipelines.core.turns import Priority, Who
 
 START = 1_800_000_000.0
@@ -96,7 +96,7 @@ class Simulation:
         self._rates = [each for each in limits if isinstance(each, Rate)]
         self._seated = [each for each in limits if isinstance(each, Concurrency)]
         self._buckets: dict[tuple[Rate, int | None], Bucket] = {}
-        self._seats: dict[tuple[Concurrency, int | None], Seats] = {}
+        self._seats: dict[tuple[Concurrency, int | None], Holders] = {}
         self._seatless: list[_Sender] = []
         self._names = count()
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -188,7 +188,7 @@ class Simulation:
 
     def _holds_seats(self, sender: _Sender, lane: _Lane, now: float) -> bool:
         """Whether it has a seat under every limit for a call that begins now."""
-        found: dict[tuple[Concurrency, int | None], Seats] = {}
+        found: dict[tuple[Concurrency, int | None], Holders] = {}
         for limit in self._seated:
             key = limit, _owner(limit, sender)
             seats = with_seat(self._seats.get(key, {}), lane.holder, limit.allowed, now, now + SEAT)

@@ -69,7 +69,7 @@ visits = st.builds(
 )
 
 
-conjunctions = st.lists(rates | daily | leaky, min_size=1, max_size=4, unique_by=lambda each: each.counted)
+conjunctions = st.lists(rates | daily | leaky, min_size=1, max_size=4, unique_by=lambda each: each.measured)
 
 
 @given(conjunctions, st.lists(visits, max_size=25))
@@ -118,7 +118,7 @@ def exceeded(limits: Sequence[Rate], given_visits: Sequence[Visit]) -> list[Rate
     return [limit for limit in limits if not is_kept(sent, limit)]
 
 
-@given(st.lists(rates | daily, min_size=1, max_size=3, unique_by=lambda each: each.counted), st.integers(0, 40))
+@given(st.lists(rates | daily, min_size=1, max_size=3, unique_by=lambda each: each.measured), st.integers(0, 40))
 def test_who_asks_again_when_told_to_is_served_in_the_end(limits: list[Rate], before: int) -> None:
     buckets, now = {limit: Bucket(limit) for limit in limits}, START
     for _ in range(before):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zest_pipelines.core.forecast import Backlog, Daily, Evenly, Sliding, Supply, forecast, share
+from zest_pipelines.core.forecast import Daily, Evenly, Sliding, Supply, Work, forecast, share
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -27,7 +27,7 @@ TICKS = 20
 
 def foretold(supply: Supply, waiting: int, closed: timedelta, tick: timedelta) -> float:
     """Ticks until the forecast's time."""
-    at = forecast(Backlog(waiting), [supply], NOW, NOW + closed)
+    at = forecast(Work(waiting), [supply], NOW, NOW + closed)
     assert at is not None
     return (at - NOW) / tick
 

@@ -298,7 +298,7 @@ def test_the_last_hour_is_told_by_the_minute() -> None:
 @pytest.mark.parametrize("weight", [1, 3])
 def test_slots_that_are_given_at_once_leave_the_queue_as_one_after_the_other_does(weight: int) -> None:
     one, other = Who("momiji"), Who("sakura", Priority.PEOPLE, weight)
-    by_turns = queue = turns.served(turns.told(EMPTY, one, NOW), other, [])
+    by_turns = queue = turns.served(turns.placed(EMPTY, one, NOW), other, [])
     for _ in range(7):
         by_turns = turns.served(by_turns, other, [])
     at_once = turns.served(queue, other, [], 7)

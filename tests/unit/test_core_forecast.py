@@ -9,11 +9,11 @@ import pytest
 from partners.reasons import Language
 from zest_pipelines.core.forecast import (
     FARTHEST,
-    Backlog,
     Daily,
     Evenly,
     Sliding,
     Supply,
+    Work,
     forecast,
     is_late,
     sentence,
@@ -27,7 +27,7 @@ FRESH = Sliding(100, (), DAY)
 
 
 def after(supplies: list[Supply], records: int, closed: timedelta | None = None) -> timedelta | None:
-    at = forecast(Backlog(records), supplies, NOW, None if closed is None else NOW + closed)
+    at = forecast(Work(records), supplies, NOW, None if closed is None else NOW + closed)
     return None if at is None else at - NOW
 
 
@@ -64,12 +64,12 @@ def test_of_several_limits_the_one_that_takes_longest_decides() -> None:
 
 
 def test_a_record_may_need_more_than_one_call() -> None:
-    assert Backlog(214, 1.2).calls == 257
-    assert forecast(Backlog(10, 1.2), [Evenly(NOW, SECOND)], NOW) == NOW + 11 * SECOND
+    assert Work(214, 1.2).calls == 257
+    assert forecast(Work(10, 1.2), [Evenly(NOW, SECOND)], NOW) == NOW + 11 * SECOND
 
 
 def test_nothing_waits_for_nothing() -> None:
-    assert forecast(Backlog(0), [SPENT], NOW, NOW + DAY) == NOW
+    assert forecast(Work(0), [SPENT], NOW, NOW + DAY) == NOW
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_never_comes_or_lies_too_far_is_not_told() -> None:
     assert after([], 1, closed=FARTHEST + SECOND) is None
     assert after([Evenly(NOW, 31 * DAY)], 1_000_000) is None
     assert after([FRESH], 100, closed=FARTHEST) == FARTHEST
-    assert forecast(Backlog(1), [], NOW, datetime.max.replace(tzinfo=UTC)) is None
+    assert forecast(Work(1), [], NOW, datetime.max.replace(tzinfo=UTC)) is None
 
 
 def test_a_share_is_by_weight_among_those_who_wait() -> None:

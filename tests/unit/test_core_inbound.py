@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from zest_pipelines.core.certificate import MOST_UNTOLD, Gap, Reading
+from zest_pipelines.core.certificate import MOST_PAGES, Gap, Reading
 from zest_pipelines.core.difference import ABSENT, Difference, FieldChange, Kind, difference
 from zest_pipelines.core.guard import Counts, Held, hold
 
 
 def page(reading: Reading, **changes: int | bool | None) -> Reading:
-    told = {"records": 2, "total": 4, "is_full": True, "is_last": False, **changes}
+    told = {"rows": 2, "total": 4, "is_full": True, "is_last": False, **changes}
     return reading.with_page(**told)  # type: ignore[arg-type]
 
 
@@ -38,6 +40,8 @@ def test_an_empty_list_is_certified_only_if_a_page_said_so() -> None:
     [
         (counted(page(page(Reading()))), Gap.LAST_PAGE_MISSING),
         (counted(page(page(Reading(), is_last=True))), Gap.PAGE_AFTER_LAST),
+        (counted(replace(page(Reading(), is_last=True), length=1_000_000)), Gap.ENDLESS),
+        (counted(replace(page(Reading(), is_last=True), totals=frozenset(), pages=MOST_PAGES)), Gap.ENDLESS),
         (counted(page(page(page(Reading(), is_last=True)), is_last=True)), Gap.PAGE_AFTER_LAST),
         (counted(page(page(Reading()), total=5, is_last=True)), Gap.TOTAL_MOVED),
         (counted(page(page(Reading()), is_last=True), ids=3), Gap.COUNT_DIFFERS),
@@ -63,16 +67,18 @@ def endless(pages: int, **told: int | None) -> bool:
 
 def test_a_list_is_endless_that_is_far_longer_than_its_total() -> None:
     """Of 500 records in pages of 50, 2,500 are still borne: it may have been begun again, or its total be wrong."""
-    assert not endless(50, records=50, total=500)
-    assert endless(51, records=50, total=500)
-    assert endless(2501, records=0, total=500)  # a page without a record leads on as well
-    stopped = page(Reading(length=2500, pages=50), total=500)
-    assert counted(stopped, ids=500).certify().gaps == (Gap.ENDLESS,)
+    assert not endless(50, rows=50, total=500)
+    assert endless(51, rows=50, total=500)
+    assert endless(2501, rows=0, total=500)  # a page without a row leads on as well
+
+
+def test_a_long_list_that_is_begun_again_on_its_last_page_is_not_endless() -> None:
+    assert not endless(2 * 20_000 - 1, rows=5, total=100_000)
 
 
 def test_a_list_whose_length_nobody_told_may_have_many_pages() -> None:
-    assert not Reading(pages=MOST_UNTOLD - 1, length=10**7).is_endless
-    assert page(Reading(pages=MOST_UNTOLD - 1), total=None).is_endless
+    assert not Reading(pages=MOST_PAGES - 1, length=10**7).is_endless
+    assert page(Reading(pages=MOST_PAGES - 1), total=None).is_endless
 
 
 def test_a_reading_keeps_no_more_totals_than_tell_that_they_differ() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from partners.limits import Rate, parse_limit
 from zest_pipelines.core.budget import Ask, Granted, admit
-from zest_pipelines.core.forecast import Backlog, forecast
+from zest_pipelines.core.forecast import Work, forecast
 from zest_pipelines.core.meters import Bucket
 from zest_pipelines.core.supplies import supply
 from zest_pipelines.core.turns import Priority, Who
@@ -21,7 +21,7 @@ def test_the_forecast_is_what_the_ledger_then_grants(text: str) -> None:
     limit = parse_limit(text)
     assert isinstance(limit, Rate)
     who, bucket, now, left = Who("sakura", Priority.PEOPLE), Bucket(limit), NOW, 100
-    told = forecast(Backlog(left), [supply(bucket, who, now)], datetime.fromtimestamp(now, UTC))
+    told = forecast(Work(left), [supply(bucket, who, now)], datetime.fromtimestamp(now, UTC))
     last = now
     while left:
         answer = admit([bucket], Ask(who, left, now + 1e9), now)

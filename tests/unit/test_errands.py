@@ -120,8 +120,9 @@ def test_a_copy_that_is_not_as_it_must_be_is_compared_with_what_was_to_be_writte
 def test_a_conflict_is_looked_at_and_what_the_database_does_not_take_is_taken_out() -> None:
     (clash,) = heard(Told([Conflict("changed_at_partner")], [OTHER]), errand())
     assert clash.copy.theirs == {"note": "theirs\N{REPLACEMENT CHARACTER}"}
-    (blind,) = heard(Told([Conflict("changed_at_partner")], [RetryableError("partner_failed")]), errand())
-    assert blind.copy is None
+    for failure in (RetryableError("partner_failed"), DatabaseUnreachableError("it is away")):
+        (blind,) = heard(Told([Conflict("changed_at_partner")], [failure]), errand())
+        assert blind == Clash(Conflict("changed_at_partner"), None)
 
 
 def test_a_batch_has_a_reply_for_each_and_one_fault_for_all() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from partners.limits import Limit, LimitScope
 from zest_pipelines.core import turns
 from zest_pipelines.core.belief import doubted, relaxed
-from zest_pipelines.core.meters import Bucket, aligned, free_after, free_at, spent
+from zest_pipelines.core.meters import Bucket, aligned, first_slot, slot_after, spent
 from zest_pipelines.core.turns import Who
 from zest_pipelines.core.usage import doubtful, noted
 
@@ -132,7 +132,7 @@ def _slot(buckets: Sequence[Bucket], ask: Ask, now: float) -> float:
     while at != before:
         before = at
         for bucket in buckets:
-            at = free_at(bucket, at, ask.who.priority)
+            at = first_slot(bucket, at, ask.who.priority)
         if len(buckets) == 1:
             break
     return at
@@ -147,7 +147,7 @@ def _next(buckets: Sequence[Bucket], contested: int | None, ask: Ask, now: float
         bucket = buckets[contested]
         others = turns.rivals(bucket.state.queue, ask.who, now, slot)
         if not turns.is_next(bucket.state.queue, ask.who, others):
-            slot = free_after(bucket, slot, turns.ahead(bucket.state.queue, ask.who, others))
+            slot = slot_after(bucket, slot, turns.ahead(bucket.state.queue, ask.who, others))
             return max(now + _SOONEST, slot - HORIZON)
     return slot - HORIZON
 
@@ -161,5 +161,5 @@ def _with_turn(bucket: Bucket, ask: Ask, now: float, at: float, slots: int = 1) 
 def _left(bucket: Bucket, ask: Ask, now: float, until: float, send_at: Sequence[float]) -> Bucket:
     """The queued bucket, with who asked in its place for the calls that it still wants, if it will come for them."""
     waits = len(send_at) < ask.calls and until <= ask.waits_until
-    queue = turns.told(bucket.state.queue, ask.who, until if waits else None)
+    queue = turns.placed(bucket.state.queue, ask.who, until if waits else None)
     return bucket._replace(state=bucket.state._replace(queue=turns.pruned(queue, now)))

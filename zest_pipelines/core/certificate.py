@@ -18,14 +18,14 @@ class Gap(StrEnum):
     NO_PAGE = "no_page"
     LAST_PAGE_MISSING = "last_page_missing"
     PAGE_AFTER_LAST = "page_after_last"
+    ENDLESS = "endless"
+    """Far more came than the list can have: its pages lead in a ring, or never end."""
     TOTAL_MOVED = "total_moved"
     """Two pages told different totals: the list changed while it was read."""
     COUNT_DIFFERS = "count_differs"
     """The ids read are more or fewer than the partner's total."""
     ID_TWICE = "id_twice"
     """An id came twice with different content."""
-    ENDLESS = "endless"
-    """Far more came than there can be, and no end of it: the reading is stopped."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ class Certificate:
         return self.is_certified and self.is_full
 
 
-MOST_UNTOLD = 10_000
-"""Pages after which a list whose length nobody told is taken for endless."""
-_TIMES, _MARGIN = 3, 1_000
-"""Of the total: one that is a little wrong shall not keep records out."""
+MOST_PAGES = 100_000
+"""Of a partner that tells no total."""
+_TIMES, _SPARE = 3, 1_000
+"""A list that is begun again in its midst, for an address that expired, comes less than twice, and may be taken up and
+begun again once more; one whose total is a little wrong shall land."""
 _ENOUGH_TOTALS = 2  # two that differ are as bad as a thousand, and a reading keeps nothing that grows with it
 
 
@@ -60,8 +61,6 @@ class Reading:
     """What was seen of a reading so far. Start with `Reading()`."""
 
     pages: int = 0
-    length: int = 0
-    """Records that came, repeats counted; a page without any counts as one."""
     ids: int = 0
     """Different ones; known when all pages are counted."""
     totals: frozenset[int] = frozenset()
@@ -69,33 +68,35 @@ class Reading:
     is_full: bool = True
     is_last_reached: bool = False
     is_overrun: bool = False
+    length: int = 0
+    """Rows on all pages, the same ones again too; a page without any counts as one."""
     changed_duplicates: int = 0
     """Ids that came again with other content."""
 
     @property
     def is_endless(self) -> bool:
-        """Whether to stop: even a list that was begun again in its midst comes less than twice."""
+        """Whether it is to be broken off: no list of what the partner told is so long."""
         if not self.totals:
-            return self.pages >= MOST_UNTOLD
-        return self.length > _TIMES * max(self.totals) + _MARGIN
+            return self.pages >= MOST_PAGES
+        return self.length > _TIMES * max(self.totals) + _SPARE
 
     def with_page(
-        self, *, records: int, total: int | None, is_full: bool, is_last: bool, changed_duplicates: int = 0
+        self, *, total: int | None, is_full: bool, is_last: bool, rows: int = 0, changed_duplicates: int = 0
     ) -> Reading:
-        """The reading with one more page, of so many `records`.
+        """The reading with one more page.
 
-        `total` is what the page says the whole reading has, None if it does not say; `changed_duplicates` counts ids
-        that came twice on this very page with different content.
+        `total` is what the page says the whole reading has, None if it does not say; `rows` counts what is on
+        it, `changed_duplicates` the ids that came twice on this very page with different content.
         """
         told = frozenset() if total is None or len(self.totals) == _ENOUGH_TOTALS else {total}
         return replace(
             self,
             pages=self.pages + 1,
-            length=self.length + max(records, 1),
             totals=self.totals | told,
             is_full=self.is_full and is_full,
             is_last_reached=self.is_last_reached or is_last,
             is_overrun=self.is_overrun or self.is_last_reached,
+            length=self.length + max(rows, 1),
             changed_duplicates=self.changed_duplicates + changed_duplicates,
         )
 
@@ -108,11 +109,11 @@ class Reading:
         """The verdict. A partner that tells no total is believed when its last page came."""
         against = {
             Gap.NO_PAGE: self.pages == 0,
-            Gap.LAST_PAGE_MISSING: not self.is_last_reached and not self.is_endless,
+            Gap.LAST_PAGE_MISSING: not self.is_last_reached,
             Gap.PAGE_AFTER_LAST: self.is_overrun,
+            Gap.ENDLESS: self.is_endless,
             Gap.TOTAL_MOVED: len(self.totals) > 1,
             Gap.COUNT_DIFFERS: len(self.totals) == 1 and self.totals != {self.ids},
             Gap.ID_TWICE: self.changed_duplicates > 0,
-            Gap.ENDLESS: self.is_endless,
         }
         return Certificate(tuple(gap for gap, holds in against.items() if holds), self.is_full)

@@ -66,7 +66,7 @@ Supply = Evenly | Sliding | Daily
 
 
 @dataclass(frozen=True)
-class Backlog:
+class Work:
     """What waits at one connection."""
 
     records: int
@@ -85,19 +85,19 @@ def share(weight: int, others: Sequence[int]) -> float:
 
 
 def forecast(
-    backlog: Backlog, supplies: Sequence[Supply], now: datetime, closed_until: datetime | None = None
+    work: Work, supplies: Sequence[Supply], now: datetime, closed_until: datetime | None = None
 ) -> datetime | None:
-    """When the last call of `backlog` leaves under all of its limits; `now` if nothing waits.
+    """When the last call of `work` leaves under all of its limits; `now` if nothing waits.
 
     `closed_until`: when the partner takes calls again; None: it does. The answer is None if it lies beyond FARTHEST
     from now. Times are aware.
     """
-    if not backlog.records:
+    if not work.records:
         return now
     start = now if closed_until is None else max(now, closed_until)
     if start - now > FARTHEST:
         return None
-    waits = [_wait(each, backlog.calls, start) for each in supplies]
+    waits = [_wait(each, work.calls, start) for each in supplies]
     # Compared as seconds: a sum beyond the calendar would raise.
     longest = max([0.0, *waits])
     if (start - now).total_seconds() + longest > FARTHEST.total_seconds():

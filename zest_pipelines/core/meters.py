@@ -19,8 +19,10 @@ as time passes, so the whole limit is used where nobody asks for it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import replace
+from datetime import time, timedelta
 from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
@@ -51,6 +53,8 @@ class State(NamedTuple):
     """Paced and leaky: when the next call would be exactly on pace (theoretical arrival time)."""
     counts: Mapping[int, int] = _NONE
     """Counted and fixed: calls by slice, or by the day of the count."""
+    reset: time | None = None
+    """Fixed: when the days of `counts` begin, Japan time; None: nothing is counted."""
     lent: Mapping[int, int] = _NONE
     """Counted: those of them that were kept for people and lent out."""
     lent_at: float = 0.0
@@ -94,7 +98,10 @@ def interval(bucket: Bucket) -> float:
 
 
 def aligned(bucket: Bucket, now: float) -> Bucket:
-    """The bucket on a clock that went back: as if no time had passed, so that nothing is granted twice."""
+    """The bucket as it counts now: by the reset that the limit has now, and on a clock that went back as if no time had
+    passed, so that nothing is granted twice.
+    """
+    bucket = _by_its_reset(bucket, now)
     state = bucket.state
     step = state.seen - now
     if step <= _CLOCK_STEP:
@@ -109,7 +116,7 @@ def aligned(bucket: Bucket, now: float) -> Bucket:
     return bucket._replace(state=moved)
 
 
-def free_at(bucket: Bucket, at: float, priority: Priority) -> float:
+def first_slot(bucket: Bucket, at: float, priority: Priority) -> float:
     """The earliest slot from `at` on, inclusive; what closes the limit is heeded."""
     at = max(at, bucket.closed_until)
     match bucket.limit.kind:
@@ -136,16 +143,16 @@ def spent(bucket: Bucket, at: float, priority: Priority) -> Bucket:
         case Kind.FIXED:
             days = _days(bucket.limit, at)
             kept = {day: calls for day, calls in state.counts.items() if day >= days[0] - 1}
-            state = state._replace(counts=kept | {day: kept.get(day, 0) + 1 for day in days})
+            state = state._replace(counts=kept | {day: kept.get(day, 0) + 1 for day in days}, reset=bucket.limit.reset)
         case kind:
             assert_never(kind)
     return bucket._replace(state=state)
 
 
-def free_after(bucket: Bucket, at: float, slots: int) -> float:
+def slot_after(bucket: Bucket, at: float, slots: int) -> float:
     """Of a paced or leaky limit: the earliest slot from `at` on, inclusive, once so many more were given there."""
     state = bucket.state._replace(free_at=max(at, bucket.state.free_at) + slots * interval(bucket))
-    return free_at(bucket._replace(state=state), at, Priority.PEOPLE)
+    return first_slot(bucket._replace(state=state), at, Priority.PEOPLE)
 
 
 def in_window(bucket: Bucket, now: float) -> int:
@@ -234,7 +241,7 @@ def _spent_in_slices(bucket: Bucket, at: float, priority: Priority) -> State:
     state, kept, reserve = bucket.state, _kept(bucket, at), _reserve(bucket)
     number = math.floor(at / _slice(bucket.limit))
     plain = sum(calls - lent for _, calls, lent in kept)
-    is_lent = priority is Priority.BACKGROUND and plain >= bucket.allowed - reserve
+    is_lent = priority is Priority.BACKGROUND and reserve > 0 and plain >= bucket.allowed - reserve
     lent_at = max(at, state.lent_at) + bucket.limit.seconds / reserve if is_lent else state.lent_at
     counts, lent = {each: calls for each, calls, _ in kept}, {each: calls for each, _, calls in kept if calls}
     counts[number] = counts.get(number, 0) + 1
@@ -272,6 +279,19 @@ def _days(limit: Rate, at: float) -> tuple[int, ...]:
     """The days in which the partner may count a call whose slot is `at`."""
     first, last = _day(limit, at - _GUARD), _day(limit, at + LATENESS + _GUARD)
     return (first,) if first == last else (first, last)
+
+
+def _by_its_reset(bucket: Bucket, now: float) -> Bucket:
+    """With the counts of another reset carried over: each counts on every day that some of its calls may belong to."""
+    limit, state = bucket.limit, bucket.state
+    if limit.kind is not Kind.FIXED or state.reset in (None, limit.reset):
+        return bucket
+    before, counts = replace(limit, reset=state.reset), Counter[int]()
+    for day, calls in state.counts.items():
+        first = _begins(before, day) - LATENESS - _GUARD
+        last = min(_begins(before, day + 1) + _GUARD, max(now, state.seen) + LATENESS)
+        counts.update(dict.fromkeys(range(_day(limit, first), _day(limit, last) + 1), calls))
+    return bucket._replace(state=state._replace(counts=counts, reset=limit.reset))
 
 
 def _free_in_days(bucket: Bucket, at: float, priority: Priority) -> float:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-Seats = Mapping[str, float]
+Holders = Mapping[str, float]
 """By holder: until when its seat is taken, exclusive."""
 
 
-def with_seat(seats: Seats, holder: str, most: int, now: float, until: float) -> Seats | None:
+def with_seat(seats: Holders, holder: str, most: int, now: float, until: float) -> Holders | None:
     """With a seat for `holder` until then, a new one or the one that it has; None: all `most` are taken."""
     alive = taken(seats, now)
     if holder not in alive and len(alive) >= most:
@@ -20,11 +20,11 @@ def with_seat(seats: Seats, holder: str, most: int, now: float, until: float) ->
     return {**alive, holder: max(until, alive.get(holder, until))}
 
 
-def without(seats: Seats, holder: str, now: float) -> Seats:
+def without(seats: Holders, holder: str, now: float) -> Holders:
     """After `holder` has left."""
     return {each: until for each, until in taken(seats, now).items() if each != holder}
 
 
-def taken(seats: Seats, now: float) -> Seats:
+def taken(seats: Holders, now: float) -> Holders:
     """Those that are taken now."""
     return {each: until for each, until in seats.items() if until > now}

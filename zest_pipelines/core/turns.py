@@ -117,7 +117,7 @@ def served(queue: Queue, who: Who, others: Sequence[tuple[tuple[str, Priority], 
     )
 
 
-def told(queue: Queue, who: Who, back_at: float | None) -> Queue:
+def placed(queue: Queue, who: Who, back_at: float | None) -> Queue:
     """After it was told when to ask again; None: it waits no longer."""
     place = Place(_tag(queue, who), who.weight, back_at)
     return queue._replace(places={**queue.places, who.key: place})

@@ -146,10 +146,13 @@ def _look_and_send(line: Line, sent: Command, base: Command, expected: Mapping[s
 
 
 def _with_copy(line: Line, sent: Command, reply: Reply) -> Reply | Clash:
-    """The reply; of a conflict, with a look at the copy that it clashes with."""
+    """The reply; of a conflict, with a look at the copy that it clashes with, if the ledger can be asked for it."""
     if not isinstance(reply, Conflict):
         return reply
-    copy = _read_back(line, sent)
+    try:
+        copy = _read_back(line, sent)
+    except StoreError:
+        return Clash(reply, None)
     return Clash(reply, None if isinstance(copy, PartnerError) else copy)
 
 

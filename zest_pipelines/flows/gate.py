@@ -8,6 +8,7 @@ call goes: the partner may have closed the limit meanwhile, to another process.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.store import budgets
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import StoreError
+
+_log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 0.02
 """So old, a slot is asked about again before its call goes."""
@@ -243,12 +246,15 @@ class LedgerGate(Gate):
             raise Deferred(self.ledger.services.now())
 
     def heard(self, endpoint: str, told: Told) -> None:
-        """See Gate. Closes for everybody what the partner wants to be left alone."""
-        if told.is_refusal or told.rest is not None:
-            try:
-                self.ledger.stay_away(endpoint, told.rest, is_refused=told.is_refusal)
-            except StoreError:  # the call's answer comes first; but no other call goes by this gate
-                self.shut()
+        """See Gate. Closes for everybody what the partner wants to be left alone, if the ledger can be reached.
+
+        The call has its answer, perhaps of a write, and that is not to be lost. No other goes by this gate.
+        """
+        try:
+            self.ledger.stay_away(endpoint, told.rest, is_refused=told.is_refusal)
+        except StoreError as error:
+            self.shut()
+            _log.warning("What the partner said of its limits could not be noted: %s", error)
 
     def unheard(self) -> None:
         """See Gate. For the limits on calls in flight it may still be under way."""

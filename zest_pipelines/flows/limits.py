@@ -9,9 +9,8 @@ from datetime import datetime
 from partners.contract import Connection, Partner
 from partners.limits import Concurrency, Limit, Rate, parse_limit
 from resources.logins import Login
-from zest_pipelines.core.forecast import Backlog as Waiting
-from zest_pipelines.core.forecast import forecast, is_late
-from zest_pipelines.core.meters import Bucket, in_window
+from zest_pipelines.core.forecast import Work, forecast, is_late
+from zest_pipelines.core.meters import Bucket, aligned, in_window
 from zest_pipelines.core.seats import taken
 from zest_pipelines.core.supplies import moment, supply, waiting
 from zest_pipelines.core.turns import Who
@@ -75,7 +74,7 @@ def outlook_of(services: Services, partner: Partner, row: ConnectionRow, backlog
     now = moment(seconds)  # by the ledger's clock, as all that it keeps
     records = backlog.pending - backlog.parked
     closed = max((each.closed_until for each in standings if each.closed_until), default=None)
-    done = forecast(Waiting(records), [supply(each, who, seconds) for each in buckets], now, closed)
+    done = forecast(Work(records), [supply(each, who, seconds) for each in buckets], now, closed)
     return Outlook(standings, records, done, is_late(done, backlog.oldest, row.deliver_within))
 
 
@@ -96,7 +95,7 @@ def _looked_at(
             used = len(taken(seats.get(name, {}), now))
             standings.append(LimitStanding(str(limit), used, limit.allowed, 1.0, (), None, 0))
             continue
-        bucket = Bucket(limit, entry.state, entry.closed_until)
+        bucket = aligned(Bucket(limit, entry.state, entry.closed_until), now)
         if limit is DOOR and entry.closed_until <= now:
             continue  # it is seen while the partner has closed it
         buckets.append(bucket)

@@ -9,7 +9,7 @@ from partners.limits import Limit, LimitScope
 def bucket_name(connection: Connection, limit: Limit) -> str:
     """Who shares the limit and what it counts; not how many, so that a changed limit goes on with what was used."""
     owner = "" if limit.scope is LimitScope.VENDOR else connection.tenant
-    return f"{connection.partner}/{owner}/{limit.counted}"
+    return f"{connection.partner}/{owner}/{limit.measured}"
 
 
 def buckets_of(partner: str, tenant: str | None) -> str:

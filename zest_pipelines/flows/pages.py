@@ -109,10 +109,10 @@ class Pages:
         shown, twice = self._hashed(page.records)
         gone = [partner_id for partner_id in page.gone if partner_id not in shown]
         seen = self.progress.seen.with_page(
-            records=len(page.records),
             total=page.total,
             is_full=page.is_full,
             is_last=page.is_last,
+            rows=len(page.records),
             changed_duplicates=twice,
         )
         is_end = is_end or seen.is_endless

@@ -14,6 +14,7 @@ credential no more, costs one call a push, however many lanes there could be.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -40,6 +41,7 @@ from zest_pipelines.flows.holding import RUN_OUT, Holding
 from zest_pipelines.flows.lanes import Lanes
 from zest_pipelines.flows.limits import outlook_of
 from zest_pipelines.flows.opening import Line, Lines, connection_row, open_lines
+from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.tally import Tally
@@ -47,11 +49,12 @@ from zest_pipelines.flows.verdicts import judge, suspect
 from zest_pipelines.store import claims, leases, releases, results
 from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.results import Repair, Result
 from zest_pipelines.store.tenants import ConnectionRow
+
+_log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0
 """Longer than a call may last; held anew with every cycle."""
@@ -84,7 +87,8 @@ def push(
     report = tally.report(backlog, time.monotonic() - started)
     try:
         return replace(report, outlook=outlook_of(services, partner, row, backlog))
-    except StoreError:  # what was done is told all the same
+    except Exception as error:  # noqa: BLE001  # what was done is told, whatever comes of foretelling the rest
+        _log.warning("%s at %s: no outlook: %s", tenant, partner.name, place_of(error))
         return report
 
 

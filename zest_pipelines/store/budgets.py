@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 from resources.logins import Login
 from zest_pipelines.core.belief import FULL, Belief
 from zest_pipelines.core.meters import State
-from zest_pipelines.core.seats import Seats
+from zest_pipelines.core.seats import Holders
 from zest_pipelines.core.turns import Place, Priority, Queue
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
@@ -107,7 +107,7 @@ def read(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], flo
     return {row["bucket"]: _entry(row) for row in rows if "seats" not in row["state"]}, clock(tx)
 
 
-def read_seats(tx: Transaction, buckets: Sequence[str]) -> dict[str, Seats]:
+def read_seats(tx: Transaction, buckets: Sequence[str]) -> dict[str, Holders]:
     """The seats of those of the buckets that have any."""
     rows = _READ.all(tx, buckets=sorted(set(buckets)))
     return {row["bucket"]: row["state"]["seats"] for row in rows if "seats" in row["state"]}
@@ -137,13 +137,13 @@ def is_closed(tx: Transaction, buckets: Sequence[str]) -> bool:
     return found
 
 
-def lock_seats(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Seats], float]:
+def lock_seats(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Holders], float]:
     """The seats of limits on calls in flight, as `lock`."""
     rows = _locked(tx, buckets)
     return {row["bucket"]: row["state"].get("seats", {}) for row in rows}, max(row["now"] for row in rows)
 
 
-def save_seats(tx: Transaction, seats: Mapping[str, Seats]) -> None:
+def save_seats(tx: Transaction, seats: Mapping[str, Holders]) -> None:
     """Store who sits in locked buckets."""
     _SAVE.run_many(tx, [{"bucket": bucket, "state": Jsonb({"seats": each})} for bucket, each in sorted(seats.items())])
 
@@ -169,6 +169,7 @@ def _json(state: State) -> dict[str, Any]:
     return {
         "free_at": state.free_at,
         "counts": dict(state.counts),
+        "reset": state.reset and state.reset.isoformat("minutes"),
         "lent": dict(state.lent),
         "lent_at": state.lent_at,
         "load": state.load,
@@ -189,6 +190,7 @@ def _state(json: Mapping[str, Any]) -> State:
     return State(
         json["free_at"],
         {int(number): calls for number, calls in json["counts"].items()},
+        _reset(json.get("reset")),
         {int(number): calls for number, calls in json["lent"].items()},
         json["lent_at"],
         json["load"],
@@ -202,3 +204,8 @@ def _state(json: Mapping[str, Any]) -> State:
             json["share_time"],
         ),
     )
+
+
+def _reset(text: str | None) -> time | None:
+    """None also in rows of before it was kept: their days are those of the limit."""
+    return None if text is None else time.fromisoformat(text)
