@@ -32,7 +32,7 @@ class Question(StrEnum):
 
 
 class Act(StrEnum):
-    """What a person can say of a record that waits."""
+    """What a person can say of a record that waits, or (`UNLINK`, `OWN`) of one that is linked."""
 
     SAME = "same"
     """It is whom the id meant before."""
@@ -40,6 +40,10 @@ class Act(StrEnum):
     """It is nobody whom we have."""
     LINK = "link"
     """It is this one of ours."""
+    UNLINK = "unlink"
+    """It is not whom it was linked to, whoever it is."""
+    OWN = "own"
+    """What the partner says of it is written into our record from now on."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Link:
-    """Whom a partner's id meant last."""
+    """Whom a partner's id meant last, unless a person has undone that."""
 
     record_id: UUID
     known: Master | None
@@ -132,6 +136,8 @@ def judge(entity: Entity, new: Master, link: Link | None, rule: Rule, word: Word
                 return New()
             case Act.LINK if word.record_id is not None:
                 return Linked(word.record_id)
+            case Act.UNLINK:
+                return Waiting(Question.UNMATCHED)
             case Act.SAME if link is not None and not link.is_taken:
                 return Known(link.record_id)
     if link is not None:
