@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from zest_pipelines.migrations import scripts
 
-revision = "0017"
+revision = "0016"
 down_revision = "0015"
 
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    scripts.run("0017_taken_back")
+    scripts.run("0016_taken_back")
