@@ -133,14 +133,19 @@ def move_in(tenant: Tenant, *persons: Mapping[str, Any]) -> list[str]:
     return ids
 
 
+def renamed(tenant: Tenant, id_: str, **persons: Any) -> None:
+    """Have the partner write other particulars under an id."""
+    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
+    tenant.sandbox.put(theirs | persons)
+
+
 @pytest.fixture
 def reused(tenant: Tenant) -> tuple[Tenant, str, UUID]:
     """A tenant, an id at the partner that means another person now, and whom it meant before."""
     (id_,) = move_in(tenant, people(1)[0])
     bring_in(tenant)
     ours = links(tenant)[id_]
-    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
-    tenant.sandbox.put(theirs | ANOTHER)
+    renamed(tenant, id_, **ANOTHER)
     report = bring_in(tenant)
     assert (report.applied, report.held, report.waiting, report.held_fields) == (0, 1, 1, {})
     return tenant, id_, ours
@@ -201,8 +206,7 @@ def test_another_person_gets_a_record_and_whom_the_id_meant_before_is_retired(
 
 def test_what_the_partner_takes_back_needs_no_word(reused: tuple[Tenant, str, UUID]) -> None:
     tenant, id_, ours = reused
-    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
-    tenant.sandbox.put(theirs | people(1)[0])
+    renamed(tenant, id_, **people(1)[0])
 
     assert bring_in(tenant).waiting == 0
 
@@ -213,13 +217,122 @@ def test_what_the_partner_takes_back_needs_no_word(reused: tuple[Tenant, str, UU
 def test_a_word_about_one_person_is_not_taken_for_a_third(reused: tuple[Tenant, str, UUID]) -> None:
     tenant, id_, ours = reused
     say(tenant, Act.SAME)
-    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
-    tenant.sandbox.put(theirs | {"birthDate": "1977-01-01"})
+    renamed(tenant, id_, birthDate="1977-01-01")
 
     assert bring_in(tenant).waiting == 1
 
     assert clients(tenant)[ours].family_name == "佐藤"
     assert due_tenants(tenant) == ()
+
+
+def test_a_link_to_whom_the_list_itself_names_keeps_the_record_and_its_owner(reused: tuple[Tenant, str, UUID]) -> None:
+    tenant, id_, ours = reused
+    say(tenant, Act.LINK, ours)
+
+    assert carry_over(tenant).applied == 1
+
+    assert links(tenant)[id_] == ours
+    assert owners(tenant, ours) == [tenant.partner.name]
+    assert (clients(tenant)[ours].family_name, clients(tenant)[ours].active) == ("田中", True)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_two_ids_that_were_swapped_keep_both_records_in_force(tenant: Tenant, at_once: bool) -> None:
+    one, two = move_in(tenant, people(1)[0], ANOTHER)
+    bring_in(tenant)
+    first, last = links(tenant)[one], links(tenant)[two]
+    renamed(tenant, one, **ANOTHER)
+    renamed(tenant, two, **people(1)[0])
+    assert bring_in(tenant).waiting == 2
+
+    for number, _, params in waiting(tenant):
+        say(tenant, Act.LINK, last if params["records"] == str(first) else first, number=number)
+        if not at_once:
+            carry_over(tenant)
+    carry_over(tenant)
+
+    assert (links(tenant)[one], links(tenant)[two]) == (last, first)
+    assert [(clients(tenant)[each].family_name, clients(tenant)[each].active) for each in (first, last)] == [
+        ("佐藤", True),
+        ("田中", True),
+    ]
+    assert owners(tenant, first) == owners(tenant, last) == [tenant.partner.name]
+
+
+@pytest.mark.parametrize("word", [None, Act.NEW])
+def test_a_record_that_has_another_id_by_now_does_not_end_with_its_old_one(tenant: Tenant, word: Act | None) -> None:
+    one, two = move_in(tenant, people(1)[0], people(2)[1] | {"name": people(1)[0]["name"]})
+    bring_in(tenant)
+    first = links(tenant)[one]
+    renamed(tenant, one, **ANOTHER)
+    renamed(tenant, two, name=ANOTHER["name"], birthDate="1977-01-01")  # both numbers are given to others
+    assert bring_in(tenant).waiting == 2
+    of_one, of_two = (
+        next(number for number, _, params in waiting(tenant) if (params["records"] == str(first)) is is_one)
+        for is_one in (True, False)
+    )
+    say(tenant, Act.LINK, first, number=of_two)
+    carry_over(tenant)
+    assert links(tenant)[two] == first
+
+    if word is None:
+        tenant.sandbox.delete("Patient", one)
+        bring_in(tomorrow(tenant))
+    else:
+        say(tenant, word, number=of_one)
+        carry_over(tenant)
+
+    assert clients(tenant)[first].active
+    assert links(tenant)[two] == first
+
+
+def test_a_record_whose_new_id_is_refused_stays_in_force(tenant: Tenant) -> None:
+    one, two = move_in(tenant, people(1)[0], people(2)[1] | {"name": people(1)[0]["name"]})
+    bring_in(tenant)
+    first = links(tenant)[one]
+    renamed(tenant, one, **ANOTHER)
+    renamed(tenant, two, name=ANOTHER["name"], birthDate="1977-01-01")
+    bring_in(tenant)
+    number = next(number for number, _, params in waiting(tenant) if params["records"] != str(first))
+    say(tenant, Act.LINK, first, number=number)
+    tenant.sandbox.delete("Patient", two)  # who was to have it is gone before the word is carried out
+
+    bring_in(tomorrow(tenant))
+
+    assert clients(tenant)[first].active
+    assert two not in links(tenant)
+
+
+def test_an_id_given_to_another_person_in_two_steps_is_noticed_and_a_persons_word_settles_it(tenant: Tenant) -> None:
+    (id_,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    ours = links(tenant)[id_]
+    renamed(tenant, id_, name=ANOTHER["name"])
+    assert bring_in(tenant).applied == 1
+    renamed(tenant, id_, birthDate=ANOTHER["birthDate"])
+
+    assert bring_in(tenant).waiting == 1
+    assert clients(tenant)[ours].birth_date == "1940-01-01"
+
+    say(tenant, Act.SAME)
+    assert carry_over(tenant).applied == 1
+    renamed(tenant, id_, birthDate="1961-07-09")
+    assert bring_in(tenant).applied == 1  # of whom it was said
+
+
+def test_others_are_matched_by_the_number_that_the_owner_calls_a_record_by_now(
+    tenant: Tenant, other: RunningSandbox
+) -> None:
+    (ours,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    number = [{"system": SandboxConfig().patient_identifier_system, "value": "0200"}]
+    renamed(tenant, ours, identifier=number)
+    assert bring_in(tenant).applied == 1
+    there = second(tenant, other, creates=(), keys=("number", "birth_date"))
+    (theirs,) = move_in(there, people(1)[0] | {"identifier": number})
+
+    assert bring_in(there).applied == 1
+    assert links(there)[theirs] == links(tenant)[ours]
 
 
 def test_a_second_partner_links_whom_it_can_tell_and_writes_nobody(tenant: Tenant, other: RunningSandbox) -> None:

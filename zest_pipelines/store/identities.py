@@ -57,6 +57,15 @@ _CLOSE = query(
       AND valid_to IS NULL
     """,
 )
+_RENUMBER = query(
+    "renumber_identity",
+    Login.APPLY,
+    """
+    UPDATE sync.identity SET number = :number
+    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND partner_id = :partner_id
+      AND valid_to IS NULL
+    """,
+)
 _UNDO = query(
     "undo_identities",
     Login.APPLY,
@@ -114,7 +123,11 @@ _FREE: dict[Entity, Query] = {
         f"{entity}_records_without_id",
         Login.APPLY,
         f"""
-        SELECT m.{entity}_id FROM schedule.{entity} m
+        SELECT m.{entity}_id AS record_id, coalesce((
+            SELECT o.partner = :partner AND o.valid_to IS NOT NULL FROM sync.identity o
+            WHERE o.tenant_id = :tenant AND o.entity = :entity AND o.record_id = m.{entity}_id AND o.is_owner
+            ORDER BY o.valid_to IS NULL DESC, o.valid_from DESC LIMIT 1), false) AS was_owned
+        FROM schedule.{entity} m
         WHERE m.tenant_id = :tenant AND m.{entity}_id = ANY (CAST(:records AS uuid[])) AND NOT EXISTS (
             SELECT FROM sync.identity i WHERE i.tenant_id = :tenant AND i.partner = :partner AND i.entity = :entity
               AND i.record_id = m.{entity}_id AND i.valid_to IS NULL)
@@ -198,6 +211,11 @@ def close(tx: Transaction, scope: Scope, partner_id: str) -> None:
     _CLOSE.run(tx, partner_id=partner_id, **scope.parameters())
 
 
+def renumber(tx: Transaction, scope: Scope, partner_id: str, number: str) -> None:
+    """Have the link of a partner's id tell by which number the partner's people know the record now."""
+    _RENUMBER.run(tx, partner_id=partner_id, number=number, **scope.parameters())
+
+
 def undo(tx: Transaction, scope: Scope) -> None:
     """End the links of which people have said since that they are wrong."""
     _UNDO.run(tx, **scope.parameters())
@@ -224,9 +242,11 @@ def words(tx: Transaction, scope: Scope) -> dict[str, Said]:
     }
 
 
-def free(tx: Transaction, scope: Scope, records: Collection[UUID]) -> frozenset[UUID]:
-    """Those of our records that are there and have no id at the partner."""
-    return frozenset(_FREE[scope.entity].column(tx, records=list(records), **scope.parameters()))
+def free(tx: Transaction, scope: Scope, records: Collection[UUID]) -> dict[UUID, bool]:
+    """Those of our records that are there and have no id at the partner; and whether it owned them last, and nobody
+    does now."""
+    rows = _FREE[scope.entity].all(tx, records=list(records), **scope.parameters())
+    return {row["record_id"]: row["was_owned"] for row in rows}
 
 
 def candidates(tx: Transaction, scope: Scope) -> Iterator[Candidate]:

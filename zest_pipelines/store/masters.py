@@ -155,7 +155,7 @@ _OPEN = query(
     """
     SELECT c.partner_id, c.landed_no, c.kind, c.fields, c.before, c.after, c.problem, c.params,
            held.reason AS held_for, coalesce(held.params, '{}') AS held_params, held.made_at AS held_at,
-           link.record_id, link.is_owner, link.is_valid, known.after AS known,
+           link.record_id, link.is_owner, link.is_valid, known.after AS known, first.after AS first,
            NOT link.is_valid AND EXISTS (
                SELECT FROM sync.identity i
                WHERE i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
@@ -170,7 +170,7 @@ _OPEN = query(
           AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no
         ORDER BY r.result_no DESC LIMIT 1) AS held ON true
     LEFT JOIN LATERAL (
-        SELECT i.record_id, i.is_owner, i.valid_to IS NULL AS is_valid FROM sync.identity i
+        SELECT i.record_id, i.is_owner, i.valid_from, i.valid_to IS NULL AS is_valid FROM sync.identity i
         WHERE i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
           AND i.partner_id = c.partner_id
           AND NOT EXISTS (
@@ -185,6 +185,13 @@ _OPEN = query(
           AND p.partner_id = c.partner_id AND p.after IS NOT NULL AND r.outcome = 'applied'
           AND r.record_id = link.record_id
         ORDER BY p.landed_no DESC LIMIT 1) AS known ON link.record_id IS NOT NULL
+    LEFT JOIN LATERAL (
+        SELECT p.after FROM sync.master_change p
+        JOIN sync.master_result r USING (tenant_id, partner, entity, partner_id, landed_no)
+        WHERE p.tenant_id = c.tenant_id AND p.partner = c.partner AND p.entity = c.entity
+          AND p.partner_id = c.partner_id AND p.after IS NOT NULL AND r.outcome = 'applied'
+          AND r.record_id = link.record_id AND r.made_at >= link.valid_from
+        ORDER BY p.landed_no LIMIT 1) AS first ON link.record_id IS NOT NULL
     WHERE c.tenant_id = :tenant AND c.partner = :partner AND c.entity = :entity
       AND NOT EXISTS (SELECT FROM sync.master_result r
                       WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner AND r.entity = c.entity
@@ -372,7 +379,7 @@ def open_changes(tx: Transaction, scope: Scope) -> tuple[OpenChange, ...]:
 def _link(row: RowMapping) -> Link | None:
     if row["record_id"] is None:
         return None
-    return Link(row["record_id"], row["known"], is_valid=row["is_valid"], is_taken=row["is_taken"])
+    return Link(row["record_id"], row["known"], row["first"], is_valid=row["is_valid"], is_taken=row["is_taken"])
 
 
 def population(tx: Transaction, scope: Scope) -> int:
