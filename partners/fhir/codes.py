@@ -111,6 +111,10 @@ _ISSUES = _DATA_ISSUES | frozenset(
 )
 _PATH = re.compile(r"(?:Appointment|Encounter)(?:\.[a-z][A-Za-z]{0,40}(?:\[\d{1,3}\])?){1,5}")
 _MOST_ISSUES = 3
+_SAYS_GONE = frozenset(("not-found", "deleted", "processing"))
+"""`processing` is what the most widespread server, HAPI, says of an id that it does not know."""
+_REMARKS = ("warning", "information")
+"""Severities of what is said besides."""
 
 
 _SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid"}
@@ -177,14 +181,14 @@ def resource_in(answered: Answered) -> Json | None:
 def says_gone(answered: Answered) -> bool:
     """Whether it is the FHIR server itself that says: this record is not there, or no longer (R4, read).
 
-    A 404 without an OperationOutcome may come from anything on the way and proves nothing.
+    A 404 without an OperationOutcome may come from anything on the way and proves nothing; nor does one that tells of
+    something else besides, such as a missing right, a limit, or a fault that passes.
     """
     outcome = resource_in(answered) if answered.status in (404, 410) else None
-    return (
-        outcome is not None
-        and outcome.get("resourceType") == "OperationOutcome"
-        and "not-supported" not in _issue_codes(outcome)
-    )
+    if outcome is None or outcome.get("resourceType") != "OperationOutcome":
+        return False
+    told = {str(issue.get("code")) for issue in objects(outcome.get("issue")) if issue.get("severity") not in _REMARKS}
+    return bool(told) and told <= _SAYS_GONE
 
 
 def _meaning(act: Act, answered: Answered) -> Meaning:

@@ -14,7 +14,7 @@ What a reading may rely on, and what not:
 - Deletes are told by no search. They are found by a full reading, whose missing records are then asked for.
 - A list has any length, so nothing is kept of a page but the latest times on it: what comes twice is handed on twice.
   After each page a reading of a whole list can be taken up by the address of the next one. The changed members of
-  staff are few, and begun anew.
+  staff are few, and begun anew. What is joined, roles above all, is held in memory, to a bound (`search.MOST_WHOLE`).
 """
 
 from __future__ import annotations

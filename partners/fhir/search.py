@@ -20,6 +20,8 @@ from partners.fhir.server import Server, id_of, taken
 from partners.wire import Answered, Exchange
 
 Params = Mapping[str, str]
+MOST_WHOLE = 50_000
+"""Resources that a search as one page may hold in memory, repeats counted."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,23 @@ def search(server: Server, resource_type: str, params: Params, following: str | 
 
 
 def whole(server: Server, resource_type: str, params: Params) -> Hits:
-    """A search as one page. RetryableError if it is fewer or more than the server says there are.
+    """A search as one page. RetryableError if it is fewer or more than the server says there are, or MOST_WHOLE.
 
     For what is joined: if a role were lost with a page, its holder would seem to have left.
     """
-    pages = list(search(server, resource_type, params))
-    found = {id_of(resource): resource for page in pages for resource in page.resources}
-    total = pages[-1].total
+    found: dict[str, Json] = {}
+    first: Hits | None = None
+    length = 0
+    for page in search(server, resource_type, params):
+        first, total = first or page, page.total
+        found |= {id_of(resource): resource for resource in page.resources}
+        length += max(len(page.resources), 1)
+        if length > MOST_WHOLE:
+            raise RetryableError("partner_list_incomplete", {"why": "too_long"})
+    assert first is not None  # a search has a page, or raises
     if total not in (None, len(found)):
         raise RetryableError("partner_list_incomplete", {"why": "count_differs"})
-    return Hits(list(found.values()), total, following=None, understood=pages[0].understood, at=pages[0].at)
+    return Hits(list(found.values()), total, following=None, understood=first.understood, at=first.at)
 
 
 def hits_in(bundle: Json, resource_type: str) -> Hits:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from fhir_bench import (
 
 from partners.contract import Access, Client, Connector, Entity, Gone, Page, SourceRecord, Staff
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
+from partners.fhir import search
 from partners.fhir.partner import FHIR
 from partners.fhir.reading import OVERLAP
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
@@ -317,6 +319,21 @@ def test_a_relative_next_is_followed_and_one_that_repeats_ends_the_reading() -> 
     assert [path.partition("?")[0] for path, _ in server.seen] == ["/fhir/r4/Patient"] * 2
 
 
+def test_what_is_joined_in_memory_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages of roles lead on for ever, each to another address; some servers' pages are empty besides."""
+    monkeypatch.setattr(search, "MOST_WHOLE", 20)
+    for shown in ({"resourceType": "PractitionerRole", "id": "r1"}, {"resourceType": "OperationOutcome"}):
+        addresses = (f"PractitionerRole?page={number}" for number in count(2))
+        with (
+            scripted_server(lambda path, shown=shown, to=addresses: searchset(shown, next=next(to))) as server,
+            connected(server.url) as connector,
+            pytest.raises(RetryableError) as caught,
+        ):
+            pages(connector, Entity.STAFF)
+        assert (caught.value.reason, caught.value.params) == ("partner_list_incomplete", {"why": "too_long"})
+        assert len(server.seen) == 21
+
+
 @pytest.mark.parametrize(
     "resource",
     [{"resourceType": "Patient"}, {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}]}],
@@ -450,6 +467,9 @@ def test_a_deleted_record_and_one_never_seen_are_gone(
     [
         {"kind": "html_status", "status": 404},
         {"kind": "status", "status": 404, "code": "not-supported"},
+        {"kind": "status", "status": 404, "code": "security"},
+        {"kind": "status", "status": 410, "code": "throttled"},
+        {"kind": "status", "status": 410, "code": "transient"},
         {"kind": "status", "status": 403, "code": "forbidden"},
         {"kind": "empty_body"},
         {"kind": "cut_before"},

@@ -3,7 +3,7 @@ could hardly be made to send, and of what dies between two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -33,7 +33,7 @@ class Listed:
     can_resume: bool = True
     befalls: Callable[[int], None] = lambda number: None
     """Called before each page is handed out, with its number from 1."""
-    pages: Callable[[int, Page], Sequence[Page]] = lambda number, page: [page]
+    pages: Callable[[int, Page], Iterable[Page]] = lambda number, page: [page]
     """What comes in the place of a page."""
     asked: list[tuple[str | None, str | None]] = field(default_factory=list)
     """Cursor and token of each reading."""

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from conftest import Tenant
 
+from partners.contract import Entity
 from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.cli import masters, run
 from zest_pipelines.cli.options import remember_data_dir
+from zest_pipelines.flows.apply import apply
 
 Said = Callable[..., tuple[int, str, str]]
 AS_OF = ("as-of", "sakura", "fhir", "client")
@@ -85,6 +87,13 @@ def test_people_see_a_table_of_some_and_files_have_all_for_their_owner_alone(
     assert len(audited(tenant)) == 2  # nothing was shown the third time
 
 
+def test_of_a_partner_that_only_links_it_is_said_that_this_is_its_word(tenant: Tenant, zest: Said) -> None:
+    assert "only links" not in zest(*AS_OF, "--at", moment())[2]
+    tenant.sql("UPDATE sync.connection SET creates = '{staff}'", Login.OPERATOR)
+    code, _, said = zest(*AS_OF, "--at", moment())
+    assert (code, "fhir only links to client records that are there" in said) == (0, True)
+
+
 def test_a_preview_tells_counts_and_ids_that_say_nothing_and_writes_nothing(tenant: Tenant, zest: Said) -> None:
     code, told, _ = zest(*DIFF)
     assert (code, "The mass-change guard would let it through, of 28 records in force." in told) == (0, True)
@@ -99,6 +108,29 @@ def test_a_preview_tells_counts_and_ids_that_say_nothing_and_writes_nothing(tena
     assert tenant.sql("SELECT count(*) FROM sync.audit", Login.OPERATOR) == before
     names = [row.family_name for row in tenant.sql("SELECT * FROM schedule.client")]
     assert not [name for name in names if name and name in told + json.dumps(report, ensure_ascii=False)]
+
+
+def test_a_wrong_link_is_undone_and_an_owner_named_from_the_command_line(tenant: Tenant, zest: Said) -> None:
+    linked = "SELECT partner_id FROM sync.identity WHERE entity = 'client' AND valid_to IS NULL ORDER BY 1 LIMIT 1"
+    id_ = tenant.sql(linked, Login.OPERATOR)[0].partner_id
+    for arguments, word in (
+        (("sakura", "--unlink", id_, "--reason", "two people"), "name the partner and add --reason"),
+        (("sakura", "fhir", "--unlink", id_), "name the partner and add --reason"),
+        (("sakura", "fhir", "--unlink", id_, "--settle", "landed:1", "--new"), "One word at a time"),
+        (("sakura", "fhir", "--unlink", id_, "--own", "client", "--reason", "x"), "One word at a time"),
+        (("sakura", "fhir", "--unlink", f"staff={id_}", "--reason", "two people"), "linked to none"),
+    ):
+        code, _, said = zest("identities", *arguments)
+        assert (code, word in said) == (2, True), said
+    code, _, said = zest("identities", "sakura", "fhir", "--unlink", f"client={id_}", "--reason", "two people")
+    assert (code, "zest sync sakura fhir" in said) == (0, True)
+    (audited,) = tenant.sql("SELECT detail FROM sync.audit WHERE act = 'unlink_identity'", Login.OPERATOR)
+    assert (audited.detail.keys(), audited.detail["reason"]) == ({"landed", "reason"}, "two people")
+    apply(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    waiting = json.loads(zest("identities", "sakura", "fhir", "--json")[1])["waiting"]
+    assert [each["reason"] for each in waiting] == ["identity_unmatched"]
+    code, _, said = zest("identities", "sakura", "fhir", "--own", "client", "--reason", "as ever")
+    assert (code, "0 client records linked at fhir had another owner" in said) == (0, True), said
 
 
 def test_what_cannot_be_looked_at_is_said_in_one_sentence(tenant: Tenant, zest: Said) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,8 +21,9 @@ from zest_pipelines.core.identity import Act
 from zest_pipelines.flows import settle
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.reports import ApplyReport
-from zest_pipelines.store import due, identities, tenants
+from zest_pipelines.store import due, history, identities, tenants
 from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.masters import Scope
 
 KEYS = ("birth_date", "family_kana", "given_kana")
 REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
@@ -132,14 +133,19 @@ def move_in(tenant: Tenant, *persons: Mapping[str, Any]) -> list[str]:
     return ids
 
 
+def renamed(tenant: Tenant, id_: str, **persons: Any) -> None:
+    """Have the partner write other particulars under an id."""
+    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
+    tenant.sandbox.put(theirs | persons)
+
+
 @pytest.fixture
 def reused(tenant: Tenant) -> tuple[Tenant, str, UUID]:
     """A tenant, an id at the partner that means another person now, and whom it meant before."""
     (id_,) = move_in(tenant, people(1)[0])
     bring_in(tenant)
     ours = links(tenant)[id_]
-    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
-    tenant.sandbox.put(theirs | ANOTHER)
+    renamed(tenant, id_, **ANOTHER)
     report = bring_in(tenant)
     assert (report.applied, report.held, report.waiting, report.held_fields) == (0, 1, 1, {})
     return tenant, id_, ours
@@ -200,8 +206,7 @@ def test_another_person_gets_a_record_and_whom_the_id_meant_before_is_retired(
 
 def test_what_the_partner_takes_back_needs_no_word(reused: tuple[Tenant, str, UUID]) -> None:
     tenant, id_, ours = reused
-    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
-    tenant.sandbox.put(theirs | people(1)[0])
+    renamed(tenant, id_, **people(1)[0])
 
     assert bring_in(tenant).waiting == 0
 
@@ -212,13 +217,122 @@ def test_what_the_partner_takes_back_needs_no_word(reused: tuple[Tenant, str, UU
 def test_a_word_about_one_person_is_not_taken_for_a_third(reused: tuple[Tenant, str, UUID]) -> None:
     tenant, id_, ours = reused
     say(tenant, Act.SAME)
-    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == id_)
-    tenant.sandbox.put(theirs | {"birthDate": "1977-01-01"})
+    renamed(tenant, id_, birthDate="1977-01-01")
 
     assert bring_in(tenant).waiting == 1
 
     assert clients(tenant)[ours].family_name == "佐藤"
     assert due_tenants(tenant) == ()
+
+
+def test_a_link_to_whom_the_list_itself_names_keeps_the_record_and_its_owner(reused: tuple[Tenant, str, UUID]) -> None:
+    tenant, id_, ours = reused
+    say(tenant, Act.LINK, ours)
+
+    assert carry_over(tenant).applied == 1
+
+    assert links(tenant)[id_] == ours
+    assert owners(tenant, ours) == [tenant.partner.name]
+    assert (clients(tenant)[ours].family_name, clients(tenant)[ours].active) == ("田中", True)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_two_ids_that_were_swapped_keep_both_records_in_force(tenant: Tenant, at_once: bool) -> None:
+    one, two = move_in(tenant, people(1)[0], ANOTHER)
+    bring_in(tenant)
+    first, last = links(tenant)[one], links(tenant)[two]
+    renamed(tenant, one, **ANOTHER)
+    renamed(tenant, two, **people(1)[0])
+    assert bring_in(tenant).waiting == 2
+
+    for number, _, params in waiting(tenant):
+        say(tenant, Act.LINK, last if params["records"] == str(first) else first, number=number)
+        if not at_once:
+            carry_over(tenant)
+    carry_over(tenant)
+
+    assert (links(tenant)[one], links(tenant)[two]) == (last, first)
+    assert [(clients(tenant)[each].family_name, clients(tenant)[each].active) for each in (first, last)] == [
+        ("佐藤", True),
+        ("田中", True),
+    ]
+    assert owners(tenant, first) == owners(tenant, last) == [tenant.partner.name]
+
+
+@pytest.mark.parametrize("word", [None, Act.NEW])
+def test_a_record_that_has_another_id_by_now_does_not_end_with_its_old_one(tenant: Tenant, word: Act | None) -> None:
+    one, two = move_in(tenant, people(1)[0], people(2)[1] | {"name": people(1)[0]["name"]})
+    bring_in(tenant)
+    first = links(tenant)[one]
+    renamed(tenant, one, **ANOTHER)
+    renamed(tenant, two, name=ANOTHER["name"], birthDate="1977-01-01")  # both numbers are given to others
+    assert bring_in(tenant).waiting == 2
+    of_one, of_two = (
+        next(number for number, _, params in waiting(tenant) if (params["records"] == str(first)) is is_one)
+        for is_one in (True, False)
+    )
+    say(tenant, Act.LINK, first, number=of_two)
+    carry_over(tenant)
+    assert links(tenant)[two] == first
+
+    if word is None:
+        tenant.sandbox.delete("Patient", one)
+        bring_in(tomorrow(tenant))
+    else:
+        say(tenant, word, number=of_one)
+        carry_over(tenant)
+
+    assert clients(tenant)[first].active
+    assert links(tenant)[two] == first
+
+
+def test_a_record_whose_new_id_is_refused_stays_in_force(tenant: Tenant) -> None:
+    one, two = move_in(tenant, people(1)[0], people(2)[1] | {"name": people(1)[0]["name"]})
+    bring_in(tenant)
+    first = links(tenant)[one]
+    renamed(tenant, one, **ANOTHER)
+    renamed(tenant, two, name=ANOTHER["name"], birthDate="1977-01-01")
+    bring_in(tenant)
+    number = next(number for number, _, params in waiting(tenant) if params["records"] != str(first))
+    say(tenant, Act.LINK, first, number=number)
+    tenant.sandbox.delete("Patient", two)  # who was to have it is gone before the word is carried out
+
+    bring_in(tomorrow(tenant))
+
+    assert clients(tenant)[first].active
+    assert two not in links(tenant)
+
+
+def test_an_id_given_to_another_person_in_two_steps_is_noticed_and_a_persons_word_settles_it(tenant: Tenant) -> None:
+    (id_,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    ours = links(tenant)[id_]
+    renamed(tenant, id_, name=ANOTHER["name"])
+    assert bring_in(tenant).applied == 1
+    renamed(tenant, id_, birthDate=ANOTHER["birthDate"])
+
+    assert bring_in(tenant).waiting == 1
+    assert clients(tenant)[ours].birth_date == "1940-01-01"
+
+    say(tenant, Act.SAME)
+    assert carry_over(tenant).applied == 1
+    renamed(tenant, id_, birthDate="1961-07-09")
+    assert bring_in(tenant).applied == 1  # of whom it was said
+
+
+def test_others_are_matched_by_the_number_that_the_owner_calls_a_record_by_now(
+    tenant: Tenant, other: RunningSandbox
+) -> None:
+    (ours,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    number = [{"system": SandboxConfig().patient_identifier_system, "value": "0200"}]
+    renamed(tenant, ours, identifier=number)
+    assert bring_in(tenant).applied == 1
+    there = second(tenant, other, creates=(), keys=("number", "birth_date"))
+    (theirs,) = move_in(there, people(1)[0] | {"identifier": number})
+
+    assert bring_in(there).applied == 1
+    assert links(there)[theirs] == links(tenant)[ours]
 
 
 def test_a_second_partner_links_whom_it_can_tell_and_writes_nobody(tenant: Tenant, other: RunningSandbox) -> None:
@@ -244,6 +358,28 @@ def test_a_second_partner_links_whom_it_can_tell_and_writes_nobody(tenant: Tenan
     assert bring_in(tomorrow(there)).applied == 1
     assert clients(tenant) == before
     assert {twice, again, stranger, odd}.isdisjoint(links(there))
+
+
+def test_a_partner_that_only_links_is_asked_for_a_past_moment_as_well(tenant: Tenant, other: RunningSandbox) -> None:
+    """What it said then, under our record; the first partner's answer is what our record held."""
+    (first,) = move_in(tenant, people(1)[0] | {"address": [{"text": "みどり市"}]})
+    bring_in(tenant)
+    there = second(tenant, other, creates=(), keys=KEYS)
+    (theirs,) = move_in(there, people(1)[0] | {"address": [{"text": "あおば市"}]})
+    bring_in(there)
+    then = datetime.now(UTC)
+    move_to(there, theirs, "わかば市")
+    bring_in(tomorrow(there))
+
+    def said(partner: str, at: datetime) -> list[tuple[UUID, str, str]]:
+        with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+            found = history.as_of(tx, Scope(tenant.name, partner, CLIENT), at)
+            return [(each.record_id, each.partner_id, each.master["address"]) for each in found]
+
+    record = links(tenant)[first]
+    assert said("other", then) == [(record, theirs, "あおば市")]
+    assert said("other", datetime.now(UTC)) == [(record, theirs, "わかば市")]
+    assert (record, first, "みどり市") in said("fhir", datetime.now(UTC))
 
 
 def test_whoever_is_registered_later_is_linked_by_itself(tenant: Tenant, other: RunningSandbox) -> None:
@@ -304,6 +440,140 @@ def test_a_link_to_a_record_that_was_linked_meanwhile_ends_in_nothing_and_is_tol
     ((_, why, params),) = waiting(there)
     assert (why, params) == ("identity_ambiguous", {"records": str(links(tenant)[ours])})
     assert due_tenants(there) == ()
+
+
+# --- Undoing a link ---------------------------------------------------------------------------------------------------
+
+
+def undo(tenant: Tenant, partner_id: str, entity: Entity | None = None) -> None:
+    settle.unlink(tenant.services, tenant.partner, tenant.name, partner_id, "they are two", entity)
+
+
+def test_a_wrong_link_is_undone_ours_stays_as_it_is_and_a_person_says_who_it_is(
+    tenant: Tenant, other: RunningSandbox
+) -> None:
+    right, wrong = move_in(tenant, *people(2))
+    bring_in(tenant)
+    there = second(tenant, other, creates=(), keys=KEYS)
+    (theirs,) = move_in(there, people(2)[1])
+    bring_in(there)
+    before, ours = clients(tenant), links(tenant)
+    assert links(there) == {theirs: ours[wrong]}
+
+    undo(there, theirs)
+
+    assert due_tenants(there) == (there.name,)
+    assert (carry_over(there).waiting, links(there), clients(tenant)) == (1, {}, before)
+    assert (due_tenants(there), carry_over(there).waiting, links(there)) == ((), 1, {})
+    assert bring_in(tomorrow(there)).waiting == 1  # another reading changes nothing
+    start = mark(other)
+    tenant.add_visit(client_id=ours[wrong], staff_id=None)
+    push_now(there)
+    assert calls(other, "POST", "PUT", after=start) == []
+    say(there, Act.LINK, ours[right])
+    assert (carry_over(there).applied, links(there)) == (1, {theirs: ours[right]})
+    undo(there, theirs)
+    carry_over(there)
+    say(there, Act.LINK, ours[wrong])
+    assert (carry_over(there).applied, links(there), clients(tenant)) == (1, {theirs: ours[wrong]}, before)
+    statement = (
+        "SELECT record_id, valid_to IS NULL AS now FROM sync.identity WHERE partner = 'other' ORDER BY valid_from"
+    )
+    history = [tuple(row) for row in tenant.sql(statement, Login.OPERATOR)]
+    assert history == [(ours[wrong], False), (ours[right], False), (ours[wrong], True)]
+    (audited, _) = tenant.sql("SELECT detail FROM sync.audit WHERE act = 'unlink_identity'", Login.OPERATOR)
+    assert audited.detail["reason"] == "they are two"
+
+
+def test_the_record_that_a_link_made_is_kept_when_it_is_undone_and_a_new_one_is_made_on_a_persons_word(
+    tenant: Tenant,
+) -> None:
+    """The partner that makes the masters: its record is not made anew by itself, changed or not, gone or not."""
+    id_, lost = move_in(tenant, *people(2))
+    bring_in(tenant)
+    ours, before = links(tenant), clients(tenant)
+    undo(tenant, id_)
+    undo(tenant, lost)
+    carry_over(tenant)
+    theirs = {each["id"]: each for each in tenant.sandbox.state("Patient")}
+    tenant.sandbox.put(theirs[id_] | {"address": [{"text": "みどり市"}]})
+    tenant.sandbox.delete("Patient", lost)
+    assert bring_in(tomorrow(tenant)).waiting == 1
+    assert clients(tenant) == before
+    say(tenant, Act.NEW)
+    assert carry_over(tenant).applied == 1
+    assert links(tenant)[id_] not in ours.values()
+    assert {each: clients(tenant)[each] for each in before} == before  # still in force
+    assert len(clients(tenant)) == len(before) + 1
+
+
+def test_what_cannot_be_undone_is_refused_in_words(tenant: Tenant) -> None:
+    (id_,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    with pytest.raises(StoreError, match="linked to none"):
+        undo(tenant, "nobody")
+    with pytest.raises(StoreError, match="linked to none"):
+        undo(tenant, id_, Entity.STAFF)
+    with pytest.raises(StoreError, match="why"):
+        settle.unlink(tenant.services, tenant.partner, tenant.name, id_, "  ")
+    undo(tenant, id_, CLIENT)
+    assert links(tenant).keys() >= {id_}  # until it is carried out
+    carry_over(tenant)
+    with pytest.raises(StoreError, match="linked to none"):
+        undo(tenant, id_)
+
+
+# --- Whose a master is ------------------------------------------------------------------------------------------------
+
+
+def address(tenant: Tenant, record: UUID) -> str:
+    return str(clients(tenant)[record].address)
+
+
+def move_to(tenant: Tenant, partner_id: str, place: str) -> None:
+    theirs = next(each for each in tenant.sandbox.state("Patient") if each["id"] == partner_id)
+    tenant.sandbox.put(theirs | {"address": [{"text": place}]})
+
+
+def owners(tenant: Tenant, record: UUID) -> list[str]:
+    statement = "SELECT partner FROM sync.identity WHERE record_id = :record AND is_owner AND valid_to IS NULL"
+    return [row.partner for row in tenant.sql(statement, Login.OPERATOR, record=record)]
+
+
+def test_the_owner_stays_whatever_happens_to_it_until_a_person_names_another_one(
+    tenant: Tenant, other: RunningSandbox
+) -> None:
+    (first,) = move_in(tenant, people(1)[0] | {"address": [{"text": "みどり市"}]})
+    bring_in(tenant)
+    record = links(tenant)[first]
+    there = second(tenant, other, creates=(), keys=KEYS)
+    (theirs,) = move_in(there, people(1)[0] | {"address": [{"text": "あおば市"}]})
+    bring_in(there)
+    with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+        tenants.pause(tx, tenant.name, tenant.partner.name, "it is given up")
+    move_to(there, theirs, "わかば市")
+    bring_in(tomorrow(there))
+    assert (address(tenant, record), owners(tenant, record)) == ("みどり市", ["fhir"])
+
+    assert settle.own(there.services, there.partner, there.name, CLIENT, "the first system is given up") == 1
+
+    assert due_tenants(there) == (there.name,)
+    carry_over(there)
+    assert (address(tenant, record), owners(tenant, record), due_tenants(there)) == ("わかば市", ["other"], ())
+    move_to(there, theirs, "こだま市")
+    bring_in(tomorrow(there, 2))
+    assert address(tenant, record) == "こだま市"
+    with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+        tenants.resume(tx, tenant.name, tenant.partner.name)
+    move_to(tenant, first, "かえで市")
+    bring_in(tomorrow(tenant, 2))
+    assert (address(tenant, record), owners(tenant, record)) == ("こだま市", ["other"])
+    assert settle.own(there.services, there.partner, there.name, CLIENT, "once more") == 0
+    assert settle.own(tenant.services, tenant.partner, tenant.name, CLIENT, "and back") == 1
+    carry_over(there)  # whoever comes next carries it out
+    assert owners(tenant, record) == ["fhir"]
+    carry_over(tenant)
+    assert address(tenant, record) == "かえで市"
 
 
 def test_of_each_kind_of_master_the_first_connection_makes_them(tenant: Tenant, other: RunningSandbox) -> None:

@@ -121,6 +121,13 @@ FAULTS: list[tuple[FaultKind, dict[str, Any], str, str, str]] = [
 ]
 
 
+def too_old_to_go_on(tenant: Tenant) -> None:
+    """What an hour does to a reading that broke off."""
+    tenant.sql(
+        "UPDATE sync.snapshot SET started_at = started_at - interval '1 hour' WHERE state = 'failed'", Login.LAND
+    )
+
+
 def test_a_broken_reading_lands_what_it_saw_deletes_nothing_and_says_why(
     tenant: Tenant, sandbox: RunningSandbox
 ) -> None:
@@ -133,6 +140,7 @@ def test_a_broken_reading_lands_what_it_saw_deletes_nothing_and_says_why(
         sandbox.put(newcomer)
         sandbox.set_faults(FaultRule(kind, type="Patient", **more))
         start = mark(sandbox)
+        too_old_to_go_on(tenant)
         report = land_clients(hasty)
         case = f"{kind} {more}"
         assert not [row for row in calls(sandbox, after=start) if row["path"] != "/Patient"], (
@@ -144,6 +152,7 @@ def test_a_broken_reading_lands_what_it_saw_deletes_nothing_and_says_why(
     assert [row for row in landed(tenant) if row.fingerprint is None] == []
     take_in_clients(tenant)
     sandbox.clear_faults()
+    too_old_to_go_on(tenant)
     healed = land_clients(hasty)
     assert (healed.state, healed.records, healed.new_versions) == ("certified", CLIENTS + len(FAULTS), 0)
     assert active_clients(tenant) >= CLIENTS + len(FAULTS) - 2  # two of the sandbox's people are inactive

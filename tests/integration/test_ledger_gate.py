@@ -231,31 +231,35 @@ def test_a_refusal_closes_the_limit_for_others_until_the_named_time_or_for_a_mom
         assert timedelta(seconds=least) < deferred.value.until - now < timedelta(seconds=most)
 
 
+UPDATE, SELECT = (
+    (f"REVOKE {verb} ON sync.budget FROM zest_budget", f"GRANT {verb} ON sync.budget TO zest_budget")
+    for verb in ("UPDATE", "SELECT")
+)
+
+
+@contextmanager
+def without(server: EmbeddedServer, logins: Logins, revoke: str, grant: str) -> Iterator[None]:
+    """Within the block, the ledger may not do all that it does."""
+    with psycopg.connect(server.admin_url, dbname=logins.database, autocommit=True) as admin:
+        admin.execute(revoke)
+        yield
+        admin.execute(grant)
+
+
 def test_a_ledger_that_may_not_be_written_lets_nothing_through(
     server: EmbeddedServer, logins: Logins, tenant: Tenant, sandbox: RunningSandbox
 ) -> None:
     visit = tenant.add_visit()
     set_limits(tenant, "tenant:60000/60s")
     start = mark(sandbox)
-    with psycopg.connect(server.admin_url, dbname=logins.database, autocommit=True) as admin:
-        admin.execute("REVOKE UPDATE ON sync.budget FROM zest_budget")
+    with without(server, logins, *UPDATE):
         with pytest.raises(StoreError, match="42501"):
             push_now(tenant)
         assert calls(sandbox, after=start) == []
-        admin.execute("GRANT UPDATE ON sync.budget TO zest_budget")
     expire_lease(tenant)
     assert push_now(tenant).delivered == 1
     assert effects(sandbox, visit) == ["created"]
     assert broken_promises(tenant) == []
-
-
-@contextmanager
-def without(admin_url: str, database: str, revoke: str, grant: str) -> Iterator[None]:
-    """Within the block, the ledger may not do all that it does."""
-    with psycopg.connect(admin_url, dbname=database, autocommit=True) as admin:
-        admin.execute(revoke)
-        yield
-        admin.execute(grant)
 
 
 def test_an_answer_is_settled_though_what_it_says_of_the_limits_cannot_be_noted(
@@ -264,8 +268,8 @@ def test_an_answer_is_settled_though_what_it_says_of_the_limits_cannot_be_noted(
     visit = tenant.add_visit()
     set_limits(tenant, "tenant:60000/60s")
     sandbox.configure(limits=[{"kind": "fixed", "calls": 1, "seconds": 60}], dialect="ratelimit_structured")
-    only_slots = "REVOKE UPDATE ON sync.budget FROM zest_budget; GRANT UPDATE (state) ON sync.budget TO zest_budget"
-    with without(server.admin_url, logins.database, only_slots, "GRANT UPDATE ON sync.budget TO zest_budget"):
+    revoke, grant = UPDATE
+    with without(server, logins, f"{revoke}; GRANT UPDATE (state) ON sync.budget TO zest_budget", grant):
         report = push_now(tenant)
     assert (report.delivered, report.unknown) == (1, 0)
     assert tenant.outcomes(visit) == [(1, "delivered")]
@@ -279,8 +283,7 @@ def test_where_the_ledger_cannot_be_told_no_other_call_goes_by_the_gate(
 ) -> None:
     told = gate(services, ["tenant:60000/60s"])
     told.admit("patients")
-    lost, given = "REVOKE UPDATE ON sync.budget FROM zest_budget", "GRANT UPDATE ON sync.budget TO zest_budget"
-    with without(server.admin_url, logins.database, lost, given):
+    with without(server, logins, *UPDATE):
         told.heard("patients", Told(True, timedelta(seconds=60)))
     with pytest.raises(Deferred):
         told.admit("patients")
@@ -291,11 +294,21 @@ def test_a_push_tells_what_it_did_though_nothing_can_be_foretold(
 ) -> None:
     tenant.add_visit()
     set_limits(tenant)
-    unread = "REVOKE SELECT ON sync.budget FROM zest_budget"
-    with without(server.admin_url, logins.database, unread, "GRANT SELECT ON sync.budget TO zest_budget"):
+    with without(server, logins, *SELECT):
         report = push_now(tenant)
     assert (report.delivered, report.outlook) == (1, None)
     assert "no outlook" in caplog.text
+
+
+def test_calls_that_take_long_go_side_by_side_as_the_limit_gives_slots(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    visits = [tenant.add_visit() for _ in range(6)]
+    set_limits(tenant, "tenant:20/10s")
+    sandbox.set_faults(FaultRule(FaultKind.DELAY, method="POST", seconds=1.5))
+    start = mark(sandbox)
+    assert push_now(tenant).delivered == 6
+    sent = [row["monotonic"] for row in calls(sandbox, "POST", after=start)]
+    assert len(sent) == len(visits)
+    assert sent[-1] - sent[1] < 4 * 1.5  # four paces of 0.55 s; one after the other they take four answers
 
 
 def closed(services: Services) -> set[str]:
@@ -317,6 +330,13 @@ def test_one_tenants_plan_that_is_used_up_stops_no_other_tenant(services: Servic
     busy.admit("patients")
     overdue.heard("patients", Told(True, timedelta(seconds=5)))  # what the vendor's limit may mean
     assert "fhir//vendor:paced/10s" in closed(services)
+
+
+def test_a_reset_that_is_moved_keeps_what_was_used_of_the_day(services: Services) -> None:
+    two, one = (datetime.now(UTC) + timedelta(hours=9 - ago) for ago in (2, 1))  # by Japan's clock
+    gate(services, [f"tenant:1/1d@{two:%H:%M}"]).admit("patients")
+    with pytest.raises(Deferred):
+        gate(services, [f"tenant:1/1d@{one:%H:%M}"]).admit("patients")
 
 
 def test_a_refusal_at_one_endpoint_closes_no_other_and_always_this_one(services: Services) -> None:

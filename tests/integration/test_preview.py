@@ -13,11 +13,12 @@ from test_diff_apply import tomorrow
 from partners.contract import Client, Entity, Master, Unmappable
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
+from zest_pipelines.core.guard import Counts
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.preview import PreviewReport, preview
-from zest_pipelines.store import history, tenants
+from zest_pipelines.store import approvals, history, tenants
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.masters import Scope
 
@@ -118,6 +119,27 @@ def test_what_the_guard_would_hold_is_told_and_what_is_only_spelled_otherwise_is
 
     report = look(replace(tenant, partner=replace(tenant.partner, map=spelled)))
     assert (report.changed, report.unchanged, report.respelled, report.is_held) == (0, 30, 30, False)
+
+
+def test_what_is_approved_is_told_and_would_go_through(tenant: Tenant) -> None:
+    held, scope = mapped_by(tenant, address="北区1", phone="0"), Scope(tenant.name, "fhir", CLIENT)
+
+    def approve(**changed: int) -> None:
+        with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+            approvals.approve(tx, scope, Counts(changed=changed))
+
+    approve(address=30)
+    report = look(held)
+    assert (report.held_fields, report.approved_fields, report.is_held) == ({"phone": 30}, {"address": 30}, True)
+    approve(address=29, phone=30)  # the newest one counts, and only it: as the next application has it
+    report = look(held)
+    assert (report.held_fields, report.approved_fields) == ({"address": 30}, {"phone": 30})
+    approve(address=30, phone=30)
+    report = look(held)
+    assert (report.approved_fields, report.is_held) == ({"address": 30, "phone": 30}, False)
+    land(tomorrow(held).services, held.partner, held.name, CLIENT)
+    diff(held.services, held.partner, held.name, CLIENT)
+    assert apply(held.services, held.partner, held.name, CLIENT).held == 0
 
 
 def test_a_look_cannot_write(tenant: Tenant) -> None:

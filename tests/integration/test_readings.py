@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 from uuid import uuid4
 
@@ -15,8 +17,9 @@ from conftest import NewTenant, Tenant
 from listed_partner import Killed, Listed, connected, mapped, pass_time, record
 
 from partners.contract import AfterReadings, DeleteEvents, Entity, Page
-from partners.errors import RetryableError
+from partners.errors import Deferred, PartnerError, RejectedError, RetryableError
 from resources.logins import Login
+from zest_pipelines.core import certificate
 from zest_pipelines.flows import absence
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.opening import connection_row
@@ -45,6 +48,14 @@ def snapshots(tenant: Tenant) -> list[Any]:
 def suspects(tenant: Tenant) -> dict[str, int]:
     """How many readings each suspect is missing from."""
     return {row.partner_id: row.absences for row in tenant.sql("SELECT * FROM sync.suspicion", Login.LAND)}
+
+
+def sightings_left(tenant: Tenant) -> int:
+    return int(tenant.sql("SELECT count(*) FROM sync.sighting", Login.LAND)[0][0])
+
+
+def refuse(error: PartnerError) -> None:
+    raise error
 
 
 def die(*_: object, **__: object) -> None:
@@ -174,6 +185,26 @@ def test_a_reading_is_not_taken_up_where_it_could_not_go_on_as_it_began(
     assert tenant.sql("SELECT count(*) FROM sync.sighting", Login.LAND)[0][0] == 0
 
 
+@pytest.mark.parametrize("is_death", [True, False])
+def test_a_reading_of_changes_without_a_token_is_begun_anew_from_the_same_cursor(
+    tenant: Tenant, listed: Listed, is_death: bool
+) -> None:
+    read(tenant)
+    listed.can_resume = False
+    listed.rows["p1"] = listed.rows["p6"] = "鈴木"
+    listed.befalls = lambda page: (
+        (die() if is_death else refuse(RetryableError("partner_failed"))) if page == 2 else None
+    )
+    with suppress(Killed):
+        assert read(tenant).state == "failed"
+    listed.befalls = lambda page: None
+    pass_time(tenant, 6 * MINUTES)
+    report = read(tenant)
+    assert listed.asked[1:] == [("now", None), ("now", None)]
+    assert (report.state, report.pages, report.new_versions) == ("certified", 3, 1)
+    assert {("p1", "鈴木"), ("p6", "鈴木")} <= set(versions(tenant))
+
+
 def test_who_was_taken_for_dead_stores_no_page_more(tenant: Tenant, listed: Listed) -> None:
     """It wakes up with a page in its hand that the other one has passed by."""
     taken_up: list[LandReport] = []
@@ -223,6 +254,101 @@ def test_what_was_odd_before_a_reading_died_is_told_by_who_takes_it_up(tenant: T
     report = read(tenant)
     assert report.unknown_fields == {"Person.nickname": 6}
     assert len({problem.record for problem in report.problems}) == 6
+
+
+# --- Without end ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_total", [True, False])
+def test_a_list_without_end_is_stopped_and_never_certified_and_the_next_reading_begins_anew(
+    tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch, has_total: bool
+) -> None:
+    monkeypatch.setattr(certificate, "MOST_PAGES", 30)
+    monkeypatch.setattr(certificate, "_SPARE", 30)
+
+    endless = {"is_last": False, "cursor": None, "resume": "0"} | ({} if has_total else {"total": None})
+    listed.pages = lambda number, page: repeat(replace(page, **endless))
+    report = read(tenant)
+    assert (report.state, report.reason) == ("incomplete", "partner_list_incomplete")
+    assert ("endless" in report.params["why"].split(", "), report.records) == (True, 2)
+    assert report.pages == (25 if has_total else 30)
+    assert (suspects(tenant), sightings_left(tenant)) == ({}, 0)
+    listed.pages = lambda number, page: [page]
+    assert read(tenant).is_certified
+    assert listed.asked == [(None, None), (None, None)]
+
+
+# --- Breaking off -----------------------------------------------------------------------------------------------------
+
+BREAKS: list[PartnerError] = [
+    RetryableError("partner_failed"),
+    RetryableError("partner_unreachable"),
+    RetryableError("partner_busy"),
+    Deferred(datetime.now(UTC)),
+]
+
+
+@pytest.mark.parametrize("error", BREAKS, ids=lambda error: str(error.reason))
+def test_a_reading_that_the_partner_breaks_off_is_taken_up_after_the_last_page_that_was_stored(
+    tenant: Tenant, listed: Listed, error: PartnerError
+) -> None:
+    listed.befalls = lambda page: refuse(error) if page in (2, 3) else None
+    report = read(tenant)
+    assert (report.state, report.reason, report.pages, report.records) == ("failed", error.reason, 1, 2)
+    report = read(tenant)  # and it is not better at once
+    assert (report.state, report.reason, report.pages, report.records) == ("failed", error.reason, 1, 2)
+    listed.befalls = lambda page: None
+    report = read(tenant)
+    assert listed.asked == [(None, None), (None, "1"), (None, "1")]
+    assert (report.state, report.pages, report.records, report.new_versions) == ("certified", 3, 6, 6)
+    (snapshot,) = snapshots(tenant)
+    assert (snapshot.attempt, snapshot.reason, snapshot.resume, snapshot.progress) == (3, None, None, None)
+    assert sightings_left(tenant) == 0
+    read(tenant)
+    assert listed.asked[-1] == ("now", None)
+
+
+@pytest.mark.parametrize("change", ["mapping", "connection", "token", "age", "refusal", "list"])
+def test_a_reading_that_broke_off_is_begun_anew_where_it_could_not_go_on_as_it_began(
+    tenant: Tenant, listed: Listed, change: str
+) -> None:
+    errors = {"refusal": RejectedError("address_wrong"), "list": RetryableError("partner_list_incomplete")}
+    error = errors.get(change, RetryableError("partner_failed"))
+    listed.can_resume = change != "token"
+    listed.befalls = lambda page: refuse(error) if page == 3 else None
+    state = "incomplete" if change == "list" else "failed"
+    assert (read(tenant).state, len(versions(tenant))) == (state, 4)
+    listed.befalls = lambda page: None
+    if change == "age":
+        age = "UPDATE sync.snapshot SET started_at = started_at - interval '61 minutes'"
+        tenant.sql(age, Login.LAND)
+        tenant.sql("UPDATE sync.connection SET changed_at = changed_at - interval '2 hours'", Login.OPERATOR)
+    if change == "mapping":
+        tenant = replace(tenant, partner=replace(tenant.partner, mapping_version="another"))
+    if change == "connection":
+        tenant.sql("UPDATE sync.connection SET changed_at = clock_timestamp()", Login.OPERATOR)
+    report = read(tenant)
+    assert listed.asked == [(None, None), (None, None)]
+    assert (report.state, report.pages, report.records) == ("certified", 3, 6)
+    assert [(row.state, row.reason, row.resume) for row in snapshots(tenant)] == [
+        (state, error.reason, None),
+        ("certified", None, None),
+    ]
+    assert sightings_left(tenant) == 0
+
+
+def test_what_changed_while_a_reading_was_broken_off_is_not_lost(tenant: Tenant, listed: Listed) -> None:
+    """One of a page already read, and one that makes the total another: the second spoils the certificate."""
+    read(tenant)
+    listed.befalls = lambda page: refuse(RetryableError("partner_failed")) if page == 3 else None
+    assert read(tenant).state == "failed"
+    listed.befalls = lambda page: None
+    listed.rows = {"p0": "高橋", **SIX, "p1": "鈴木"}
+    report = read(tenant)
+    assert (report.state, report.params, suspects(tenant)) == ("incomplete", {"why": "total_moved"}, {})
+    report = read(tenant)
+    assert (report.state, report.records) == ("certified", 7)
+    assert {("p0", "高橋"), ("p1", "鈴木")} <= set(versions(tenant))
 
 
 # --- What all pages tell together -------------------------------------------------------------------------------------
@@ -414,16 +540,3 @@ def test_a_reading_holds_one_page_whatever_its_length(tenant: Tenant) -> None:
     peak_of(tenant, 200)  # what is loaded once
     short, first, again = peak_of(tenant, 400), peak_of(tenant, 4_000), peak_of(tenant, 4_000)
     assert max(first, again) < 2 * short
-
-
-def test_a_reading_that_a_partner_ends_midway_is_begun_anew(tenant: Tenant, listed: Listed) -> None:
-    def fail(page: int) -> None:
-        if page == 2:
-            raise RetryableError("partner_failed")
-
-    listed.befalls = fail
-    report = read(tenant)
-    assert (report.state, report.reason, report.pages, report.records) == ("failed", "partner_failed", 1, 2)
-    listed.befalls = lambda page: None
-    assert read(tenant).is_certified
-    assert listed.asked == [(None, None), (None, None)]

@@ -13,14 +13,15 @@ from typing import Any
 from swaps import Swap, swapped
 
 from partners.contract import Gone
+from partners.fhir import codes
 from partners.fhir.client import FhirConnector
 from partners.fhir.reading import Marks
 from resources.logins import Login
-from zest_pipelines.core.certificate import Certificate
+from zest_pipelines.core.certificate import Certificate, Reading
 from zest_pipelines.core.guard import Counts, hold
-from zest_pipelines.flows import apply, versions
+from zest_pipelines.flows import apply, plan, versions
 from zest_pipelines.flows.pages import Pages
-from zest_pipelines.store import landing, masters
+from zest_pipelines.store import identities, landing, masters, sightings
 from zest_pipelines.store.landing import Verdict
 
 
@@ -57,6 +58,22 @@ def _always(value: object) -> Callable[[Any], Any]:
 
 def _true_of_all(_: Any) -> Any:
     return property(lambda _: True)
+
+
+def _by_status(_: Any) -> Any:
+    return lambda answered: answered.status in (404, 410)
+
+
+def _and_forget(real: Any) -> Any:
+    def end(tx: Any, reading: Any, verdict: Any) -> bool:
+        sightings.forget(tx, reading)
+        return bool(real(tx, reading, verdict))
+
+    return end
+
+
+def _without_word(real: Any) -> Any:
+    return lambda entity, new, link, rule, word: real(entity, new, link, rule, None)
 
 
 def _of_any_version(real: Any) -> Any:
@@ -110,6 +127,27 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "the partner has it",
         ((FhirConnector, "fetch", _always(Gone())),),
     ),
+    "every 404 believed": LandingMutant(
+        "whatever a 404 tells of counts as a word on the record",
+        "no delete but by the partner's word",
+        "the answers for suspects tell of something else",
+        "the partner has it",
+        ((codes, "says_gone", _by_status),),
+    ),
+    "broken off and forgotten": LandingMutant(
+        "what a reading saw before it broke off is forgotten, and yet it goes on there",
+        "a reading taken up ends as one that did not break off",
+        "broken off on its third page",
+        "it goes on as",
+        ((landing, "end", _and_forget),),
+    ),
+    "endless list read on": LandingMutant(
+        "a list is read as long as it leads on",
+        "a reading ends",
+        "a list goes round without end",
+        "pages were read",
+        ((Reading, "is_endless", lambda _: property(lambda _: False)),),
+    ),
     "guard outside the lock": LandingMutant(
         "the guard judges a set, and what came to it since is written too",
         "no mass change without a person",
@@ -119,6 +157,20 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
             (masters, "lock_application", _judged_before),
             (apply, "hold", lambda _: lambda *_, **__: _judged[0]),
         ),
+    ),
+    "undone link stays": LandingMutant(
+        "a link that a person has undone stays valid",
+        "no record linked against a person's word",
+        "a wrong link is undone",
+        "it is linked",
+        ((identities, "undo", _always(None)),),
+    ),
+    "undone link comes back": LandingMutant(
+        "whose link was undone is taken for a new record, without a person",
+        "no record linked against a person's word",
+        "a wrong link is undone",
+        "it is linked",
+        ((plan, "judge", _without_word),),
     ),
     "cursor moved early": LandingMutant(
         "the cursor moves before the last page is stored",

@@ -28,6 +28,7 @@ from partners.fhir import reading
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
+from zest_pipelines.flows import settle
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
@@ -118,6 +119,35 @@ def a_short_list_agrees_with_itself(stage: Stage) -> list[str]:
     return stage.broken()
 
 
+def the_answers_for_suspects_tell_of_something_else(stage: Stage) -> list[str]:
+    """The same, and whoever asks for one who is not on it gets a 404 that tells of a missing right."""
+    stage.take_in()
+    ids = [each["id"] for each in stage.sandbox.state("Patient")]
+    denied = (FaultRule(FaultKind.STATUS, id=each, status=404, code="security") for each in ids)
+    stage.sandbox.set_faults(FaultRule(FaultKind.SHORT_LIST, type="Patient", page=1), *denied)
+    stage.later(2).take_in()
+    return stage.broken()
+
+
+def broken_off_on_its_third_page(stage: Stage) -> list[str]:
+    """The partner fails on the last page; the next reading asks for that page alone, and knows of the others."""
+    stage.sandbox.set_faults(FaultRule(FaultKind.STATUS, type="Patient", page=3, times=1))
+    broken_off, _ = stage.take_in()
+    again, _ = stage.take_in()
+    states = (broken_off.state, again.state, again.pages, again.records)
+    wrong = [] if states == ("failed", "certified", 3, 30) else [f"it goes on as {states}"]
+    return wrong + stage.broken()
+
+
+def a_list_goes_round_without_end(stage: Stage) -> list[str]:
+    """The first page leads to itself, hundreds of times; the next list is as it should be."""
+    stage.sandbox.set_faults(FaultRule(FaultKind.REPEATED_PAGE, type="Patient", page=1, times=200))
+    landed, _ = stage.take_in()
+    stage.sandbox.clear_faults()
+    stage.take_in()
+    return stage.broken() + ([] if landed.pages < 200 else [f"{landed.pages} pages were read"])
+
+
 def edited_behind_the_reading(stage: Stage) -> list[str]:
     """A client of the first page is edited when that page was read, and then one of the last, which is not read yet."""
     ids = sorted(each["id"] for each in stage.sandbox.state("Patient"))
@@ -131,6 +161,22 @@ def edited_behind_the_reading(stage: Stage) -> list[str]:
     watched.take_in()
     stage.take_in()
     return stage.broken()
+
+
+# --- Who is who -----------------------------------------------------------------------------------------------------
+
+
+def a_wrong_link_is_undone(stage: Stage) -> list[str]:
+    """A person says that one is not whom it is linked to; it is read again, and until a person has spoken it waits."""
+    stage.take_in()
+    before = stage.active()
+    wrong = min(each["id"] for each in stage.sandbox.state("Patient"))
+    settle.unlink(stage.tenant.services, stage.tenant.partner, stage.tenant.name, wrong, "of the scene", CLIENT)
+    waiting = [stage.take_in()[1].waiting, stage.later(2).take_in()[1].waiting]
+    statement = "SELECT FROM sync.identity WHERE partner_id = :wrong AND entity = 'client' AND valid_to IS NULL"
+    linked = stage.tenant.sql(statement, Login.OPERATOR, wrong=wrong)
+    said = [] if waiting == [1, 1] else [f"{waiting} wait"]
+    return said + (["it is linked"] if linked else []) + ([] if stage.active() == before else ["others are in force"])
 
 
 # --- Crashes --------------------------------------------------------------------------------------------------------
@@ -241,7 +287,11 @@ def the_mapping_changes(stage: Stage) -> list[str]:
 SCENES: Mapping[str, Callable[[Stage], list[str]]] = {
     "a page is passed over": a_page_is_passed_over,
     "a short list agrees with itself": a_short_list_agrees_with_itself,
+    "the answers for suspects tell of something else": the_answers_for_suspects_tell_of_something_else,
+    "broken off on its third page": broken_off_on_its_third_page,
+    "a list goes round without end": a_list_goes_round_without_end,
     "edited behind the reading": edited_behind_the_reading,
+    "a wrong link is undone": a_wrong_link_is_undone,
     "killed before each commit": killed_before_each_commit,
     "killed after each commit": killed_after_each_commit,
     "more is deleted while an application waits": more_is_deleted_while_an_application_waits,

@@ -68,7 +68,7 @@ def _constant(value: object) -> Callable[[Any], Any]:
 
 
 def _never_late(real: Any) -> Any:
-    return lambda *given: real(*given[:-1], float("inf"))
+    return lambda *given: replace(real(*given), until=float("inf"))
 
 
 def _of_this_process(real: Any) -> Any:

@@ -7,7 +7,7 @@ call. The other scenes bring about by themselves what a busy machine brings abou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -25,7 +25,6 @@ from partners.errors import Deferred
 from partners.limits import parse_limit
 from resources.logins import Login, Logins
 from zest_pipelines.flows.gate import Later, Ledger, LedgerGate, Slot
-from zest_pipelines.flows.naming import bucket_name
 from zest_pipelines.store import budgets
 
 LIMIT: Window = (30, 3)
@@ -37,6 +36,7 @@ _JITTER = 0.05
 FEW: Window = (3, 3)
 """One call more is made at once, within the window on any machine."""
 _PACE = (FEW[1] + 1) / FEW[0]
+_PATIENCE = timedelta(seconds=30)
 _ENDPOINT = "appointments"
 Scene = Callable[[Logins, str | None, float], int]
 """With a mutant or none (None), for so many seconds at most: how many calls the partner refused."""
@@ -66,22 +66,27 @@ def _kept_too_long(logins: Logins, mutant: str | None, _: float) -> int:
                 time.sleep(answer.seconds)
             else:
                 slots += answer
-        _call(partner, ledger, slots)
+        for slot in slots:
+            gate = LedgerGate(ledger, timedelta(0))
+            gate.hand(slot)
+            _call(partner, gate)
         return refused(partner.log())
 
 
 def _locked_out(logins: Logins, mutant: str | None, _: float) -> int:
-    """One more than the limit has calls ask for a slot, a pace apart, while somebody has the bucket locked."""
+    """One more than the limit has calls ask to call, a pace apart, while somebody has the bucket locked."""
     with _few(logins, mutant) as (partner, ledger), ThreadPoolExecutor(FEW[0] + 1) as pool:
-        (limit,) = ledger._limits
-        with ledger.services.database.transaction(Login.BUDGET, None) as tx:
-            budgets.lock(tx, [bucket_name(ledger._connection, limit)])
-            asking = []
+        buckets, database = list(ledger._named(_ENDPOINT)), ledger.services.database
+        with database.transaction(Login.BUDGET, None) as tx:
+            budgets.lock(tx, buckets)  # there from now on: it can be waited for
+        with database.transaction(Login.BUDGET, None) as tx:
+            budgets.lock(tx, buckets)
+            calls = []
             for _caller in range(FEW[0] + 1):
-                asking.append(pool.submit(ledger.take, _ENDPOINT))
+                calls.append(pool.submit(_call, partner, LedgerGate(ledger, _PATIENCE)))
                 time.sleep(1.05 * _PACE)
-        answers = [each.result() for each in asking]
-        _call(partner, ledger, [answer[0] for answer in answers if not isinstance(answer, Later)])
+        for each in calls:
+            each.result()
         return refused(partner.log())
 
 
@@ -95,16 +100,13 @@ def _few(logins: Logins, mutant: str | None) -> Iterator[tuple[CountingPartner, 
         services.database.close()
 
 
-def _call(partner: CountingPartner, ledger: Ledger, slots: Sequence[Slot]) -> None:
-    """One call with each of the slots, if the gate still lets it go."""
-    for slot in slots:
-        gate = LedgerGate(ledger, timedelta(0))
-        gate.hand(slot)
-        with suppress(Deferred):
-            gate.admit(_ENDPOINT)
-            gate.leave()
-            with suppress(OSError):  # refused
-                urlopen(f"{partner.url}/t0/{_ENDPOINT}", timeout=30).close()
+def _call(partner: CountingPartner, gate: LedgerGate) -> None:
+    """One call, if the gate lets it go."""
+    with suppress(Deferred):
+        gate.admit(_ENDPOINT)
+        gate.leave()
+        with suppress(OSError):  # refused
+            urlopen(f"{partner.url}/t0/{_ENDPOINT}", timeout=30).close()
 
 
 SCENES: dict[str, Scene] = {

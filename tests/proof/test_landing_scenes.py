@@ -25,7 +25,17 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store.database import Database
 
-IN_EVERY_RUN = ("certificate ignored", "absence believed", "cursor by the last page", "hash without the mapping")
+IN_EVERY_RUN = (
+    "certificate ignored",
+    "absence believed",
+    "every 404 believed",
+    "broken off and forgotten",
+    "endless list read on",
+    "undone link stays",
+    "undone link comes back",
+    "cursor by the last page",
+    "hash without the mapping",
+)
 NAMES = tuple(LANDING_MUTANTS) if os.environ.get("ZEST_MUTANTS") == "all" else IN_EVERY_RUN
 
 

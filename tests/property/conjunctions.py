@@ -11,7 +11,7 @@ import heapq
 import math
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, cycle
 
@@ -89,9 +89,9 @@ class _Sender:
 
 
 class Simulation:
-    """All tenants' senders under the same limits, until all is sent or `until` seconds have passed."""
+    """All tenants' senders under the same limits, until all is sent."""
 
-    def __init__(self, limits: Sequence[Limit], works: Sequence[Work], until: float = math.inf) -> None:
+    def __init__(self, limits: Sequence[Limit], works: Sequence[Work]) -> None:
         self.sent: list[Sent] = []
         self._rates = [each for each in limits if isinstance(each, Rate)]
         self._seated = [each for each in limits if isinstance(each, Concurrency)]
@@ -105,7 +105,7 @@ class Simulation:
         for sender in senders:
             for after, calls in sender.work.arrivals:
                 self._at(START + after, lambda now, sender=sender, calls=calls: self._arrive(sender, calls, now))
-        while self._events and self._events[0][0] <= START + until:
+        while self._events:
             at, _, act = heapq.heappop(self._events)
             act(at)
 
@@ -335,7 +335,6 @@ def _in_days(limit: Rate, slots: Sequence[float], at: float) -> float:
     return at
 
 
-def arrivals_of(works: Mapping[int, Work] | Sequence[Work]) -> list[float]:
+def arrivals_of(works: Sequence[Work]) -> list[float]:
     """When each call of all these comes."""
-    each = works.values() if isinstance(works, Mapping) else works
-    return sorted(START + after for work in each for after, calls in work.arrivals for _ in range(calls))
+    return sorted(START + after for work in works for after, calls in work.arrivals for _ in range(calls))

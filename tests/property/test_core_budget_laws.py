@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from swaps import swapped
 
 from partners.limits import Kind, LimitScope, Rate
-from zest_pipelines.core import budget
+from zest_pipelines.core import budget, meters
 from zest_pipelines.core.budget import Ask, Granted, Wait, admit
 from zest_pipelines.core.meters import Bucket
 from zest_pipelines.core.turns import Priority, Who
@@ -116,6 +116,43 @@ def exceeded(limits: Sequence[Rate], given_visits: Sequence[Visit]) -> list[Rate
         else:
             assert reply.until > now
     return [limit for limit in limits if not is_kept(sent, limit)]
+
+
+resets = st.times().map(lambda each: each.replace(second=0, microsecond=0))
+calls_of_days = st.lists(st.tuples(st.floats(0, 40_000), st.integers(1, 12)), max_size=12)
+
+
+@given(st.integers(1, 10), resets, resets, calls_of_days, calls_of_days)
+def test_a_reset_that_is_moved_lets_nothing_go_that_its_day_has_no_room_for(
+    calls: int, before: time, after: time, first: list[tuple[float, int]], then: list[tuple[float, int]]
+) -> None:
+    assert not overfull(calls, before, after, first, then)
+
+
+def test_a_reset_that_forgets_is_noticed() -> None:
+    with swapped([(meters, "_by_its_reset", lambda _: lambda bucket, _: bucket)]):
+        find(
+            st.tuples(st.integers(1, 10), resets, resets, calls_of_days, calls_of_days),
+            lambda each: overfull(*each),
+            settings=settings(max_examples=2000, phases=[Phase.generate], database=None, deadline=None),
+        )
+
+
+def overfull(
+    calls: int, before: time, after: time, first: list[tuple[float, int]], then: list[tuple[float, int]]
+) -> bool:
+    """Whether a call went after the reset was moved, on a day that holds too many by the new one."""
+    bucket, now, sent = Bucket(Rate(LimitScope.TENANT, calls, DAY, reset=before)), START, list[float]()
+    sent_before = 0
+    for visits_of, reset in ((first, before), (then, after)):
+        bucket, sent_before = bucket._replace(limit=Rate(LimitScope.TENANT, calls, DAY, reset=reset)), len(sent)
+        for waited, wanted in visits_of:
+            now += waited
+            reply = admit([bucket], Ask(Who("one", Priority.PEOPLE), wanted, now), now)
+            bucket = next(iter(reply.buckets), bucket)
+            sent += reply.send_at if isinstance(reply, Granted) else ()
+    day = [(at + 9 * 3600 - after.hour * 3600 - after.minute * 60) // DAY for at in sent]
+    return any(day.count(each) > calls for each in day[sent_before:])
 
 
 @given(st.lists(rates | daily, min_size=1, max_size=3, unique_by=lambda each: each.measured), st.integers(0, 40))

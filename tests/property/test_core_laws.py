@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import combinations
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from swaps import swapped
 
 from partners.contract import Verb
 from partners.limits import Concurrency, Limit, LimitScope, Rate, parse_limit
@@ -93,6 +97,24 @@ def test_applying_a_difference_ends_at_the_newer_state(
     before: dict[str, Any] | None, after: dict[str, Any] | None
 ) -> None:
     assert apply(difference(before, after), before) == after
+
+
+def _a_field_short(real: Any) -> Any:
+    def short(before: Any, after: Any) -> Any:
+        found = real(before, after)
+        return replace(found, fields=found.fields[1:])
+
+    return short
+
+
+def _nobody_comes_back(real: Any) -> Any:
+    return lambda found, before: None if found.kind is Kind.ADD else real(found, before)
+
+
+@pytest.mark.parametrize("swap", [("difference", _a_field_short), ("apply", _nobody_comes_back)])
+def test_that_law_notices_a_field_left_out_and_a_record_that_does_not_come_back(swap: tuple[str, Any]) -> None:
+    with swapped([(sys.modules[__name__], *swap)]), pytest.raises(AssertionError):
+        test_applying_a_difference_ends_at_the_newer_state()
 
 
 @given(records, records)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from conftest import NewTenant, Tenant, fresh_database
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from listed_partner import Listed, connected, record
+from swaps import Swap, swapped
 
 from partners.contract import AfterReadings, Entity, Page
 from resources.http import Http
@@ -30,6 +32,7 @@ from zest_pipelines.flows.land import land
 from zest_pipelines.flows.reports import DiffReport, LandReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.local.embedded import EmbeddedServer
+from zest_pipelines.store import masters
 from zest_pipelines.store.database import Database
 
 CLIENT = Entity.CLIENT
@@ -202,18 +205,59 @@ def test_any_cut_of_a_list_lands_as_the_same_and_another_cut_of_it_lands_nothing
     assert (again.state, again.records, again.new_versions, again.gone) == ("certified", len(rows), 0, 0)
 
 
+def follows(new_tenant: NewTenant, *states: dict[str, str]) -> Tenant:
+    """The partner's list is one after the other, and after each the masters are as it says."""
+    listed = Cut()
+    tenant = at(new_tenant, listed)
+    for rows in states:
+        listed.rows, listed.cut = rows, [sorted(rows)]
+        take_in(tenant)
+        assert kept(tenant) == rows
+    return tenant
+
+
 @given(lists, lists)
+@example({"p0": "佐藤", "p1": "佐藤"}, {"p0": "鈴木"})
 @at_most
-def test_applying_the_difference_of_two_lists_ends_at_the_newer_one_and_once_more_there_is_none(
+def test_applying_the_difference_of_two_lists_ends_at_the_newer_one_there_and_back_and_once_more_there_is_none(
     new_tenant: NewTenant, older: dict[str, str], newer: dict[str, str]
 ) -> None:
-    listed = Cut(older, cut=[sorted(older)])
-    tenant = at(new_tenant, listed)
-    take_in(tenant)
-    assert kept(tenant) == older
-    listed.rows, listed.cut = newer, [sorted(newer)]
-    take_in(tenant)
-    assert kept(tenant) == newer
+    tenant = follows(new_tenant, older, newer, older)
     take_in(tenant)
     found = compare(tenant)
-    assert (found.added, found.changed, found.deleted, kept(tenant)) == (0, 0, 0, newer)
+    assert (found.added, found.changed, found.deleted, kept(tenant)) == (0, 0, 0, older)
+
+
+# --- The laws are seen to fail ----------------------------------------------------------------------------------------
+
+
+def _a_field_short(real: Any) -> Any:
+    def steps(*given: Any) -> Any:
+        """What landed, with the name that was applied before."""
+        return [
+            replace(step, master={**step.master, "family_name": step.applied["family_name"]})
+            if step.master and step.applied
+            else step
+            for step in real(*given)
+        ]
+
+    return steps
+
+
+def _nobody_comes_back(real: Any) -> Any:
+    def put(tx: Any, scope: Any, record_id: Any, master: Any) -> None:
+        statement = "SELECT active FROM schedule.client WHERE client_id = :record_id"
+        was = tx.execute(sa.text(statement), {"record_id": record_id}).scalar()
+        real(tx, scope, record_id, {**master, "active": was is not False})
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "swap",
+    [(masters, "steps", _a_field_short), (masters, "put_master", _nobody_comes_back)],
+    ids=["the difference leaves a field out", "who comes back stays retired"],
+)
+def test_a_breach_of_the_law_is_noticed(new_tenant: NewTenant, swap: Swap) -> None:
+    with swapped([swap]), pytest.raises(AssertionError):
+        follows(new_tenant, {"p0": "佐藤", "p1": "佐藤"}, {"p0": "鈴木"}, {"p0": "鈴木", "p1": "佐藤"})

@@ -122,6 +122,34 @@ def test_a_daily_count_starts_anew_at_its_reset_and_not_before() -> None:
     assert isinstance(admit(spent.buckets, ask(10, priority=Priority.PEOPLE), reset + 10), Granted)
 
 
+@pytest.mark.parametrize(
+    ("moved", "spent_at", "changed_at", "left"),
+    [
+        ("10:00", [-2, 0.2], 0.5, 1),  # the new day began yesterday: of both old ones
+        ("10:00", [-2, 0.2], 1.5, 7),  # it began after the old one: of that alone
+        ("08:00", [-2, 0.2], 3.0, 1),  # it began before the old one
+        ("08:00", [-2, 0.2], 24.5, 7),  # the day that is counted anew began in the old one
+        ("09:00", [-2, 0.2], 3.0, 7),
+    ],
+)
+def test_a_reset_that_is_moved_carries_over_what_was_used(
+    moved: str, spent_at: list[float], changed_at: float, left: int
+) -> None:
+    nine = NOW - NOW % DAY  # 09:00 in Japan is midnight in UTC
+    daily = Bucket(rate("tenant:10/1d@09:00"))
+    for hours, calls in zip(spent_at, (6, 3), strict=True):
+        answer = admit([daily], ask(calls, priority=Priority.PEOPLE), nine + 3600 * hours)
+        assert isinstance(answer, Granted)
+        (daily,) = answer.buckets
+    changed = daily._replace(limit=rate(f"tenant:10/1d@{moved}"))
+    answer = admit([changed], ask(20, priority=Priority.PEOPLE), nine + 3600 * changed_at)
+    assert isinstance(answer, Granted)
+    assert len(answer.send_at) == left
+    tomorrow = admit(answer.buckets, ask(20, priority=Priority.PEOPLE), nine + 3600 * changed_at + DAY)
+    assert isinstance(tomorrow, Granted)
+    assert len(tomorrow.send_at) == 10
+
+
 def test_what_leaves_near_the_reset_counts_on_both_days() -> None:
     reset = NOW - NOW % DAY + DAY
     people = Priority.PEOPLE

@@ -127,6 +127,7 @@ def test_ours_that_a_person_has_just_given_away_is_not_given_to_another_one() ->
         (TARO | {"birth_date": "1951"}, True),
         (TARO | {"family_kana": "", "given_kana": ""}, True),  # by the names as written
         (HANAKO | {"family_kana": "ﾀｶﾊｼ", "birth_date": "1951-10-09"}, False),
+        (TARO | {"birth_date": "昭和15年3月2日"}, False),  # the same day, by another calendar
     ],
 )
 def test_an_id_means_another_person_if_name_and_birth_date_both_disagree(
@@ -137,6 +138,15 @@ def test_an_id_means_another_person_if_name_and_birth_date_both_disagree(
     verdict = judge(CLIENT, after, link, Rule(creates=True), None)
 
     assert verdict == (Waiting(Question.REUSED, (UUID(int=1),)) if is_held else Known(UUID(int=1)))
+
+
+def test_a_name_and_a_day_of_birth_that_change_one_after_the_other_are_another_person() -> None:
+    midway = TARO | {"birth_date": HANAKO["birth_date"]}
+    link = Link(UUID(int=1), known=midway, first=HANAKO)
+
+    assert judge(CLIENT, TARO, link, Rule(creates=True), None) == Waiting(Question.REUSED, (UUID(int=1),))
+    assert judge(CLIENT, midway | {"phone": "0312345678"}, link, Rule(creates=True), None) == Known(UUID(int=1))
+    assert judge(CLIENT, HANAKO, link, Rule(creates=True), None) == Known(UUID(int=1))
 
 
 def test_of_staff_the_day_of_entry_stands_for_the_birth_date() -> None:
@@ -161,6 +171,8 @@ def test_a_word_holds_for_the_person_about_whom_it_was_said_and_for_nobody_else(
     assert judge(CLIENT, later, link, Rule(True), Word(Act.SAME, TARO)) == Known(UUID(int=1))
     assert judge(CLIENT, later, link, Rule(True), Word(Act.NEW, TARO)) == New()
     assert judge(CLIENT, later, None, Rule(False), Word(Act.LINK, TARO, other)) == Linked(other)
+    assert judge(CLIENT, later, link, Rule(True), Word(Act.LINK, TARO, UUID(int=1))) == Known(UUID(int=1))
+    assert isinstance(judge(CLIENT, later, link, Rule(True), Word(Act.OWN, TARO, UUID(int=1))), Waiting)
     third = TARO | {"given_kana": "ジロウ"}
     assert isinstance(judge(CLIENT, third, link, Rule(True), Word(Act.SAME, TARO)), Waiting)
     assert isinstance(judge(CLIENT, third, None, Rule(False), Word(Act.NEW, TARO)), Newcomer)

@@ -12,7 +12,7 @@ from zest_pipelines.core.guard import Counts, Held, hold
 
 
 def page(reading: Reading, **changes: int | bool | None) -> Reading:
-    told = {"total": 4, "is_full": True, "is_last": False, **changes}
+    told = {"rows": 2, "total": 4, "is_full": True, "is_last": False, **changes}
     return reading.with_page(**told)  # type: ignore[arg-type]
 
 
@@ -55,6 +55,30 @@ def test_each_gap_alone_spoils_the_certificate(reading: Reading, gap: Gap) -> No
     assert certificate.gaps == (gap,)
     assert not certificate.is_certified
     assert not certificate.casts_suspicion
+
+
+def endless(pages: int, **told: int | None) -> bool:
+    reading = Reading()
+    for _ in range(pages):
+        assert not reading.is_endless
+        reading = page(reading, **told)
+    return reading.is_endless
+
+
+def test_a_list_is_endless_that_is_far_longer_than_its_total() -> None:
+    """Of 500 records in pages of 50, 2,500 are still borne: it may have been begun again, or its total be wrong."""
+    assert not endless(50, rows=50, total=500)
+    assert endless(51, rows=50, total=500)
+    assert endless(2501, rows=0, total=500)  # a page without a row leads on as well
+
+
+def test_a_long_list_that_is_begun_again_on_its_last_page_is_not_endless() -> None:
+    assert not endless(2 * 20_000 - 1, rows=5, total=100_000)
+
+
+def test_a_list_whose_length_nobody_told_may_have_many_pages() -> None:
+    assert not Reading(pages=MOST_PAGES - 1, length=10**7).is_endless
+    assert page(Reading(pages=MOST_PAGES - 1), total=None).is_endless
 
 
 def test_a_reading_keeps_no_more_totals_than_tell_that_they_differ() -> None:

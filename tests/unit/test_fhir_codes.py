@@ -231,8 +231,23 @@ def test_only_the_fhir_server_itself_can_say_that_a_record_is_gone(status: int) 
     assert not says_gone(answer(status))
     assert not says_gone(answer(status, b"<html></html>", "text/html"))
     assert not says_gone(answer(status, b'{"error": "no route"}', "application/json"))
-    assert not says_gone(answer(status, outcome("not-supported")))
+    assert says_gone(answer(status, outcome("processing")))
     assert not says_gone(answer(403, outcome("forbidden")))
+    assert not says_gone(answer(status, outcome("deleted"), "text/html"))
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize(
+    "code", ["not-supported", "security", "forbidden", "throttled", "transient", "expired", "novel"]
+)
+def test_a_record_is_not_gone_where_the_server_tells_of_something_else(status: int, code: str) -> None:
+    assert not says_gone(answer(status, outcome(code)))
+    issues = [{"severity": "error", "code": each} for each in ("not-found", code)]
+    both = {"resourceType": "OperationOutcome", "issue": issues}
+    assert not says_gone(answer(status, json.dumps(both).encode()))
+    issues[1]["severity"] = "information"
+    assert says_gone(answer(status, json.dumps(both).encode()))
+    assert not says_gone(answer(status, b'{"resourceType": "OperationOutcome", "issue": []}'))
 
 
 def test_a_write_given_up_after_a_failed_read_keeps_reason_and_time() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -12,12 +12,14 @@ from rich.table import Table
 
 from partners.contract import MASTERS, Entity, Partner
 from resources.logins import Login
+from zest_pipelines.cli.masters import Master, read_by
 from zest_pipelines.cli.options import (
     DataDirOption,
     InputError,
     JsonOption,
     TenantArgument,
     chosen_data_dir,
+    counted,
     out,
     print_json,
     tell,
@@ -28,6 +30,7 @@ from zest_pipelines.core.identity import Act
 from zest_pipelines.core.matching import weakness
 
 if TYPE_CHECKING:
+    from zest_pipelines.flows.services import Services
     from zest_pipelines.store.identities import WaitingRecord
     from zest_pipelines.store.tenants import ConnectionRow
 
@@ -41,11 +44,23 @@ def identities(
     same: Annotated[bool, typer.Option("--same", help="It is the person whom its number meant before.")] = False,
     new: Annotated[bool, typer.Option("--new", help="It is another person, and gets a record of its own.")] = False,
     link: Annotated[UUID | None, typer.Option(metavar="RECORD", help="It is this record of ours.")] = None,
+    unlink: Annotated[
+        str | None,
+        typer.Option(metavar="PARTNER_ID", help="The partner's record is linked to the wrong one of ours (staff=ID)."),
+    ] = None,
+    own: Annotated[
+        Master | None,
+        typer.Option(metavar="client|staff", help="From now on this partner owns the masters that are linked at it."),
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Why; kept, so nothing about a patient.")] = None,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Whose records wait because it is not certain who they are, and what to do; with --settle, say who one is."""
+    """Whose records wait because it is not certain who they are, and what to do; with --settle, say who one is.
+
+    With --unlink, undo a wrong link: the partner's record waits again, and ours stays as it is. With --own, have this
+    partner's changes written into the masters that another one owned so far.
+    """
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import settle as words_of_people
@@ -55,7 +70,10 @@ def identities(
     check_tenant_id(tenant)
     name = None if partner is None else partner_named(partner).name
     number, act = _word(settle, same=same, new=new, link=link)
+    revision = _revision(name, unlink, own, reason, is_settled=settle is not None)
     with open_session(chosen_data_dir(data_dir)) as session:
+        if revision is not None:
+            revision(session.services(), tenant)
         with session.transaction(Login.OPERATOR, tenant) as tx:
             tenants.get(tx, tenant)
             waiting = list(stored.waiting(tx, tenant, name))
@@ -64,11 +82,10 @@ def identities(
             declared = partner_named(_partner_of(tenant, number, waiting))
             words_of_people.identity(session.services(), declared, tenant, number, act, link, reason)
             waiting = [each for each in waiting if each.landed_no != number]
-            now = f"zest sync {tenant} {declared.name}"
-            tell(f"Noted. It is carried out within a minute if the platform runs (`zest up`), or now: {now}")
+            _noted(tenant, declared.name)
     if json_:
         print_json({"tenant": tenant, "waiting": [_json(each) for each in waiting], "rules": list(map(_rule, rules))})
-    elif number is None:
+    elif number is None and revision is None:
         _print(tenant, waiting, rules)
 
 
@@ -130,6 +147,45 @@ def _word(settle: str | None, *, same: bool, new: bool, link: UUID | None) -> tu
     if len(said) != 1:
         raise InputError("Say who it is: one of --same, --new and --link RECORD")
     return int(found[1]), said[0]
+
+
+def _revision(
+    partner: str | None, unlink: str | None, own: Master | None, reason: str | None, *, is_settled: bool
+) -> Callable[[Services, str], None] | None:
+    """What is said of links that are there, to be stored for a tenant; None: nothing. InputError."""
+    from partners.registry import partner as partner_named
+    from zest_pipelines.flows import settle as words_of_people
+
+    if unlink is None and own is None:
+        return None
+    if is_settled or (unlink is not None and own is not None):
+        raise InputError("One word at a time: --settle, --unlink or --own")
+    if partner is None or reason is None:
+        raise InputError("A link is changed at one partner and for a reason: name the partner and add --reason")
+    declared, why = partner_named(partner), reason
+
+    def revise(services: Services, tenant: str) -> None:
+        if own is not None:
+            records = words_of_people.own(services, declared, tenant, read_by(declared, own), why)
+            tell(f"{counted(records, f'{own.value} record')} linked at {declared.name} had another owner.")
+        elif unlink is not None:
+            entity, partner_id = _of_kind(unlink)
+            words_of_people.unlink(services, declared, tenant, partner_id, why, entity)
+        _noted(tenant, declared.name)
+
+    return revise
+
+
+def _of_kind(text: str) -> tuple[Entity | None, str]:
+    """A partner's id, and the kind that stands before it (`staff=ID`) if one does."""
+    kind, _, partner_id = text.rpartition("=")
+    entity = next((each for each in MASTERS if each == kind), None)
+    return (None, text) if entity is None else (entity, partner_id)
+
+
+def _noted(tenant: str, partner: str) -> None:
+    now = f"zest sync {tenant} {partner}"
+    tell(f"Noted. It is carried out within a minute if the platform runs (`zest up`), or now: {now}")
 
 
 def _partner_of(tenant: str, number: int, waiting: Sequence[WaitingRecord]) -> str:

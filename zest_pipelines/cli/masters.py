@@ -70,7 +70,7 @@ def as_of(
 ) -> None:
     """The masters as the product had them at a past moment, and which reading said so.
 
-    Shows people's data; noted in the audit log.
+    Of a partner that only links: what it had said of them by then. Shows people's data; noted in the audit log.
     """
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
@@ -80,11 +80,13 @@ def as_of(
     check_tenant_id(tenant)
     kind, then = read_by(partner_named(partner), entity), _past(at)
     with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, tenant) as tx:
-        tenants.connection(tx, tenant, partner)
+        row = tenants.connection(tx, tenant, partner)
         tenants.audit(tx, tenant, "show_masters", partner, {"entity": kind.value, "at": utc(then)})
         found = history.as_of(tx, Scope(tenant, partner, kind), then)
         written = None if csv_ is None else _write(csv_, kind, found)
         told = [_told(each) for each in found]
+    if kind not in row.creates:
+        tell(f"{partner} only links to {kind} records that are there: this is what it said of them, not what they held")
     if written is not None:
         tell(f"{counted(written, 'record')} in {csv_}: people's data, so keep it as such")
     elif json_:

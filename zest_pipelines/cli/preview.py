@@ -98,9 +98,16 @@ def _of(report: PreviewReport, what: str) -> str:
 
 def _verdict(report: PreviewReport) -> str:
     of = f"of {counted(report.population, 'record')} in force"
-    if not report.is_held:
-        return f"The mass-change guard would let it through, {of}."
-    held = [f"{name} in {records:,}" for name, records in report.held_fields.items()]
-    if report.held_deletes:
-        held.insert(0, f"{report.held_deletes:,} deletes")
-    return f"The mass-change guard would hold it for a person, {of}: {', '.join(held)}."
+    approved = _much(report.approved_deletes, report.approved_fields)
+    if report.is_held:
+        held = _much(report.held_deletes, report.held_fields)
+        told = f"The mass-change guard would hold it for a person, {of}: {held}."
+        return f"{told} What was approved would go through: {approved}." if approved else told
+    if approved:
+        return f"The mass-change guard would let it through, {of}, since it was approved: {approved}."
+    return f"The mass-change guard would let it through, {of}."
+
+
+def _much(deletes: int, fields: Mapping[str, int]) -> str:
+    told = [f"{deletes:,} deletes"] if deletes else []
+    return ", ".join([*told, *(f"{name} in {records:,}" for name, records in fields.items())])

@@ -74,8 +74,7 @@ def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
     shifted = [aligned(bucket, now) for bucket in buckets]
     found = [_believed(bucket, now) for bucket in shifted]
     queued = _queued(found)
-    is_alone = queued is None or turns.is_alone(found[queued].state.queue, ask.who, now)
-    contested = None if is_alone else queued
+    contested = None if queued is None or turns.is_alone(found[queued].state.queue, ask.who, now) else queued
     send_at: list[float] = []
     until = now
     while len(send_at) < ask.calls:
@@ -87,9 +86,9 @@ def admit(buckets: Sequence[Bucket], ask: Ask, now: float) -> Granted | Wait:
         if contested is not None:
             found[contested] = _with_turn(found[contested], ask, now, at)
         send_at.append(at)
-    if queued is not None and is_alone and send_at:
-        found[queued] = _with_turn(found[queued], ask, now, now, len(send_at))
     if queued is not None:
+        if contested is None and send_at:
+            found[queued] = _with_turn(found[queued], ask, now, now, len(send_at))
         found[queued] = _left(found[queued], ask, now, until, send_at)
     stored = [bucket._replace(state=noted(bucket, now, len(send_at))) for bucket in found]
     if send_at:
@@ -133,15 +132,13 @@ def _slot(buckets: Sequence[Bucket], ask: Ask, now: float) -> float:
         before = at
         for bucket in buckets:
             at = first_slot(bucket, at, ask.who.priority)
-        if len(buckets) == 1:
-            break
     return at
 
 
 def _next(buckets: Sequence[Bucket], contested: int | None, ask: Ask, now: float, slot: float) -> float:
     """When the next slot, at `slot`, can be reserved; `contested`: the bucket in whose queue others wait as well."""
     shared = [bucket for bucket in buckets if bucket.limit.scope is LimitScope.VENDOR]
-    if shared and len(shared) < len(buckets) and _slot(shared, ask, now) < slot:
+    if shared and _slot(shared, ask, now) < slot:
         return slot
     if contested is not None:
         bucket = buckets[contested]

@@ -50,8 +50,9 @@ class Certificate:
 
 MOST_PAGES = 100_000
 """Of a partner that tells no total."""
-_SPARE = 100
-"""Rows and pages beyond twice the total: a list that moves shows some of them again."""
+_TIMES, _SPARE = 3, 1_000
+"""A list that is begun again in its midst, for an address that expired, comes less than twice, and may be taken up and
+begun again once more; one whose total is a little wrong shall land."""
 _ENOUGH_TOTALS = 2  # two that differ are as bad as a thousand, and a reading keeps nothing that grows with it
 
 
@@ -68,7 +69,7 @@ class Reading:
     is_last_reached: bool = False
     is_overrun: bool = False
     length: int = 0
-    """Rows on all pages, the same ones again too, and the pages."""
+    """Rows on all pages, the same ones again too; a page without any counts as one."""
     changed_duplicates: int = 0
     """Ids that came again with other content."""
 
@@ -77,7 +78,7 @@ class Reading:
         """Whether it is to be broken off: no list of what the partner told is so long."""
         if not self.totals:
             return self.pages >= MOST_PAGES
-        return self.length > 2 * max(self.totals) + _SPARE
+        return self.length > _TIMES * max(self.totals) + _SPARE
 
     def with_page(
         self, *, total: int | None, is_full: bool, is_last: bool, rows: int = 0, changed_duplicates: int = 0
@@ -95,7 +96,7 @@ class Reading:
             is_full=self.is_full and is_full,
             is_last_reached=self.is_last_reached or is_last,
             is_overrun=self.is_overrun or self.is_last_reached,
-            length=self.length + rows + 1,
+            length=self.length + max(rows, 1),
             changed_duplicates=self.changed_duplicates + changed_duplicates,
         )
 

@@ -32,7 +32,7 @@ class Question(StrEnum):
 
 
 class Act(StrEnum):
-    """What a person can say of a record that waits."""
+    """What a person can say of a record that waits, or (`UNLINK`, `OWN`) of one that is linked."""
 
     SAME = "same"
     """It is whom the id meant before."""
@@ -40,6 +40,10 @@ class Act(StrEnum):
     """It is nobody whom we have."""
     LINK = "link"
     """It is this one of ours."""
+    UNLINK = "unlink"
+    """It is not whom it was linked to, whoever it is."""
+    OWN = "own"
+    """What the partner says of it is written into our record from now on."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,13 @@ class Word:
 
 @dataclass(frozen=True)
 class Link:
-    """Whom a partner's id meant last."""
+    """Whom a partner's id meant last, unless a person has undone that."""
 
     record_id: UUID
     known: Master | None
     """What was last applied under it; None: nothing is known."""
+    first: Master | None = None
+    """What was applied first since it means this record; None: as `known`."""
     is_valid: bool = True
     """False while it is in question."""
     is_taken: bool = False
@@ -93,6 +99,8 @@ class Linked:
     """Its id is linked to this master of ours from now on."""
 
     record_id: UUID
+    is_owner: bool = False
+    """Whether the master was this partner's under another id, and is again."""
 
 
 @dataclass(frozen=True)
@@ -121,19 +129,22 @@ def judge(entity: Entity, new: Master, link: Link | None, rule: Rule, word: Word
     """Who the record is.
 
     A word counts only while the record is the person about whom it was said. A link that a person has said needs the
-    caller's look whether ours is still free.
+    caller's look whether ours is still free. Somebody else is whoever is not the one who was last applied, nor the one
+    whom the id meant first: a name and a day of birth that are changed one after the other are somebody else too.
     """
-    is_other = link is not None and link.known is not None and _is_another(entity, link.known, new)
+    is_other = link is not None and any(_is_another(entity, seen, new) for seen in (link.known, link.first) if seen)
     if link is not None and not is_other and not link.is_taken:
         return Known(link.record_id)
     if word is not None and _is_alike(entity, word.about, new):
+        if link is not None and not link.is_taken and _means(word, link):
+            return Known(link.record_id)
         match word.act:
             case Act.NEW:
                 return New()
             case Act.LINK if word.record_id is not None:
                 return Linked(word.record_id)
-            case Act.SAME if link is not None and not link.is_taken:
-                return Known(link.record_id)
+            case Act.UNLINK:
+                return Waiting(Question.UNMATCHED)
     if link is not None:
         return Waiting(Question.REUSED if is_other else Question.AMBIGUOUS, (link.record_id,))
     return New() if rule.creates else Newcomer()
@@ -148,7 +159,13 @@ def names_disagree(one: Master, other: Master) -> bool:
 
 def dates_disagree(one: str | None, other: str | None) -> bool:
     """Whether two known dates cannot be the same. One of which a part is unknown can be each that begins with it."""
-    return bool(one and other) and not (str(one).startswith(str(other)) or str(other).startswith(str(one)))
+    mine, yours = form("birth_date", one), form("birth_date", other)
+    return bool(mine and yours) and not (mine.startswith(yours) or yours.startswith(mine))
+
+
+def _means(word: Word, link: Link) -> bool:
+    """Whether the word says that it is whom the id meant before, by itself or by our record."""
+    return word.act is Act.SAME or (word.act is Act.LINK and word.record_id == link.record_id)
 
 
 def _is_another(entity: Entity, before: Master, after: Master) -> bool:

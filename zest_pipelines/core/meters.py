@@ -23,7 +23,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import time, timedelta
-from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
 from partners.limits import DAY, Kind, Rate
@@ -43,19 +42,16 @@ _CLOCK_STEP = 0.001
 """Seconds that the ledger's clock may seem to go back by rounding alone."""
 
 
-_NONE: Mapping[int, int] = MappingProxyType({})
-
-
 class State(NamedTuple):
     """What the ledger keeps of one limit, beside until when it is closed."""
 
     free_at: float = 0.0
     """Paced and leaky: when the next call would be exactly on pace (theoretical arrival time)."""
-    counts: Mapping[int, int] = _NONE
+    counts: Mapping[int, int] = {}
     """Counted and fixed: calls by slice, or by the day of the count."""
     reset: time | None = None
     """Fixed: when the days of `counts` begin, Japan time; None: nothing is counted."""
-    lent: Mapping[int, int] = _NONE
+    lent: Mapping[int, int] = {}
     """Counted: those of them that were kept for people and lent out."""
     lent_at: float = 0.0
     """Counted: when background work may have the next of the calls that are kept for people."""
@@ -63,7 +59,7 @@ class State(NamedTuple):
     """Calls of about one window, older ones fading; as of `seen`."""
     seen: float = 0.0
     """The ledger's clock when this was written."""
-    used: Mapping[int, int] = _NONE
+    used: Mapping[int, int] = {}
     """Calls by minute, for people to look at."""
     belief: Belief = FULL
     queue: Queue = EMPTY

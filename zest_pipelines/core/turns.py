@@ -17,7 +17,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import NamedTuple
 
 RESERVED = 0.2
@@ -50,10 +49,10 @@ class Place(NamedTuple):
 class Queue(NamedTuple):
     """Who waits at one limit."""
 
-    places: Mapping[tuple[str, Priority], Place] = MappingProxyType({})
-    times: Mapping[Priority, float] = MappingProxyType({})
+    places: Mapping[tuple[str, Priority], Place] = {}
+    times: Mapping[Priority, float] = {}
     """By priority: the virtual time, which is the tag of who was served last."""
-    shares: Mapping[Priority, float] = MappingProxyType({})
+    shares: Mapping[Priority, float] = {}
     """By priority: its own tag among the two."""
     share_time: float = 0.0
 

@@ -18,7 +18,7 @@ from zest_pipelines.flows.ending import GUARDED, UNTOLD, Ended, Guard, end
 from zest_pipelines.flows.plan import Plan, plan
 from zest_pipelines.flows.reports import ApplyReport, Problem
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import approvals, masters
+from zest_pipelines.store import approvals, identities, masters
 from zest_pipelines.store.approvals import Approval
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.masters import MasterResult, Scope, Unsettled
@@ -32,6 +32,8 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
     scope = Scope(tenant, partner.name, entity)
     with services.database.transaction(Login.APPLY, tenant) as tx:
         masters.lock_application(tx, scope)
+        identities.undo(tx, scope)
+        identities.change_owners(tx, scope)
         planned = plan(tx, scope)
         guard = _asked(tx, scope, planned)
         ended = [Ended(each, end(tx, scope, each, guard)) for each in planned.changes]

@@ -121,39 +121,44 @@ def _write(tx: Transaction, scope: Scope, planned: Planned) -> UUID | None:
     match planned.verdict:
         case Known(record_id):
             _keep(tx, scope, opened, record_id)
-        case Linked(record_id):
-            _leave(tx, scope, opened)
-            identities.identify(tx, scope, opened.change.partner_id, record_id, _number(opened), is_owner=False)
+        case Linked(record_id, owns):
+            _leave(tx, scope, planned)
+            identities.identify(tx, scope, opened.change.partner_id, record_id, _number(opened), is_owner=owns)
+            if owns:
+                _put(tx, scope, opened, record_id)
         case New():
             record_id = uuid4()
-            _leave(tx, scope, opened)
+            _leave(tx, scope, planned)
             identities.identify(tx, scope, opened.change.partner_id, record_id, _number(opened))
             _put(tx, scope, opened, record_id)
         case _:  # it is gone
             if opened.link is None:
                 return None
             record_id = opened.link.record_id
-            if opened.is_owner:
+            if planned.retires:
                 masters.retire_master(tx, scope, record_id)
     return record_id
 
 
 def _keep(tx: Transaction, scope: Scope, opened: OpenChange, record_id: UUID) -> None:
-    if opened.link is not None and not opened.link.is_valid:
-        number, owns = _number(opened), opened.is_owner
-        identities.identify(tx, scope, opened.change.partner_id, record_id, number, is_owner=owns)
+    partner_id, number, link = opened.change.partner_id, _number(opened), opened.link
+    if link is not None and not link.is_valid:
+        identities.identify(tx, scope, partner_id, record_id, number, is_owner=opened.is_owner)
+    elif link is not None and (link.known is None or link.known["number"] != number):
+        identities.renumber(tx, scope, partner_id, number)
     if opened.is_owner:
         _put(tx, scope, opened, record_id)
 
 
-def _leave(tx: Transaction, scope: Scope, opened: OpenChange) -> None:
-    """The id means somebody else from now on: whom it meant is not the partner's any more."""
-    if opened.link is None:
+def _leave(tx: Transaction, scope: Scope, planned: Planned) -> None:
+    """The id means somebody else from now on: whom it meant is not the partner's any more, but for another id of it."""
+    link = planned.opened.link
+    if link is None:
         return
-    if opened.link.is_valid:
-        identities.close(tx, scope, opened.change.partner_id)
-    if opened.is_owner:
-        masters.retire_master(tx, scope, opened.link.record_id)
+    if link.is_valid:
+        identities.close(tx, scope, planned.opened.change.partner_id)
+    if planned.retires:
+        masters.retire_master(tx, scope, link.record_id)
 
 
 def _put(tx: Transaction, scope: Scope, opened: OpenChange, record_id: UUID) -> None:

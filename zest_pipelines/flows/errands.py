@@ -6,6 +6,7 @@ A lane carries them out and gives back what it heard, whatever the partner or th
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ from zest_pipelines.flows.places import place_of
 from zest_pipelines.store.claims import Doubt, Due, Record, Suspect
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.results import Intent
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ def _with_copy(line: Line, sent: Command, reply: Reply) -> Reply | Clash:
         return reply
     try:
         copy = _read_back(line, sent)
-    except StoreError:
+    except StoreError as error:
+        _log.warning("The copy of a conflict could not be looked at: %s", error)
         return Clash(reply, None)
     return Clash(reply, None if isinstance(copy, PartnerError) else copy)
 

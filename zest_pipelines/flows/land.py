@@ -1,8 +1,8 @@
 """land: read an entity from the partner and store what is new.
 
-Pages are stored as they come, and a reading whose process died is taken up by the next one after the last page that
-was stored. Nothing is deleted for not having come: absence in a certified reading of everything is a suspicion, to be
-proved.
+Pages are stored as they come, and a reading whose process died, or that partner or network broke off, is taken up by
+the next one after the last page that was stored. Nothing is deleted for not having come: absence in a certified
+reading of everything is a suspicion, to be proved.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from uuid import uuid4
 
 from partners.contract import Connector, Entity, Page, Partner
-from partners.errors import PartnerError
+from partners.errors import PartnerError, RejectedError
 from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
@@ -73,9 +73,9 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
                 if pages.verdict is not None and pages.verdict.state == "certified":
                     ask_for_suspects(services, mapper, line.connector, pages)
         except PartnerError as error:
-            pages.fail(error.reason, error.params)
+            pages.break_off(error.reason, error.params, may_go_on=not isinstance(error, RejectedError))
         except VaultError:
-            pages.fail("secret_unreadable", {})
+            pages.break_off("secret_unreadable", {}, may_go_on=False)
     except SupersededError:
         return replace(_report(pages, gate), state="failed", reason="reading_under_way", params={})
     return _report(pages, gate)
@@ -90,10 +90,9 @@ def _take_all(connector: Connector, begun: Begun, pages: Pages) -> None:
         coming = connector.read(entity, begun.since, begun.resume)
     for page, is_end in _with_end(coming):
         pages.take(page, is_end=is_end)
-        if pages.progress.seen.is_endless:
-            break
-    if pages.verdict is None:
-        pages.conclude()
+        if pages.verdict is not None:
+            return
+    pages.conclude()
 
 
 def _with_end(pages: Iterator[Page]) -> Iterator[tuple[Page, bool]]:

@@ -24,6 +24,7 @@ from zest_pipelines.store.landed import NewVersion
 from zest_pipelines.store.landing import Begun, Reading, Verdict
 
 MOST_PROBLEMS = 20
+_INCOMPLETE = "partner_list_incomplete"
 _MOST_NAMES = 200
 """Unknown fields that are counted by name: a partner may make names of data."""
 
@@ -94,13 +95,17 @@ class Pages:
         self._database = services.database
         self._mapper = mapper
         self._since = begun.since
+        self._resume = begun.resume
         self.reading: Reading = begun.reading
         self.progress = Progress.restored(begun.progress)
         self.verdict: Verdict | None = None
         """How it ended; None: it goes on."""
 
     def take(self, page: Page, *, is_end: bool) -> None:
-        """Store a page, and with the last one how the reading ended. Raises SupersededError, and then nothing is."""
+        """Store a page, and with the last one, or one too many, how the reading ended.
+
+        Raises SupersededError, and then nothing is stored.
+        """
         shown, twice = self._hashed(page.records)
         gone = [partner_id for partner_id in page.gone if partner_id not in shown]
         seen = self.progress.seen.with_page(
@@ -110,6 +115,7 @@ class Pages:
             rows=len(page.records),
             changed_duplicates=twice,
         )
+        is_end = is_end or seen.is_endless
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
             suspicions.lift(tx, self.reading, [*shown, *gone])
             stored = self._store(tx, shown, gone)
@@ -118,7 +124,7 @@ class Pages:
             verdict = None
             if is_end:
                 progress, verdict = self._concluded(tx, progress, page.cursor)
-        self.progress, self.verdict = progress, verdict
+        self.progress, self.verdict, self._resume = progress, verdict, page.resume
 
     def conclude(self) -> None:
         """The pages came to an end without a last one. Raises SupersededError."""
@@ -126,13 +132,15 @@ class Pages:
             progress, verdict = self._concluded(tx, self.progress, None)
         self.progress, self.verdict = progress, verdict
 
-    def fail(self, reason: str, params: Mapping[str, str]) -> None:
-        """It broke off. Raises SupersededError."""
+    def break_off(self, reason: str, params: Mapping[str, str], *, may_go_on: bool) -> None:
+        """It broke off; `may_go_on`: nothing speaks against taking it up where it stands. Raises SupersededError."""
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
             ids = sightings.count(tx, self.reading).ids
             progress = replace(self.progress, seen=replace(self.progress.seen, ids=ids))
-            verdict = _verdict(progress, "failed", reason, params, None)
-            self._end(tx, verdict)
+            is_list = reason == _INCOMPLETE  # what it is worth is known, and its next page is no better
+            verdict = _verdict(progress, "incomplete" if is_list else "failed", reason, params, None)
+            may_go_on = may_go_on and not is_list and self._resume is not None
+            self._end(tx, replace(verdict, may_go_on=may_go_on))
         self.progress, self.verdict = progress, verdict
 
     def settle(self, partner_id: str, found: SourceRecord | None) -> None:
@@ -197,7 +205,7 @@ class Pages:
             verdict = _verdict(progress, "certified", None, {}, cursor or self._since)
         else:
             params = {"why": ", ".join(judged.gaps)}
-            verdict = _verdict(progress, "incomplete", "partner_list_incomplete", params, cursor)
+            verdict = _verdict(progress, "incomplete", _INCOMPLETE, params, cursor)
         self._end(tx, verdict)
         return progress, verdict
 
@@ -215,7 +223,8 @@ class Pages:
     def _end(self, tx: Transaction, verdict: Verdict) -> None:
         if not landing.end(tx, self.reading, verdict):
             raise SupersededError
-        sightings.forget(tx, self.reading)
+        if not verdict.may_go_on:
+            sightings.forget(tx, self.reading)
 
 
 def _verdict(

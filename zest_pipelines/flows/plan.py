@@ -6,8 +6,8 @@ Made under the application's lock and carried out in the same transaction; or ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from zest_pipelines.core.identity import (
     Known,
     Linked,
     Master,
+    New,
     Newcomer,
     Question,
     Rule,
@@ -40,14 +41,18 @@ class Planned:
     """None: there is nobody to be told, since it is superseded, cannot be mapped, or says that the record is gone."""
     said_at: datetime | None = None
     """When a person last said something about it."""
+    retires: bool = False
+    """Whether the linked master loses the partner's last id for it, or is told to be gone."""
 
     @property
     def is_counted(self) -> bool:
         """Whether the guard counts it: it would change or retire a master that is in force."""
-        change, link = self.opened.change, self.opened.link
-        if not self.opened.is_newest or link is None or not self.opened.is_owner:
+        change = self.opened.change
+        if not self.opened.is_newest or self.opened.link is None or not self.opened.is_owner:
             return False
-        return change.kind == "delete" or (change.kind == "change" and isinstance(self.verdict, Known))
+        if change.kind == "delete":
+            return self.retires
+        return change.kind == "change" and isinstance(self.verdict, Known)
 
 
 @dataclass(frozen=True)
@@ -68,13 +73,24 @@ def plan(tx: Transaction, scope: Scope) -> Plan:
         each for each in opened if each.is_newest and each.change.after is not None and each.change.problem is None
     ]
     verdicts = _verdicts(tx, scope, asked, words) if asked else {}
-    changes = tuple(_planned(each, verdicts, words) for each in opened)
+    linked = {verdict.record_id for verdict in verdicts.values() if isinstance(verdict, Linked)}
+    changes = tuple(_planned(each, verdicts, words, linked) for each in opened)
     return Plan(changes, _counts(changes), masters.population(tx, scope))
 
 
-def _planned(opened: OpenChange, verdicts: Mapping[int, Verdict], words: Mapping[str, Said]) -> Planned:
-    said = words.get(opened.change.partner_id)
-    return Planned(opened, verdicts.get(opened.change.landed_no), None if said is None else said.at)
+def _planned(
+    opened: OpenChange, verdicts: Mapping[int, Verdict], words: Mapping[str, Said], linked: Collection[UUID]
+) -> Planned:
+    said, verdict = words.get(opened.change.partner_id), verdicts.get(opened.change.landed_no)
+    return Planned(opened, verdict, None if said is None else said.at, _retires(opened, verdict, linked))
+
+
+def _retires(opened: OpenChange, verdict: Verdict | None, linked: Collection[UUID]) -> bool:
+    """`linked`: those of our records that get another id at the partner by this very plan."""
+    link = opened.link
+    if link is None or not opened.is_owner or not opened.is_newest or link.is_taken or link.record_id in linked:
+        return False
+    return opened.change.kind == "delete" or isinstance(verdict, New | Linked)
 
 
 def _counts(changes: Sequence[Planned]) -> Counts:
@@ -89,7 +105,7 @@ def _verdicts(
     """Who each is, by the landed version's number."""
     rule = identities.rule(tx, scope)
     linked = [said.word.record_id for said in words.values() if said.word.act is Act.LINK and said.word.record_id]
-    free = set(identities.free(tx, scope, linked)) if linked else set()
+    free = identities.free(tx, scope, linked) if linked else {}
     found: dict[int, Verdict] = {}
     newcomers: dict[int, Master] = {}
     for each in asked:
@@ -104,14 +120,13 @@ def _verdicts(
     return found | _matched(tx, scope, newcomers, rule, taken)
 
 
-def _still_free(verdict: Verdict, free: set[UUID]) -> Verdict:
-    """A person's link, unless ours was linked meanwhile; each of ours is given away once."""
+def _still_free(verdict: Verdict, free: dict[UUID, bool]) -> Verdict:
+    """A person's link, unless ours was linked meanwhile; each of ours is given away once. `free`: see `identities`."""
     if not isinstance(verdict, Linked):
         return verdict
     if verdict.record_id not in free:
         return Waiting(Question.AMBIGUOUS, (verdict.record_id,))
-    free.remove(verdict.record_id)
-    return verdict
+    return replace(verdict, is_owner=free.pop(verdict.record_id))
 
 
 def _matched(

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from partners.contract import Entity, Partner, SourceRecord
 from resources.logins import Login
 from zest_pipelines.core.difference import Difference, Kind, difference
-from zest_pipelines.core.guard import Counts, hold
+from zest_pipelines.core.guard import Counts, Held, hold
 from zest_pipelines.core.normalise import is_same
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken, is_stand_in
-from zest_pipelines.store import history, masters, tenants
+from zest_pipelines.store import approvals, history, masters, tenants
 from zest_pipelines.store.history import NewestContent
 from zest_pipelines.store.landed import NewVersion
 from zest_pipelines.store.masters import Scope
@@ -51,8 +51,11 @@ class PreviewReport:
     population: int = 0
     """Records in force, against which the guard measures."""
     held_deletes: int = 0
-    """How many deletes the guard would hold, with nothing approved."""
+    """How many deletes the guard would hold, whatever is approved."""
     held_fields: Mapping[str, int] = field(default_factory=dict)
+    approved_deletes: int = 0
+    """How many deletes it would let through for the approval that stands: it would hold as many without."""
+    approved_fields: Mapping[str, int] = field(default_factory=dict)
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Opaque ids of some records, by the field or the new reason."""
     seconds: float = field(default=0.0, compare=False)
@@ -112,10 +115,12 @@ def preview(
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         own = tenants.connection(tx, tenant, partner.name).connection.settings
         population = masters.population(tx, scope)
+        fresh = [each.ceiling for each in approvals.standing(tx, scope) if each.is_fresh]
         mapper = Mapper(partner, entity, {**own, **settings})
         for newest in history.newest_contents(tx, scope):
             counted.take(newest, _mapped(mapper, newest).version)
-    return _report(entity, counted, population, time.monotonic() - started)
+    approved = fresh[-1] if fresh else None  # as the next application does
+    return _report(entity, counted, population, approved, time.monotonic() - started)
 
 
 def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
@@ -127,9 +132,12 @@ def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
     return mapper.taken(Hashed(SourceRecord("", "", dict(newest.content)), b""))
 
 
-def _report(entity: Entity, counted: _Counted, population: int, seconds: float) -> PreviewReport:
-    kinds = counted.kinds
-    held = hold(Counts(deletes=kinds[Kind.DELETE], changed=dict(counted.fields)), population)
+def _report(
+    entity: Entity, counted: _Counted, population: int, approved: Counts | None, seconds: float
+) -> PreviewReport:
+    kinds, nothing = counted.kinds, Held(0, {})
+    counts = Counts(deletes=kinds[Kind.DELETE], changed=dict(counted.fields))
+    held, unasked = hold(counts, population, approved) or nothing, hold(counts, population) or nothing
     return PreviewReport(
         entity,
         records=kinds["records"],
@@ -143,8 +151,10 @@ def _report(entity: Entity, counted: _Counted, population: int, seconds: float) 
         newly_unmappable=dict(counted.newly.most_common()),
         cured=dict(counted.cured.most_common()),
         population=population,
-        held_deletes=held.deletes if held else 0,
-        held_fields=held.changed if held else {},
+        held_deletes=held.deletes,
+        held_fields=held.changed,
+        approved_deletes=unasked.deletes - held.deletes,
+        approved_fields={name: records for name, records in unasked.changed.items() if name not in held.changed},
         examples={what: tuple(records) for what, records in counted.examples.items()},
         seconds=seconds,
     )

@@ -361,6 +361,8 @@ class _Push:
         answer = lines.ledger.take(endpoint, calls, priority, patience)
         if not isinstance(answer, Later):
             self._give_up.pop((endpoint, priority), None)
+            if len(answer) < calls:
+                self._ask_at = now  # the ledger says when there are more; the calls under way may take longer than that
             return answer
         ask_at = time.monotonic() + max(answer.seconds, 0.001)
         if ask_at > give_up:

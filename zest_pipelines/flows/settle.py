@@ -67,3 +67,26 @@ def identity(
         identities.settle(tx, tenant, partner.name, landed_no, act, record_id, reason)
         detail = {"landed": landed_no, "act": act.value, "record": record_id and str(record_id), "reason": reason}
         tenants.audit(tx, tenant, "settle_identity", partner.name, detail)
+
+
+def unlink(
+    services: Services, partner: Partner, tenant: str, partner_id: str, reason: str, entity: Entity | None = None
+) -> None:
+    """Say that the partner's record is linked to the wrong one of ours. Raises StoreError."""
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.connection(tx, tenant, partner.name)
+        landed_no = identities.unlink(tx, tenant, partner.name, entity, partner_id, reason)
+        tenants.audit(tx, tenant, "unlink_identity", partner.name, {"landed": landed_no, "reason": reason})
+
+
+def own(services: Services, partner: Partner, tenant: str, entity: Entity, reason: str) -> int:
+    """Say that the partner owns the masters of a kind that are linked at it; returns of how many that is news.
+
+    Raises StoreError.
+    """
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        tenants.connection(tx, tenant, partner.name)
+        records = identities.own(tx, Scope(tenant, partner.name, entity), reason)
+        detail = {"entity": entity.value, "records": records, "reason": reason}
+        tenants.audit(tx, tenant, "change_owner", partner.name, detail)
+    return records

@@ -168,17 +168,17 @@ def _json(state: State) -> dict[str, Any]:
     belief, queue = state.belief, state.queue
     return {
         "free_at": state.free_at,
-        "counts": dict(state.counts),
+        "counts": state.counts,
         "reset": state.reset and state.reset.isoformat("minutes"),
-        "lent": dict(state.lent),
+        "lent": state.lent,
         "lent_at": state.lent_at,
         "load": state.load,
         "seen": state.seen,
-        "used": dict(state.used),
+        "used": state.used,
         "belief": None if belief == FULL else [belief.share, belief.held, belief.since, belief.patience],
         "places": [[tenant, priority, *place] for (tenant, priority), place in queue.places.items()],
-        "times": dict(queue.times),
-        "shares": dict(queue.shares),
+        "times": queue.times,
+        "shares": queue.shares,
         "share_time": queue.share_time,
     }
 

@@ -22,9 +22,9 @@ from zest_pipelines.store.errors import store_error
 Transaction = Connection
 """An open transaction, as every call of the store takes it."""
 
-_PLANNED_ONCE = {Login.PUSH, Login.BUDGET}
+_PLANNED_ONCE = (Login.PUSH, Login.BUDGET)
+"""Logins whose statements are planned once a connection (see installation), and not only from the sixth time."""
 _PREPARED_AT_ONCE = {"prepare_threshold": 0}
-"""For logins whose statements are planned once a connection (see installation), and not only from the sixth time."""
 
 _TRUSTED_SECONDS = 0.2
 """For how long after its use a connection is taken for alive: a push comes back to it many times a second."""

@@ -35,13 +35,14 @@ _INBOUND = query(
     WHERE c.partner = :partner AND c.paused_at IS NULL AND EXISTS (
         SELECT FROM unnest(CAST(:entities AS text[])) AS wanted (entity)
         LEFT JOIN LATERAL (
-            SELECT s.state, s.started_at FROM sync.snapshot s
+            SELECT s.state, s.started_at, s.finished_at FROM sync.snapshot s
             WHERE s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = wanted.entity
             ORDER BY s.started_at DESC LIMIT 1) AS last ON true
         WHERE last.started_at IS NULL
-           OR last.started_at + CASE last.state WHEN 'certified' THEN c.land_every
-                                     WHEN 'reading' THEN interval '5 minutes'
-                                     ELSE least(c.land_every, interval '5 minutes') END <= clock_timestamp())
+           OR CASE last.state WHEN 'certified' THEN last.started_at + c.land_every
+                              WHEN 'reading' THEN last.started_at + interval '5 minutes'
+                              ELSE last.finished_at + least(c.land_every, interval '5 minutes') END
+              <= clock_timestamp())
     ORDER BY c.tenant_id
     """,
 )

@@ -57,6 +57,46 @@ _CLOSE = query(
       AND valid_to IS NULL
     """,
 )
+_RENUMBER = query(
+    "renumber_identity",
+    Login.APPLY,
+    """
+    UPDATE sync.identity SET number = :number
+    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND partner_id = :partner_id
+      AND valid_to IS NULL
+    """,
+)
+_UNDO = query(
+    "undo_identities",
+    Login.APPLY,
+    """
+    UPDATE sync.identity i SET valid_to = clock_timestamp()
+    FROM sync.identity_decision d
+    WHERE i.tenant_id = :tenant AND i.partner = :partner AND i.entity = :entity AND i.valid_to IS NULL
+      AND d.tenant_id = i.tenant_id AND d.partner = i.partner AND d.entity = i.entity AND d.partner_id = i.partner_id
+      AND d.decided_at > i.valid_from AND d.act = 'unlink'
+    """,
+)
+# The newest word on who owns a record counts, whichever partner it was about. First the owner so far, then the new one:
+# a record never has two. Index: identity_decision_of_owner.
+_OWN = tuple(
+    query(
+        name,
+        Login.APPLY,
+        f"""
+        UPDATE sync.identity i SET is_owner = {is_owner}
+        FROM (SELECT DISTINCT ON (record_id) record_id, partner, decided_at FROM sync.identity_decision
+              WHERE tenant_id = :tenant AND entity = :entity AND act = 'own'
+              ORDER BY record_id, decided_at DESC) AS d
+        WHERE i.tenant_id = :tenant AND i.entity = :entity AND i.record_id = d.record_id AND i.valid_to IS NULL
+          AND i.valid_from < d.decided_at AND i.is_owner <> {is_owner} AND {whose}
+        """,
+    )
+    for name, is_owner, whose in (
+        ("disown_identities", "false", "i.partner <> d.partner"),
+        ("own_identities", "true", "i.partner = d.partner"),
+    )
+)
 _RULE = query(
     "identity_rule",
     Login.APPLY,
@@ -83,7 +123,11 @@ _FREE: dict[Entity, Query] = {
         f"{entity}_records_without_id",
         Login.APPLY,
         f"""
-        SELECT m.{entity}_id FROM schedule.{entity} m
+        SELECT m.{entity}_id AS record_id, coalesce((
+            SELECT o.partner = :partner AND o.valid_to IS NOT NULL FROM sync.identity o
+            WHERE o.tenant_id = :tenant AND o.entity = :entity AND o.record_id = m.{entity}_id AND o.is_owner
+            ORDER BY o.valid_to IS NULL DESC, o.valid_from DESC LIMIT 1), false) AS was_owned
+        FROM schedule.{entity} m
         WHERE m.tenant_id = :tenant AND m.{entity}_id = ANY (CAST(:records AS uuid[])) AND NOT EXISTS (
             SELECT FROM sync.identity i WHERE i.tenant_id = :tenant AND i.partner = :partner AND i.entity = :entity
               AND i.record_id = m.{entity}_id AND i.valid_to IS NULL)
@@ -139,6 +183,19 @@ _SETTLE = query(
                                 CAST(:record_id AS uuid), CAST(:reason AS text))
     """,
 )
+_UNLINK = query(
+    "unlink_identity",
+    Login.OPERATOR,
+    """
+    SELECT sync.unlink_identity(:tenant, :partner, CAST(:entity AS text), CAST(:partner_id AS text),
+                                CAST(:reason AS text))
+    """,
+)
+_SAY_OWNER = query(
+    "say_owner_of_identities",
+    Login.OPERATOR,
+    "SELECT sync.own_identities(:tenant, :partner, CAST(:entity AS text), CAST(:reason AS text))",
+)
 
 
 def identify(
@@ -152,6 +209,22 @@ def identify(
 def close(tx: Transaction, scope: Scope, partner_id: str) -> None:
     """End the link of a partner's id now."""
     _CLOSE.run(tx, partner_id=partner_id, **scope.parameters())
+
+
+def renumber(tx: Transaction, scope: Scope, partner_id: str, number: str) -> None:
+    """Have the link of a partner's id tell by which number the partner's people know the record now."""
+    _RENUMBER.run(tx, partner_id=partner_id, number=number, **scope.parameters())
+
+
+def undo(tx: Transaction, scope: Scope) -> None:
+    """End the links of which people have said since that they are wrong."""
+    _UNDO.run(tx, **scope.parameters())
+
+
+def change_owners(tx: Transaction, scope: Scope) -> None:
+    """Let those partners own the tenant's masters of the kind of which people have said so last."""
+    for step in _OWN:
+        step.run(tx, tenant=scope.tenant, entity=scope.entity.value)
 
 
 def rule(tx: Transaction, scope: Scope) -> Rule:
@@ -169,9 +242,11 @@ def words(tx: Transaction, scope: Scope) -> dict[str, Said]:
     }
 
 
-def free(tx: Transaction, scope: Scope, records: Collection[UUID]) -> frozenset[UUID]:
-    """Those of our records that are there and have no id at the partner."""
-    return frozenset(_FREE[scope.entity].column(tx, records=list(records), **scope.parameters()))
+def free(tx: Transaction, scope: Scope, records: Collection[UUID]) -> dict[UUID, bool]:
+    """Those of our records that are there and have no id at the partner; and whether it owned them last, and nobody
+    does now."""
+    rows = _FREE[scope.entity].all(tx, records=list(records), **scope.parameters())
+    return {row["record_id"]: row["was_owned"] for row in rows}
 
 
 def candidates(tx: Transaction, scope: Scope) -> Iterator[Candidate]:
@@ -198,3 +273,21 @@ def settle(
     _SETTLE.run(
         tx, tenant=tenant, partner=partner, landed_no=landed_no, act=act.value, record_id=record_id, reason=said
     )
+
+
+def unlink(tx: Transaction, tenant: str, partner: str, entity: Entity | None, partner_id: str, reason: str) -> int:
+    """Store a person's word that a partner's id is linked to the wrong record; the next application carries it out.
+
+    The number of the version that the word is about. StoreError if the id is linked to none, or (without `entity`) to
+    one of each kind.
+    """
+    named = {"tenant": tenant, "partner": partner, "partner_id": partner_id, "reason": remark(reason)}
+    landed_no: int = _UNLINK.run(tx, entity=None if entity is None else entity.value, **named).scalar_one()
+    return landed_no
+
+
+def own(tx: Transaction, scope: Scope, reason: str) -> int:
+    """Store a person's word that the partner owns, from now on, the masters that are linked at it; the next application
+    carries it out. How many another one owned. StoreError without a reason."""
+    asked: int = _SAY_OWNER.run(tx, reason=remark(reason), **scope.parameters()).scalar_one()
+    return asked

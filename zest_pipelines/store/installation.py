@@ -28,11 +28,12 @@ _SESSION = {
     "statement_timeout": "120s",
     "lock_timeout": "30s",
 }
+# Rows are looked up by their keys: by an index, whatever the tables held when the statement was planned, and without
+# planning it anew each time, for a push over the partitions of all months, which costs more than to execute it.
+_BY_KEYS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 _SESSION_OF = {
-    # It looks rows up by their keys: by an index, whatever the tables held when the statement was planned, and without
-    # planning it anew each time over the partitions of all months, which costs more than to execute it.
-    Login.PUSH: {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"},
-    Login.BUDGET: {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"},
+    Login.PUSH: _BY_KEYS,
+    Login.BUDGET: _BY_KEYS,
     # It asks the same every few seconds: what it reads is in memory.
     Login.SCHEDULE: {"random_page_cost": "1.1", "jit": "off"},
 }

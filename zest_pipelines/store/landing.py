@@ -1,7 +1,8 @@
 """Snapshots: the readings of what partners have, how far each has come and how it ended. Written by `zest_land`.
 
 A reading under way belongs to one process at a time, told by its attempt: who takes it up raises it, and whoever reads
-on with an older one is refused with its next page. What its pages showed stands in `sightings`.
+on with an older one is refused with its next page. What its pages showed stands in `sightings`. One that broke off
+keeps them, and the partner's token, for who takes it up.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ class Verdict:
     new_versions: int
     cursor: str | None
     """Where the next reading starts. It counts only if this one is certified."""
+    may_go_on: bool = False
+    """Whether the next one may take it up after the last page that was stored: there is a token, and nothing speaks
+    against it."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,13 @@ _UNDER_WAY = query(
     Login.LAND,
     f"""
     SELECT s.snapshot_id AS snapshot, s.attempt, s.since, s.resume, coalesce(s.progress, '{{}}') AS progress,
-           s.touched_at < clock_timestamp() - {_DEAD_AFTER} AS is_dead,
+           s.state = 'failed' OR s.touched_at < clock_timestamp() - {_DEAD_AFTER} AS is_left,
            s.resume IS NOT NULL AND s.mapping = CAST(:mapping AS text) AND c.changed_at <= s.started_at
                AND s.started_at > clock_timestamp() - {_TAKEN_UP_WITHIN} AS may_go_on
     FROM sync.snapshot s
     JOIN sync.connection c ON c.tenant_id = s.tenant_id AND c.partner = s.partner
-    WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state = 'reading'
+    WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity
+      AND (s.state = 'reading' OR s.resume IS NOT NULL)
     ORDER BY s.started_at DESC LIMIT 1
     """,
 )
@@ -121,22 +126,24 @@ _TAKE_UP = query(
     "take_up_snapshot",
     Login.LAND,
     """
-    UPDATE sync.snapshot SET attempt = attempt + 1, touched_at = clock_timestamp()
-    WHERE snapshot_id = :snapshot AND tenant_id = :tenant AND state = 'reading'
+    UPDATE sync.snapshot SET state = 'reading', attempt = attempt + 1, touched_at = clock_timestamp(),
+        reason = NULL, params = '{}', finished_at = NULL
+    WHERE snapshot_id = :snapshot AND tenant_id = :tenant
     RETURNING attempt
     """,
 )
-_END_DEAD = query(
-    "end_dead_snapshots",
+_GIVE_UP = query(
+    "give_up_snapshots",
     Login.LAND,
     """
-    WITH dead AS (
-        UPDATE sync.snapshot SET state = 'failed', reason = 'reading_broken_off', finished_at = clock_timestamp(),
-            resume = NULL, progress = NULL
-        WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND state = 'reading'
+    WITH given_up AS (
+        UPDATE sync.snapshot SET state = 'failed', reason = coalesce(reason, 'reading_broken_off'),
+            finished_at = coalesce(finished_at, clock_timestamp()), resume = NULL, progress = NULL
+        WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
+          AND (state = 'reading' OR resume IS NOT NULL)
         RETURNING tenant_id, snapshot_id)
-    DELETE FROM sync.sighting s USING dead
-    WHERE s.tenant_id = dead.tenant_id AND s.snapshot_id = dead.snapshot_id
+    DELETE FROM sync.sighting s USING given_up
+    WHERE s.tenant_id = given_up.tenant_id AND s.snapshot_id = given_up.snapshot_id
     """,
 )
 _BEGIN = query(
@@ -163,8 +170,9 @@ _END = query(
     Login.LAND,
     """
     UPDATE sync.snapshot SET state = :state, is_full = :is_full, reason = :reason, params = CAST(:params AS jsonb),
-        pages = :pages, records = :records, new_versions = :new_versions, cursor = :cursor, resume = NULL,
-        progress = NULL, finished_at = clock_timestamp()
+        pages = :pages, records = :records, new_versions = :new_versions, cursor = :cursor,
+        resume = CASE WHEN :may_go_on THEN resume END,
+        progress = CASE WHEN :may_go_on THEN progress END, finished_at = clock_timestamp()
     WHERE snapshot_id = :snapshot AND tenant_id = :tenant AND state = 'reading' AND attempt = :attempt
     RETURNING 1
     """,
@@ -212,22 +220,22 @@ _AGE = query(
 
 
 def begin(tx: Transaction, reading: Reading, *, mapping: str, full_before: datetime) -> Begun | None:
-    """Begin `reading`, or take up the one that a dead process left; None while another one goes on.
+    """Begin `reading`, or take up the one that a dead process left or that broke off; None while another one goes on.
 
     One that was left and cannot be taken up (it reads by another `mapping`, its connection has changed, its partner
-    gave no token, or it is older than an hour) is ended as failed. If no full reading was certified since
+    gave no token, or it is older than an hour) is given up. If no full reading was certified since
     `full_before`, all records are read.
     """
     _LOCK.run(tx, **reading.parameters())
     left = _UNDER_WAY.one(tx, mapping=mapping, **reading.parameters())
-    if left is not None and not left["is_dead"]:
+    if left is not None and not left["is_left"]:
         return None
     if left is not None and left["may_go_on"]:
         attempt = _TAKE_UP.run(tx, snapshot=left["snapshot"], tenant=reading.tenant).scalar_one()
         mine = replace(reading, snapshot=left["snapshot"], attempt=attempt)
         return Begun(mine, left["since"], left["resume"], left["progress"])
     if left is not None:
-        _END_DEAD.run(tx, **reading.parameters())
+        _GIVE_UP.run(tx, **reading.parameters())
     since = _cursor(tx, reading, full_before)
     _BEGIN.run(tx, snapshot=reading.snapshot, mapping=mapping, since=since, **reading.parameters())
     return Begun(reading, since)

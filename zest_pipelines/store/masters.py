@@ -148,13 +148,14 @@ _ADD_CHANGE = query(
     ON CONFLICT DO NOTHING
     """,
 )
+# What a person has undone since counts neither as a result nor as a link. Index: identity_decision_of_record.
 _OPEN = query(
     "open_master_changes",
     Login.APPLY,
     """
     SELECT c.partner_id, c.landed_no, c.kind, c.fields, c.before, c.after, c.problem, c.params,
            held.reason AS held_for, coalesce(held.params, '{}') AS held_params, held.made_at AS held_at,
-           link.record_id, link.is_owner, link.is_valid, known.after AS known,
+           link.record_id, link.is_owner, link.is_valid, known.after AS known, first.after AS first,
            NOT link.is_valid AND EXISTS (
                SELECT FROM sync.identity i
                WHERE i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
@@ -169,9 +170,13 @@ _OPEN = query(
           AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no
         ORDER BY r.result_no DESC LIMIT 1) AS held ON true
     LEFT JOIN LATERAL (
-        SELECT i.record_id, i.is_owner, i.valid_to IS NULL AS is_valid FROM sync.identity i
+        SELECT i.record_id, i.is_owner, i.valid_from, i.valid_to IS NULL AS is_valid FROM sync.identity i
         WHERE i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
           AND i.partner_id = c.partner_id
+          AND NOT EXISTS (
+              SELECT FROM sync.identity_decision d
+              WHERE d.tenant_id = i.tenant_id AND d.partner = i.partner AND d.entity = i.entity
+                AND d.partner_id = i.partner_id AND d.decided_at > i.valid_from AND d.act = 'unlink')
         ORDER BY i.valid_from DESC LIMIT 1) AS link ON true
     LEFT JOIN LATERAL (
         SELECT p.after FROM sync.master_change p
@@ -180,10 +185,22 @@ _OPEN = query(
           AND p.partner_id = c.partner_id AND p.after IS NOT NULL AND r.outcome = 'applied'
           AND r.record_id = link.record_id
         ORDER BY p.landed_no DESC LIMIT 1) AS known ON link.record_id IS NOT NULL
+    LEFT JOIN LATERAL (
+        SELECT p.after FROM sync.master_change p
+        JOIN sync.master_result r USING (tenant_id, partner, entity, partner_id, landed_no)
+        WHERE p.tenant_id = c.tenant_id AND p.partner = c.partner AND p.entity = c.entity
+          AND p.partner_id = c.partner_id AND p.after IS NOT NULL AND r.outcome = 'applied'
+          AND r.record_id = link.record_id AND r.made_at >= link.valid_from
+        ORDER BY p.landed_no LIMIT 1) AS first ON link.record_id IS NOT NULL
     WHERE c.tenant_id = :tenant AND c.partner = :partner AND c.entity = :entity
       AND NOT EXISTS (SELECT FROM sync.master_result r
                       WHERE r.tenant_id = c.tenant_id AND r.partner = c.partner AND r.entity = c.entity
-                        AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no AND r.outcome <> 'held')
+                        AND r.partner_id = c.partner_id AND r.landed_no = c.landed_no AND r.outcome <> 'held'
+                        AND NOT EXISTS (
+                            SELECT FROM sync.identity_decision d
+                            WHERE d.tenant_id = r.tenant_id AND d.partner = r.partner AND d.entity = r.entity
+                              AND d.partner_id = r.partner_id AND d.landed_no = r.landed_no
+                              AND d.decided_at > r.made_at AND d.act IN ('unlink', 'own')))
     ORDER BY c.landed_no
     """,
 )
@@ -192,8 +209,13 @@ _ADD_RESULT = query(
     Login.APPLY,
     """
     INSERT INTO sync.master_result (tenant_id, partner, entity, partner_id, landed_no, outcome, reason, params,
-                                    record_id)
-    VALUES (:tenant, :partner, :entity, :partner_id, :landed_no, :outcome, :reason, CAST(:params AS jsonb), :record_id)
+                                    record_id, undone)
+    SELECT :tenant, :partner, :entity, :partner_id, :landed_no, :outcome, :reason, CAST(:params AS jsonb),
+           CAST(:record_id AS uuid), (
+               SELECT count(*) FROM sync.identity_decision d
+               WHERE d.tenant_id = :tenant AND d.partner = :partner AND d.entity = :entity
+                 AND d.partner_id = :partner_id AND d.landed_no = :landed_no
+                 AND d.act IN ('unlink', 'own'))
     """,
 )
 # Two applications of one kind of a tenant's masters wait for each other here, whichever partner they are of: the set
@@ -357,7 +379,7 @@ def open_changes(tx: Transaction, scope: Scope) -> tuple[OpenChange, ...]:
 def _link(row: RowMapping) -> Link | None:
     if row["record_id"] is None:
         return None
-    return Link(row["record_id"], row["known"], is_valid=row["is_valid"], is_taken=row["is_taken"])
+    return Link(row["record_id"], row["known"], row["first"], is_valid=row["is_valid"], is_taken=row["is_taken"])
 
 
 def population(tx: Transaction, scope: Scope) -> int:
