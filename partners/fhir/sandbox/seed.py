@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from partners.fhir.sandbox.outcome import Json
-from partners.fhir.sandbox.people import (
+from partners.fhir.sandbox.store import Store
+from partners.made_up_people import (
     FAMILY_NAMES,
     FEMALE_NAMES,
     MALE_NAMES,
@@ -22,7 +23,6 @@ from partners.fhir.sandbox.people import (
     VARIANT_FAMILY_NAMES,
     Name,
 )
-from partners.fhir.sandbox.store import Store
 
 _REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
 _INSTITUTION_SYSTEM = "http://jpfhir.jp/fhir/core/IdSystem/insurance-medical-institution-no"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from partners.fhir.sandbox.people import FAMILY_NAMES, FEMALE_NAMES, MALE_NAMES, PLACES
+from partners.made_up_people import FAMILY_NAMES, FEMALE_NAMES, MALE_NAMES, PLACES
 
 SYSTEM = "urn:zest:bench:patient"
 CHANGED_EVERY = 100

@@ -1,4 +1,4 @@
-"""The fictional people's material: common names with their readings, invented places, trades.
+"""The material of fictional people for sandboxes: common names with their readings, invented places, trades.
 
 Each list is ordinary Japanese vocabulary; no combination stands for a real person. Cities and quarters do not exist.
 """
