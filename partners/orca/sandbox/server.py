@@ -171,6 +171,7 @@ class OrcaServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave together: apart, the second waits for the first to be acknowledged
     server: OrcaServer
 
     def do_GET(self) -> None:
