@@ -328,7 +328,7 @@ def test_what_goes_wrong_while_patients_are_read_is_tried_again(
 
 
 def test_a_closed_route_is_a_persons_to_open() -> None:
-    with running_orca(replace(CONFIG, closed=("patientlst2v2",))) as orca, connected(orca.url) as connector:
-        with pytest.raises(RejectedError) as raised:
-            read(connector)
+    closed = replace(CONFIG, closed=("patientlst2v2",))
+    with running_orca(closed) as orca, connected(orca.url) as connector, pytest.raises(RejectedError) as raised:
+        read(connector)
     assert (raised.value.reason, raised.value.params) == ("function_closed", {"function": "patientlst2v2"})

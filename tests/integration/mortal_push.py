@@ -85,7 +85,7 @@ def main(told: dict[str, Any]) -> None:
     database = Database(Logins(told["host"], told["port"], passwords, database=told["database"]))
     http = Http(total_seconds=told["seconds"], connect_seconds=1)
     services = Services(database, Vault([told["key"]]), http, random=lambda: 0.0, under_way=timedelta(0))
-    real = PARTNERS["fhir"]
+    real = PARTNERS[told["partner"]]
     partner = replace(real, open=lambda *given: Mortal(real.open(*given), told["dies"]))
     with ExitStack() as stack:
         mutant(told["mutant"])(stack)

@@ -73,6 +73,7 @@ def mortal_push(
         "database": logins.database,
         "passwords": {login.value: password for login, password in logins.passwords.items()},
         "key": KEY,
+        "partner": tenant.partner.name,
         "tenant": tenant.name,
         "seconds": 5.0,
         "dies": dies,

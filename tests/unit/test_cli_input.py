@@ -97,6 +97,7 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["sandbox", "fhir", "--set", "colour=red"], "colour"),
         (["sandbox", "fhir", "--set", "stale_status=500"], "stale_status"),
         (["sandbox", "fhir", "--fault", "{"], "--fault"),
+        (["sandbox", "orca", "--credential-file", "/nowhere/to/be/found"], "/nowhere/to/be/found"),
     ],
 )
 def test_wrong_input_ends_in_one_sentence_that_names_it_and_touches_nothing(

@@ -60,6 +60,39 @@ def fhir(
         raise InputError(f"{error}: give another --state-file, or remove it to start anew") from None
 
 
+def orca(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which made-up people there are.")] = 1,
+    clients: Annotated[int, typer.Option(min=0, help="How many patients to make up.")] = 200,
+    staff: Annotated[int, typer.Option(min=0, help="How many doctors and other staff to make up.")] = 40,
+    credential_file: Annotated[
+        str | None,
+        typer.Option(help='JSON file {"user": "...", "password": "..."} that callers must show; - for standard input.'),
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Before each path: /api as WebORCA has it.")] = "",
+    state_file: Annotated[Path | None, typer.Option(help="Keeps every effect: a restart goes on.")] = None,
+    journal_file: Annotated[Path | None, typer.Option(help="Keeps the request log.")] = None,
+) -> None:
+    """An ORCA with made-up Japanese people, until Ctrl-C. It prints its address once it answers."""
+    from partners.orca.sandbox import OrcaConfig, PortInUseError, run
+
+    shown = {} if credential_file is None else _credential(credential_file)
+    config = OrcaConfig(
+        port=port,
+        seed=seed,
+        clients=clients,
+        staff=staff,
+        prefix=prefix,
+        state_file=state_file,
+        journal_file=journal_file,
+        **shown,
+    )
+    try:
+        run(config, _tell_url)
+    except PortInUseError as error:
+        raise InputError(f"{error} with --port") from None
+
+
 def _config(values: dict[str, Any]) -> SandboxConfig:
     """The checked options. InputError names those that are wrong and quotes no value."""
     from pydantic import TypeAdapter, ValidationError
@@ -82,7 +115,11 @@ def _tell_address(url: str, config: SandboxConfig, *, as_json: bool) -> None:
         "patient_identifier_system": config.patient_identifier_system,
         "staff_identifier_system": config.staff_identifier_system,
     }
-    sys.stdout.write((json.dumps(told) if as_json else url) + "\n")
+    _tell_url(json.dumps(told) if as_json else url)
+
+
+def _tell_url(told: str) -> None:
+    sys.stdout.write(told + "\n")
     sys.stdout.flush()
 
 
@@ -91,6 +128,13 @@ def _token(source: str) -> str:
     if not isinstance(given, dict) or not isinstance(given.get("token"), str) or not given["token"]:
         raise InputError('The token file is not as it should be: write {"token": "..."}')
     return str(given["token"])
+
+
+def _credential(source: str) -> dict[str, str]:
+    given = read_secret(source)
+    if not isinstance(given, dict) or not all(isinstance(given.get(key), str) for key in ("user", "password")):
+        raise InputError('The credential file is not as it should be: write {"user": "...", "password": "..."}')
+    return {key: given[key] for key in ("user", "password")}
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:

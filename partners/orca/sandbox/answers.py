@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, time
 from typing import Any
 
@@ -379,5 +379,5 @@ HANDLERS: Mapping[str, Handler] = {
 
 
 def refused(said: Said, code: str) -> Said:
-    """The answer with another code and nothing of a patient."""
-    return replace(said, code=code, fields={})
+    """The answer with another code, nothing of a patient, and nothing done."""
+    return Said(said.name, code, {})
