@@ -41,7 +41,8 @@ def replaying(answers: Mapping[str, bytes]) -> Iterator[tuple[str, list[tuple[st
             self.end_headers()
             self.wfile.write(answer)
 
-        do_GET = do_POST
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def log_message(self, *_: object) -> None:
             """Stay silent."""

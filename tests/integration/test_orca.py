@@ -1,5 +1,5 @@
-"""ORCA behind the whole platform: it has no update, no version and no key, so a change takes the old appointment away and
-makes another. Whatever dies in between, the sandbox's log and book say that nothing is lost and nothing is there twice."""
+"""ORCA behind the whole platform: it has no update, no version and no key, so a change takes the old appointment away
+and makes another. Whatever dies in between, by the sandbox's log and book nothing is lost and nothing there twice."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from resources.vault import Vault
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tenants
 
+SETTINGS = {"department": "01", "default_doctor": "10001", "patient_numbers": "1-100"}
 CREDENTIAL = {"user": "zest", "password": "a-word"}
 
 
@@ -40,9 +41,9 @@ def clinic(orca: RunningOrca, services: Services) -> Tenant:
         tenants.add(tx, "sakura", "Tenant sakura")
         tenants.connect(
             tx,
-            Connection("sakura", ORCA.name, orca.url, {"department": "01", "default_doctor": "10001"}),
+            Connection("sakura", ORCA.name, orca.url, SETTINGS),
             timing="minute",
-            limits=("tenant:60000/60s", "tenant:concurrent=1"),
+            limits=("tenant:60000/60s",),  # one call at a time would wait for those that were never answered
             land_every=timedelta(hours=1),
             ciphertext=services.vault.encrypt(CREDENTIAL, tenant="sakura", partner=ORCA.name),
         )
@@ -112,6 +113,20 @@ def test_a_change_that_dies_after_either_step_is_finished_and_there_once(
     effects = [effect for effect, mark in orca.writes(start) if mark == mark_of(visit)]
     assert effects == ["cancelled", "created"]
     assert clinic.outcomes(visit)[-1] == (2, "delivered")
+
+
+def test_a_platform_that_believed_in_updates_would_leave_a_change_cut_in_half_to_a_person(
+    clinic: Tenant, orca: RunningOrca
+) -> None:
+    """The deliberate mutant of the rule that goes on with it."""
+    visit = clinic.add_visit(note="一")
+    settle(clinic)
+    clinic.edit_visit(visit, note="二")
+    orca.fail(FaultKind.SPEECHLESS, api="appointmodv2", act="01", times=1)
+    broken = replace(clinic, partner=replace(ORCA, capability=replace(ORCA.capability, replaces=False)))
+    with pytest.raises(AssertionError, match="conflict"):
+        settle(broken)
+    assert booked(orca, visit) == []
 
 
 def test_a_newer_edit_of_a_change_that_was_cut_in_half_is_there_alone(clinic: Tenant, orca: RunningOrca) -> None:

@@ -76,7 +76,7 @@ def orca(
     """An ORCA with made-up Japanese people, until Ctrl-C. It prints its address once it answers."""
     from partners.orca.sandbox import OrcaConfig, PortInUseError, run
 
-    shown = {} if credential_file is None else _credential(credential_file)
+    user, password = ("", "") if credential_file is None else _credential(credential_file)
     config = OrcaConfig(
         port=port,
         seed=seed,
@@ -85,7 +85,8 @@ def orca(
         prefix=prefix,
         state_file=state_file,
         journal_file=journal_file,
-        **shown,
+        user=user,
+        password=password,
     )
     try:
         run(config, _tell_url)
@@ -130,11 +131,11 @@ def _token(source: str) -> str:
     return str(given["token"])
 
 
-def _credential(source: str) -> dict[str, str]:
+def _credential(source: str) -> tuple[str, str]:
     given = read_secret(source)
     if not isinstance(given, dict) or not all(isinstance(given.get(key), str) for key in ("user", "password")):
         raise InputError('The credential file is not as it should be: write {"user": "...", "password": "..."}')
-    return {key: given[key] for key in ("user", "password")}
+    return given["user"], given["password"]
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
