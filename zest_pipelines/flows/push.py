@@ -156,7 +156,7 @@ class _Push:
             return
         try:
             with (
-                open_lines(self._services, self._partner, self._row, _PATIENCE) as lines,
+                open_lines(self._services, self._partner, self._row, _PATIENCE, self._priority) as lines,
                 Lanes[Answers](_is_plain) as lanes,
             ):
                 self._deliver(lines, lanes)
