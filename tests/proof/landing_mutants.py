@@ -19,7 +19,7 @@ from partners.fhir.reading import Marks
 from resources.logins import Login
 from zest_pipelines.core.certificate import Certificate, Reading
 from zest_pipelines.core.guard import Counts, hold
-from zest_pipelines.flows import apply, plan, versions
+from zest_pipelines.flows import plan, versions
 from zest_pipelines.flows.pages import Pages
 from zest_pipelines.store import identities, landing, masters, sightings
 from zest_pipelines.store.landing import Verdict
@@ -155,8 +155,15 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "at once",
         (
             (masters, "lock_application", _judged_before),
-            (apply, "hold", lambda _: lambda *_, **__: _judged[0]),
+            (plan, "hold", lambda _: lambda *_, **__: _judged[0]),
         ),
+    ),
+    "instalments": LandingMutant(
+        "the guard judges each application by itself",
+        "no mass change without a person",
+        "deletes come in two readings",
+        "at once",
+        ((masters, "deleted_lately", _always(0)),),
     ),
     "undone link stays": LandingMutant(
         "a link that a person has undone stays valid",

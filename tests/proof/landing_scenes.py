@@ -257,6 +257,18 @@ def more_is_deleted_while_an_application_waits(stage: Stage) -> list[str]:
     return [f"{lost} were made inactive at once"] if lost else []
 
 
+def deletes_come_in_two_readings(stage: Stage) -> list[str]:
+    """Eight deletes come with one reading and eight with the next: too many within a day."""
+    stage.take_in()
+    before, people = stage.active(), People(stage.sandbox, random.Random(7))
+    for days in (2, 4):
+        for _ in range(8):
+            people.delete()
+        stage.later(days).take_in()
+    lost = before - stage.active()
+    return [f"{lost} were made inactive, as if at once"] if lost > 8 else []
+
+
 def _delete(stage: Stage, people: People, clients: int) -> None:
     for _ in range(clients):
         people.delete()
@@ -295,6 +307,7 @@ SCENES: Mapping[str, Callable[[Stage], list[str]]] = {
     "killed before each commit": killed_before_each_commit,
     "killed after each commit": killed_after_each_commit,
     "more is deleted while an application waits": more_is_deleted_while_an_application_waits,
+    "deletes come in two readings": deletes_come_in_two_readings,
     "the mapping changes": the_mapping_changes,
 }
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zest_pipelines.core.guard import FEW, Counts, Held, hold
+from zest_pipelines.core.guard import DELETED_PERCENT, FEW, Counts, Held, hold
 from zest_pipelines.core.identity import Linked
 from zest_pipelines.core.matching import Candidate, match
 
@@ -48,6 +48,17 @@ def test_a_yes_never_holds_more_and_a_yes_to_what_was_shown_lets_just_that_throu
     assert _size(hold(about, population, yes)) <= _size(held)
     if held is not None:
         assert hold(about, population, Counts(held.deletes, held.changed)) is None
+
+
+@given(st.lists(numbers, max_size=12), st.integers(1, 400))
+def test_in_whatever_instalments_deletes_come_no_more_pass_than_would_at_once(
+    parts: list[int], population: int
+) -> None:
+    gone = 0
+    for part in parts:
+        if hold(Counts(part), population - gone, lately=gone) is None:
+            gone += min(part, population - gone)
+    assert gone <= FEW or gone * 100 <= DELETED_PERCENT * population
 
 
 @given(st.lists(people, max_size=5), st.lists(people, max_size=5), st.randoms())

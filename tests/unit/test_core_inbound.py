@@ -108,6 +108,9 @@ def test_a_reading_of_changed_records_says_nothing_about_who_is_missing() -> Non
 )
 def test_deletes_above_ten_and_above_five_percent_are_held(deletes: int, population: int, is_held: bool) -> None:
     assert hold(Counts(deletes), population) == (Held(deletes, {}) if is_held else None)
+    lately = deletes - 1  # in two instalments
+    assert hold(Counts(1), population - lately, lately=lately) == (Held(1, {}, lately) if is_held else None)
+    assert hold(Counts(), population - lately, lately=10 * lately) is None
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def _json(tenant: str, partner: str, found: tuple[MassChange, ...], is_approved:
             "entity": each.entity.value,
             "population": each.population,
             "deletes": each.held.deletes,
+            "deleted_lately": each.held.lately,
             "changed": dict(each.held.changed),
         }
         for each in found
@@ -101,6 +102,8 @@ def _print(tenant: str, partner: str, found: tuple[MassChange, ...]) -> None:
     for each in found:
         if each.held.deletes:
             table.add_row(each.entity, str(each.population), "deleted", str(each.held.deletes))
+        if each.held.lately:
+            table.add_row(each.entity, str(each.population), "(deleted within a day)", str(each.held.lately))
         for name, records in sorted(each.held.changed.items()):
             table.add_row(each.entity, str(each.population), f"{name} changes", str(records))
     out().print(table)

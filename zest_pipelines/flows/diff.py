@@ -24,6 +24,7 @@ def diff(services: Services, partner: Partner, tenant: str, entity: Entity) -> D
     started = time.monotonic()
     scope = Scope(tenant, partner.name, entity)
     with services.database.transaction(Login.DIFF, tenant) as tx:
+        masters.lock_application(tx, scope)  # else what is being applied would be taken for new, and pass the guard
         changes = [_change(step) for step in masters.steps(tx, scope)]
         masters.add_changes(tx, scope, changes)
     kinds = Counter(change.kind for change in changes)

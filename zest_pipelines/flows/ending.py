@@ -103,7 +103,8 @@ def _is_held(opened: OpenChange, held: Held) -> bool:
 
 def words(much: Held | Counts) -> str:
     """How much it is: `12 deletes, 90 x address`."""
-    deletes = [f"{much.deletes} deletes"] if much.deletes else []
+    lately = f" ({much.lately} more within a day)" if isinstance(much, Held) and much.lately else ""
+    deletes = [f"{much.deletes} deletes{lately}"] if much.deletes else []
     return ", ".join([*deletes, *(f"{records} x {name}" for name, records in sorted(much.changed.items()))])
 
 

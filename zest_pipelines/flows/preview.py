@@ -114,13 +114,13 @@ def preview(
     scope, counted = Scope(tenant, partner.name, entity), _Counted()
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         own = tenants.connection(tx, tenant, partner.name).connection.settings
-        population = masters.population(tx, scope)
+        population, lately = masters.population(tx, scope), masters.deleted_lately(tx, scope)
         fresh = [each.ceiling for each in approvals.standing(tx, scope) if each.is_fresh]
         mapper = Mapper(partner, entity, {**own, **settings})
         for newest in history.newest_contents(tx, scope):
             counted.take(newest, _mapped(mapper, newest).version)
     approved = fresh[-1] if fresh else None  # as the next application does
-    return _report(entity, counted, population, approved, time.monotonic() - started)
+    return _report(entity, counted, population, lately, approved, time.monotonic() - started)
 
 
 def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
@@ -133,11 +133,12 @@ def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
 
 
 def _report(
-    entity: Entity, counted: _Counted, population: int, approved: Counts | None, seconds: float
+    entity: Entity, counted: _Counted, population: int, lately: int, approved: Counts | None, seconds: float
 ) -> PreviewReport:
     kinds, nothing = counted.kinds, Held(0, {})
     counts = Counts(deletes=kinds[Kind.DELETE], changed=dict(counted.fields))
-    held, unasked = hold(counts, population, approved) or nothing, hold(counts, population) or nothing
+    held = hold(counts, population, approved, lately) or nothing
+    unasked = hold(counts, population, None, lately) or nothing
     return PreviewReport(
         entity,
         records=kinds["records"],

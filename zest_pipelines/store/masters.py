@@ -283,6 +283,29 @@ _POPULATION: dict[Entity, Query] = {
     )
     for entity in MASTERS
 }
+# The inactive ones of a tenant are few beside its results. Indexes: identity_of_owner, and both primary keys.
+_DELETED_LATELY: dict[Entity, Query] = {
+    entity: query(
+        f"{entity}_deleted_lately",
+        Login.APPLY,
+        f"""
+        SELECT count(*) FROM schedule.{entity} m
+        JOIN sync.identity i ON i.tenant_id = m.tenant_id AND i.partner = :partner AND i.entity = :entity
+            AND i.record_id = m.{entity}_id AND i.valid_to IS NULL AND i.is_owner
+        WHERE m.tenant_id = :tenant AND NOT m.active AND EXISTS (
+            SELECT FROM sync.master_result r
+            JOIN sync.master_change c USING (tenant_id, partner, entity, partner_id, landed_no)
+            WHERE r.tenant_id = i.tenant_id AND r.partner = i.partner AND r.entity = i.entity
+              AND r.partner_id = i.partner_id AND r.outcome = 'applied' AND c.kind = 'delete'
+              AND r.made_at > clock_timestamp() - interval '1 day'
+              AND r.made_at > coalesce((
+                  SELECT max(u.used_at) FROM sync.approval_use u JOIN sync.approval a USING (approval_id)
+                  WHERE a.tenant_id = :tenant AND a.partner = :partner AND a.entity = :entity
+                    AND u.outcome = 'let_through' AND a.deletes > 0), '-infinity'))
+        """,
+    )
+    for entity in MASTERS
+}
 _STANDING = query(
     "standing_of_masters",
     Login.DIFF,
@@ -347,7 +370,7 @@ def add_changes(tx: Transaction, scope: Scope, changes: Iterable[MasterChange]) 
 
 
 def lock_application(tx: Transaction, scope: Scope) -> None:
-    """Keep other applications of this kind of the tenant's masters out until the transaction ends."""
+    """Keep other applications and comparisons of this kind of the tenant's masters out until the transaction ends."""
     _LOCK.run(tx, tenant=scope.tenant, entity=scope.entity.value)
 
 
@@ -385,6 +408,13 @@ def _link(row: RowMapping) -> Link | None:
 def population(tx: Transaction, scope: Scope) -> int:
     """How many records in force come from the scope's partner."""
     count: int = _POPULATION[scope.entity].run(tx, **scope.parameters()).scalar_one()
+    return count
+
+
+def deleted_lately(tx: Transaction, scope: Scope) -> int:
+    """How many records the scope's partner has deleted within a day, and since a person has last let deletes through;
+    without those that have come back."""
+    count: int = _DELETED_LATELY[scope.entity].run(tx, **scope.parameters()).scalar_one()
     return count
 
 
