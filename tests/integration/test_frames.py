@@ -97,7 +97,7 @@ def _key(name: str, tenant: str = "sakura") -> str:
 def _add_landed(tenant: Tenant, partner_id: str, **version: Any) -> None:
     reading = landing.Reading(uuid4(), tenant.name, tenant.partner.name, Entity.CLIENT)
     with tenant.services.database.transaction(Login.LAND, tenant.name) as tx:
-        assert landing.begin(tx, reading, mapping="1", full_before=datetime.now(UTC))
+        assert landing.begin(tx, reading, mapping="1", full_before=datetime.now(UTC), shape="")
         landed.add(tx, reading, [landed.NewVersion(partner_id, **version)])
         landing.end(tx, reading, landing.Verdict("certified", None, {}, False, 1, 1, 1, None))
 

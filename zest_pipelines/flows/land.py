@@ -23,7 +23,7 @@ from zest_pipelines.flows.absence import ask_for_suspects
 from zest_pipelines.flows.drift import told_once
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import connection_row, open_line
-from zest_pipelines.flows.pages import MOST_PROBLEMS, Pages, SupersededError
+from zest_pipelines.flows.pages import MOST_PROBLEMS, SHAPE, Pages, SupersededError
 from zest_pipelines.flows.reports import Freshness, LandReport, Problem
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Mapper
@@ -61,7 +61,7 @@ def _begin(services: Services, mapper: Mapper, reading: Reading) -> Begun | None
     """The reading, or the one that it takes up; None: another one goes on."""
     full_before = services.now() - FULL_EVERY
     with services.database.transaction(Login.LAND, reading.tenant) as tx:
-        return landing.begin(tx, reading, mapping=mapper.version, full_before=full_before)
+        return landing.begin(tx, reading, mapping=mapper.version, full_before=full_before, shape=SHAPE)
 
 
 def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) -> LandReport:
@@ -71,6 +71,7 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
         try:
             with open_line(services, mapper.partner, row, _PATIENCE) as line:
                 gate = line.gate
+                gate.before_call = pages.stay_alive
                 _take_all(line.connector, begun, pages)
                 if pages.verdict is not None and pages.verdict.state == "certified":
                     ask_for_suspects(services, mapper, line.connector, pages)

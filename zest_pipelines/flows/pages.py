@@ -8,9 +8,10 @@ content, who did not come) is asked of the sightings in the database.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, assert_never
 
 from partners.contract import AfterReadings, DeleteEvents, Page, PointRead, SourceRecord
@@ -25,6 +26,8 @@ from zest_pipelines.store.landing import Begun, Reading, Verdict
 
 MOST_PROBLEMS = 20
 _INCOMPLETE = "partner_list_incomplete"
+_STILL_SECONDS = 60.0
+"""For so long a reading is alive without a word."""
 _MOST_NAMES = 200
 """Unknown fields that are counted by name: a partner may make names of data."""
 
@@ -65,11 +68,12 @@ class Progress:
         if not kept:
             return cls()
         totals = frozenset(kept["seen"]["totals"])
-        return cls(**{**kept, "seen": certificate.Reading(**{**kept["seen"], "totals": totals})})
+        told = {name: value for name, value in kept.items() if name != "shape"}
+        return cls(**{**told, "seen": certificate.Reading(**{**kept["seen"], "totals": totals})})
 
     def kept(self) -> dict[str, Any]:
         """As JSON, beside the pages, for who takes the reading up."""
-        return {**vars(self), "seen": {**vars(self.seen), "totals": sorted(self.seen.totals)}}
+        return {**vars(self), "seen": {**vars(self.seen), "totals": sorted(self.seen.totals)}, "shape": SHAPE}
 
     def with_stored(self, stored: Stored) -> Progress:
         """With what was stored besides."""
@@ -88,6 +92,10 @@ class Progress:
         )
 
 
+SHAPE = " ".join(each.name for kind in (Progress, certificate.Reading) for each in fields(kind))
+"""What a progress consists of: one that a process of another version kept is not taken up."""
+
+
 class Pages:
     """One reading's acts on the store."""
 
@@ -100,6 +108,7 @@ class Pages:
         self.progress = Progress.restored(begun.progress)
         self.verdict: Verdict | None = None
         """How it ended; None: it goes on."""
+        self._alive_until = time.monotonic() + _STILL_SECONDS
 
     def take(self, page: Page, *, is_end: bool) -> None:
         """Store a page, and with the last one, or one too many, how the reading ended.
@@ -107,13 +116,14 @@ class Pages:
         Raises SupersededError, and then nothing is stored.
         """
         shown, twice = self._hashed(page.records)
-        gone = [partner_id for partner_id in page.gone if partner_id not in shown]
+        gone = [partner_id for partner_id in dict.fromkeys(page.gone) if partner_id not in shown]
         seen = self.progress.seen.with_page(
             total=page.total,
             is_full=page.is_full,
             is_last=page.is_last,
             rows=len(page.records),
             changed_duplicates=twice,
+            nameless=page.nameless,
         )
         is_end = is_end or seen.is_endless
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
@@ -125,6 +135,15 @@ class Pages:
             if is_end:
                 progress, verdict = self._concluded(tx, progress, page.cursor)
         self.progress, self.verdict, self._resume = progress, verdict, page.resume
+        self._alive_until = time.monotonic() + _STILL_SECONDS
+
+    def stay_alive(self) -> None:
+        """Note now and then that the reading goes on, while no page comes: what is joined to it may take many calls."""
+        if time.monotonic() < self._alive_until:
+            return
+        with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
+            landing.touch(tx, self.reading)
+        self._alive_until = time.monotonic() + _STILL_SECONDS
 
     def conclude(self) -> None:
         """The pages came to an end without a last one. Raises SupersededError."""
