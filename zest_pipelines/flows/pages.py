@@ -41,13 +41,9 @@ class Stored:
     """What became of some records that were shown or told to be gone."""
 
     new: Sequence[Taken] = ()
-    numbers: Mapping[str, int] = field(default_factory=dict)
-    """Landed numbers of what was added, by partner id."""
     gone: int = 0
-    shown: Sequence[int] = ()
-    """Landed numbers of all that was shown, known or new."""
-    replaced: Sequence[int] = ()
-    """Of the known versions in whose place a new one came."""
+    odd: Mapping[str, str] = field(default_factory=dict)
+    """Landed numbers of what is new, has unknown fields and is well otherwise, and these; the first ones."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +75,12 @@ class Progress:
         """With what was stored besides."""
         if not stored.new and not stored.gone:
             return self
-        odd = {
-            each.version.partner_id: each.unknown for each in stored.new if each.unknown and not each.version.problem
-        }
-        shown = list(odd)[: MOST_PROBLEMS - len(self.odd)]
         return replace(
             self,
             new_versions=self.new_versions + len(stored.new),
             gone=self.gone + stored.gone,
             unknown_fields=_counted(self.unknown_fields, (name for each in stored.new for name in each.unknown)),
-            odd={**self.odd, **{str(stored.numbers[each]): ", ".join(odd[each]) for each in shown}},
+            odd=dict([*self.odd.items(), *stored.odd.items()][:MOST_PROBLEMS]),
         )
 
 
@@ -127,10 +119,11 @@ class Pages:
         )
         is_end = is_end or seen.is_endless
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
-            suspicions.lift(tx, self.reading, [*shown, *gone])
-            stored = self._store(tx, shown, gone)
+            if suspicions.are_there(tx, self.reading):
+                suspicions.lift(tx, self.reading, [*shown, *gone])
+            stored = self._store(tx, shown, gone, seen.pages)
             progress = replace(self.progress.with_stored(stored), seen=seen)
-            self._go_on(tx, progress, page, stored)
+            self._go_on(tx, progress, page)
             verdict = None
             if is_end:
                 progress, verdict = self._concluded(tx, progress, page.cursor)
@@ -169,7 +162,7 @@ class Pages:
             if not suspicions.lift(tx, self.reading, [partner_id]):
                 return
             shown = {} if found is None else {found.partner_id: self._mapper.hashed(found)}
-            stored = self._store(tx, shown, [partner_id] if found is None else [])
+            stored = self._store(tx, shown, [partner_id] if found is None else [], None)
         self.progress = self.progress.with_stored(stored)
 
     def _hashed(self, records: Iterable[SourceRecord]) -> tuple[dict[str, Hashed], int]:
@@ -182,37 +175,28 @@ class Pages:
             shown[hashed.record.partner_id] = hashed
         return shown, twice
 
-    def _store(self, tx: Transaction, shown: Mapping[str, Hashed], gone: Sequence[str]) -> Stored:
+    def _store(self, tx: Transaction, shown: Mapping[str, Hashed], gone: Sequence[str], page: int | None) -> Stored:
         """Store what is new of it: mapped after it was found to be so, since that costs more than the rest."""
-        known = landed.known(tx, self.reading, [*shown, *gone])
-        new = [
-            self._mapper.taken(hashed)
-            for partner_id, hashed in shown.items()
-            if partner_id not in known or known[partner_id].fingerprint != hashed.mark
-        ]
-        absent = [NewVersion(each, None) for each in gone if each in known and known[each].fingerprint is not None]
-        numbers = landed.add(tx, self.reading, [*(each.version for each in new), *absent])
-        return Stored(
-            new,
-            numbers,
-            gone=len(absent),
-            shown=[numbers[each] if each in numbers else known[each].landed_no for each in shown],
-            replaced=[known[each].landed_no for each in shown if each in numbers and each in known],
-        )
+        changed = landed.changed(tx, self.reading, {each: hashed.mark for each, hashed in shown.items()}, page)
+        new = [self._mapper.taken(hashed) for partner_id, hashed in shown.items() if partner_id in changed]
+        live = landed.live(tx, self.reading, gone)
+        absent = [NewVersion(each, None) for each in gone if each in live]
+        odd = {each.partner_id: ", ".join(unknown) for each, unknown in new if unknown and not each.problem}
+        asked = list(odd)[:MOST_PROBLEMS]
+        numbers = landed.add(tx, self.reading, [*(each.version for each in new), *absent], page, asked)
+        return Stored(new, len(absent), {str(numbers[each]): odd[each] for each in asked})
 
-    def _go_on(self, tx: Transaction, progress: Progress, page: Page, stored: Stored) -> None:
-        pages = progress.seen.pages
+    def _go_on(self, tx: Transaction, progress: Progress, page: Page) -> None:
         goes_on = landing.go_on(
             tx,
             self.reading,
-            pages=pages,
+            pages=progress.seen.pages,
             new_versions=progress.new_versions,
             resume=page.resume,
             progress=progress.kept(),
         )
         if not goes_on:
             raise SupersededError
-        sightings.add(tx, self.reading, pages, stored.shown, stored.replaced)
 
     def _concluded(self, tx: Transaction, progress: Progress, cursor: str | None) -> tuple[Progress, Verdict]:
         count = sightings.count(tx, self.reading)

@@ -129,7 +129,7 @@ def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
         return Taken(NewVersion("", None))
     if is_stand_in(newest.content):
         return Taken(NewVersion("", b"", problem=newest.problem, params=newest.params))
-    return mapper.taken(Hashed(SourceRecord("", "", dict(newest.content)), b""))
+    return mapper.taken(Hashed(SourceRecord("", "", dict(newest.content)), b"", spelled=""))
 
 
 def _report(
