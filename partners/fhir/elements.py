@@ -37,6 +37,8 @@ class Element:
     @property
     def is_over(self) -> bool:
         """Whether its period has an end. No clock is asked: an end in the future counts as one too."""
+        if "period" not in self.json:  # as nearly always
+            return False
         period = self.one("period")
         return period is not None and bool(period.text("end"))
 
@@ -63,8 +65,12 @@ class Element:
         if name not in self.json:  # most of what R4 has is not there
             return ()
         path = f"{self.path}.{name}"
-        items = self._checked(self.json[name], list, name)
-        return tuple([Element(self._checked(item, dict, name), path) for item in items])
+        found = []
+        for item in self._checked(self.json[name], list, name):
+            if item.__class__ is not dict:
+                self._checked(item, dict, name)
+            found.append(Element(item, path))
+        return tuple(found)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The strings in the list `name` that are not blank."""

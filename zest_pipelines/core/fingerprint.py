@@ -19,14 +19,17 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import orjson
+
 from zest_pipelines.core.composition import composed
 
 _SPELLER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
 )
-_TENTHS = re.compile(r"\.\d+(e[+-]\d+)?[,\]}]", re.ASCII)
-_POWERS = re.compile(r"e[+-]\d+[,\]}]", re.ASCII)
-"""One of them is found in every spelling that holds a float (`1.0`, `1e+20`); seconds with a fraction, in a string, end
+_QUICK = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+_TENTHS = re.compile(rb"\.\d+(e[+-]?\d+)?[,\]}]")
+_POWERS = re.compile(rb"e[+-]?\d+[,\]}]")
+"""One of them is found in every spelling that holds a float (`1.0`, `1e20`); seconds with a fraction, in a string, end
 otherwise. Each begins with one letter: to look for that costs a third of looking for a class of them."""
 
 
@@ -53,16 +56,18 @@ def spelling(content: Mapping[str, Any]) -> Spelling:
     Raises UnstorableText, and TypeError for what JSON has no word for (dates are the caller's to spell).
 
     Nearly always nothing is to be spelled otherwise or refused, and to look at the whole text costs a small part of a
-    walk through its values. In doubt they are walked through: what looks like NUL or like a broken number may be words
-    in a string. A quotation mark combines with nothing, so the text is composed if and only if each string in it is.
+    walk through its values. In doubt they are walked through: what looks like NUL, like a broken number or like none
+    (`null`) may be words in a string. A quotation mark combines with nothing, so the text is composed if and only if
+    each string in it is.
     """
     try:
-        text = _SPELLER.encode(content)
-        spelled = text.encode()
-    except (TypeError, ValueError, RecursionError):  # half a surrogate pair is a ValueError too
+        spelled = orjson.dumps(content, option=_QUICK)
+    except TypeError:  # half a surrogate pair and a number of more than 64 bits are that too
         return Spelling(spelled_one_by_one(content), None)
-    is_composed = text.isascii() or unicodedata.is_normalized("NFC", text)
-    if not is_composed or "\\u0000" in text or _TENTHS.search(text) or _POWERS.search(text):
+    text = spelled.decode()
+    is_composed = spelled.isascii() or unicodedata.is_normalized("NFC", text)
+    is_plain = is_composed and b"\\u0000" not in spelled and b"null" not in spelled
+    if not is_plain or _TENTHS.search(spelled) or _POWERS.search(spelled):
         return Spelling(spelled_one_by_one(content), None)
     return Spelling(spelled, text)
 

@@ -113,4 +113,4 @@ def _unstorable(error: UnstorableText, record: SourceRecord) -> dict[str, str]:
 
 def _spelled(master: Mapping[str, Any]) -> dict[str, Any]:
     """A master as JSON has it."""
-    return {name: value.isoformat() if isinstance(value, date) else value for name, value in master.items()}
+    return {name: value.isoformat() if value.__class__ is date else value for name, value in master.items()}

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import orjson
+
 from resources.logins import Login
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landing import Reading
@@ -180,6 +182,6 @@ def add(
 
 def _row(version: NewVersion) -> tuple[str | bytes | None, ...]:
     partner_id, fingerprint, partner_version, content, master, problem, params = version
-    told = None if master is None else _JSON.encode(master)
+    told = None if master is None else orjson.dumps(master).decode()
     why = _JSON.encode(dict(params)) if params else "{}"
     return partner_id, fingerprint, partner_version, content, told, problem, why
