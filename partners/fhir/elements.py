@@ -5,6 +5,7 @@ An element of another type raises ElementError, which names the element and neve
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from partners.contract import Json, Unmappable
@@ -86,6 +87,13 @@ class Element:
         if not isinstance(value, kind):
             raise self.wrong(name)
         return value
+
+
+def best(candidates: Sequence[_T], order: Callable[[_T], Any]) -> _T | None:
+    """The first by that order; None if there is none. One alone, as there mostly is, is not asked for its rank."""
+    if len(candidates) > 1:
+        return min(candidates, key=order)
+    return candidates[0] if candidates else None
 
 
 def local_reference(reference: object) -> str | None:

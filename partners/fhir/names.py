@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from partners.fhir.elements import Element
+from partners.fhir.elements import Element, best
 
 REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
 _KANJI, _KANA = "IDE", "SYL"
@@ -60,7 +60,7 @@ def _best(written: Sequence[_Written], script: str, use: str) -> _Written | None
         rank = _USES.index(each.use) if each.use in _USES else len(_USES)
         return each.element.is_over, each.use != use, rank, not each.is_marked
 
-    return min((each for each in written if each.script == script), key=order, default=None)
+    return best([each for each in written if each.script == script], order)
 
 
 def _written(name: Element, use: str, parts: Name) -> _Written:
