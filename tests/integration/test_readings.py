@@ -24,6 +24,7 @@ from partners.errors import Deferred, PartnerError, RejectedError, RetryableErro
 from resources.logins import Login
 from zest_pipelines.core import certificate
 from zest_pipelines.flows import absence
+from zest_pipelines.flows import land as land_module
 from zest_pipelines.flows import pages as pages_module
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.opening import connection_row
@@ -262,6 +263,20 @@ def test_what_was_odd_before_a_reading_died_is_told_by_who_takes_it_up(tenant: T
     report = read(tenant)
     assert report.unknown_fields == {"Person.nickname": 6}
     assert len({problem.record for problem in report.problems}) == 6
+
+
+def test_a_field_is_told_though_the_process_dies_between_the_last_page_and_the_report(
+    tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = replace(
+        tenant, partner=replace(tenant.partner, unknown_fields=lambda entity, content: ["Person.nickname"])
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(land_module, "told_once", die)
+        with pytest.raises(Killed):
+            read(tenant)
+    assert [row.state for row in snapshots(tenant)] == ["certified"]
+    assert (read(tenant).unknown_fields, read(tenant).unknown_fields) == ({"Person.nickname": 6}, {})
 
 
 @pytest.mark.parametrize("page", [2, 3])

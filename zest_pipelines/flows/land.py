@@ -123,7 +123,6 @@ def _report(pages: Pages, gate: LedgerGate | None) -> LandReport:
         records=seen.ids,
         new_versions=progress.new_versions,
         gone=progress.gone,
-        unknown_fields=dict(sorted(progress.unknown_fields.items(), key=lambda each: -each[1])[:MOST_PROBLEMS]),
         problems=tuple(
             Problem(reading.entity, f"landed:{number}", "landed", "fields_unknown", {"fields": fields})
             for number, fields in progress.odd.items()

@@ -19,7 +19,7 @@ from resources.logins import Login
 from zest_pipelines.core import certificate
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken
-from zest_pipelines.store import landed, landing, sightings, suspicions
+from zest_pipelines.store import drift, landed, landing, sightings, suspicions
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landed import NewVersion
 from zest_pipelines.store.landing import Begun, Reading, Verdict
@@ -28,8 +28,6 @@ MOST_PROBLEMS = 20
 _INCOMPLETE = "partner_list_incomplete"
 _STILL_SECONDS = 60.0
 """For so long a reading is alive without a word."""
-_MOST_NAMES = 200
-"""Unknown fields that are counted by name: a partner may make names of data."""
 
 
 class SupersededError(Exception):
@@ -53,8 +51,6 @@ class Progress:
     seen: certificate.Reading = field(default_factory=certificate.Reading)
     new_versions: int = 0
     gone: int = 0
-    unknown_fields: Mapping[str, int] = field(default_factory=dict)
-    """New versions that have it, by the field's name."""
     odd: Mapping[str, str] = field(default_factory=dict)
     """Landed numbers of new versions that have unknown fields and are well otherwise, and these; the first ones."""
 
@@ -79,7 +75,6 @@ class Progress:
             self,
             new_versions=self.new_versions + len(stored.new),
             gone=self.gone + stored.gone,
-            unknown_fields=_counted(self.unknown_fields, (name for each in stored.new for name in each.unknown)),
             odd=dict([*self.odd.items(), *stored.odd.items()][:MOST_PROBLEMS]),
         )
 
@@ -184,6 +179,7 @@ class Pages:
         odd = {each.partner_id: ", ".join(unknown) for each, unknown in new if unknown and not each.problem}
         asked = list(odd)[:MOST_PROBLEMS]
         numbers = landed.add(tx, self.reading, [*(each.version for each in new), *absent], page, asked)
+        drift.note(tx, self.reading, Counter(name for each in new for name in each.unknown))
         return Stored(new, len(absent), {str(numbers[each]): odd[each] for each in asked})
 
     def _go_on(self, tx: Transaction, progress: Progress, page: Page) -> None:
@@ -235,11 +231,3 @@ def _verdict(
 ) -> Verdict:
     seen = progress.seen
     return Verdict(state, reason, params, seen.is_full, seen.pages, seen.ids, progress.new_versions, cursor)
-
-
-def _counted(so_far: Mapping[str, int], names: Iterable[str]) -> Mapping[str, int]:
-    counts = Counter(so_far)
-    for name in names:
-        if name in counts or len(counts) < _MOST_NAMES:
-            counts[name] += 1
-    return counts
