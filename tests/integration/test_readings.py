@@ -569,6 +569,20 @@ def test_a_suspect_is_asked_for_until_the_partner_answers_and_others_go_before_i
     assert [each for each in versions(tenant) if each[1] is None] == [("p1", None), ("p2", None), ("p3", None)]
 
 
+def test_a_suspect_whom_the_limits_put_off_was_not_asked_for(tenant: Tenant, listed: Listed) -> None:
+    read(tenant)
+    hide(listed, "p1")
+
+    def befalls(page: int) -> None:
+        if page == 0:
+            raise Deferred(datetime.now(UTC) + timedelta(minutes=1))
+
+    listed.befalls = befalls
+    report = read(tenant)
+    assert (report.is_certified, report.suspects) == (True, 1)
+    assert tenant.sql("SELECT asked_at FROM sync.suspicion", Login.LAND)[0].asked_at is None
+
+
 def test_a_suspect_that_is_seen_again_is_lifted_before_its_proof_comes(tenant: Tenant, listed: Listed) -> None:
     """The partner says that it is not there; before that is stored, another reading shows it."""
     read(tenant)

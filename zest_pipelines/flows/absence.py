@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from partners.contract import Connector, Gone, PointRead
-from partners.errors import PartnerError
+from partners.errors import Deferred, PartnerError
 from resources.logins import Login
 from zest_pipelines.flows.pages import Pages
 from zest_pipelines.flows.services import Services
@@ -25,7 +25,7 @@ MOST_SECONDS = 120.0
 
 
 def ask_for_suspects(services: Services, mapper: Mapper, connector: Connector, pages: Pages) -> None:
-    """Ask for each suspect of the entity, whichever reading raised it, until the partner fails."""
+    """Ask for each suspect of the entity, whichever reading raised it, until it fails or the limits say later."""
     if not isinstance(mapper.partner.capability.proves_absence, PointRead):
         return
     reading = pages.reading
@@ -37,6 +37,8 @@ def ask_for_suspects(services: Services, mapper: Mapper, connector: Connector, p
             return
         try:
             found = connector.fetch(reading.entity, partner_id)
+        except Deferred:  # nobody was asked
+            return
         except PartnerError:
             with services.database.transaction(Login.LAND, reading.tenant) as tx:
                 # It may be this one alone: the others go first next time.
