@@ -17,7 +17,7 @@ from partners.fhir import codes
 from partners.fhir.client import FhirConnector
 from partners.fhir.reading import Marks
 from resources.logins import Login
-from zest_pipelines.core.certificate import Certificate, Reading
+from zest_pipelines.core.certificate import Certificate, Seen
 from zest_pipelines.core.guard import Counts, hold
 from zest_pipelines.flows import plan, versions
 from zest_pipelines.flows.pages import Pages
@@ -146,7 +146,7 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "a reading ends",
         "a list goes round without end",
         "pages were read",
-        ((Reading, "is_endless", lambda _: property(lambda _: False)),),
+        ((Seen, "is_endless", lambda _: property(lambda _: False)),),
     ),
     "guard outside the lock": LandingMutant(
         "the guard judges a set, and what came to it since is written too",

@@ -59,8 +59,8 @@ _ENOUGH_TOTALS = 2  # two that differ are as bad as a thousand, and a reading ke
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was seen of a reading so far. Start with `Reading()`."""
+class Seen:
+    """What was seen of a reading so far. Start with `Seen()`."""
 
     pages: int = 0
     ids: int = 0
@@ -93,7 +93,7 @@ class Reading:
         rows: int = 0,
         changed_duplicates: int = 0,
         nameless: int = 0,
-    ) -> Reading:
+    ) -> Seen:
         """The reading with one more page.
 
         `total` is what the page says the whole reading has, None if it does not say; `rows` counts what is on
@@ -113,7 +113,7 @@ class Reading:
             nameless=self.nameless + nameless,
         )
 
-    def counted(self, *, ids: int, changed_duplicates: int) -> Reading:
+    def counted(self, *, ids: int, changed_duplicates: int) -> Seen:
         """The reading with what only all its pages together tell: how many different ids came, and how many came again
         on a later page with other content."""
         return replace(self, ids=ids, changed_duplicates=self.changed_duplicates + changed_duplicates)

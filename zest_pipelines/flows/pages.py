@@ -48,7 +48,7 @@ class Stored:
 class Progress:
     """What a reading has seen so far: all that it keeps, whatever its length."""
 
-    seen: certificate.Reading = field(default_factory=certificate.Reading)
+    seen: certificate.Seen = field(default_factory=certificate.Seen)
     new_versions: int = 0
     gone: int = 0
     odd: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Progress:
             return cls()
         totals = frozenset(kept["seen"]["totals"])
         told = {name: value for name, value in kept.items() if name != "shape"}
-        return cls(**{**told, "seen": certificate.Reading(**{**kept["seen"], "totals": totals})})
+        return cls(**{**told, "seen": certificate.Seen(**{**kept["seen"], "totals": totals})})
 
     def kept(self) -> dict[str, Any]:
         """As JSON, beside the pages, for who takes the reading up."""
@@ -79,7 +79,7 @@ class Progress:
         )
 
 
-SHAPE = " ".join(each.name for kind in (Progress, certificate.Reading) for each in fields(kind))
+SHAPE = " ".join(each.name for kind in (Progress, certificate.Seen) for each in fields(kind))
 """What a progress consists of: one that a process of another version kept is not taken up."""
 
 
