@@ -116,7 +116,7 @@ DEATHS = {
     "before the cursor": within(landing, "end", 1),
     "after the cursor": within(sightings, "forget", 1),
     "before a suspect is asked for": at_page(0),
-    "before a suspect is settled": within(suspicions, "lift", 1),
+    "before a suspect's answer is taken": within(suspicions, "lift", 1),
 }
 
 

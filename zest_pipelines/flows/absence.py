@@ -44,4 +44,4 @@ def ask_for_suspects(services: Services, mapper: Mapper, connector: Connector, p
                 # It may be this one alone: the others go first next time.
                 suspicions.note_asked(tx, reading, partner_id)
             return
-        pages.settle(partner_id, None if isinstance(found, Gone) else found)
+        pages.take_answer(partner_id, None if isinstance(found, Gone) else found)

@@ -29,7 +29,7 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Mapper
 from zest_pipelines.store import landed, landing, suspicions
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.landing import Begun, Ended, Reading
+from zest_pipelines.store.landing import Begun, EndedReading, Reading
 from zest_pipelines.store.tenants import ConnectionRow
 
 FULL_EVERY = timedelta(days=1)
@@ -156,7 +156,7 @@ def _with_what_stands(services: Services, reading: Reading, report: LandReport) 
     )
 
 
-def _as_report(reading: Reading, ended: Ended) -> LandReport:
+def _as_report(reading: Reading, ended: EndedReading) -> LandReport:
     return LandReport(
         reading.entity,
         str(ended.snapshot),

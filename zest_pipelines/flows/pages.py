@@ -150,9 +150,9 @@ class Pages:
             self._end(tx, replace(verdict, may_go_on=may_go_on))
         self.progress, self.verdict = progress, verdict
 
-    def settle(self, partner_id: str, found: SourceRecord | None) -> None:
+    def take_answer(self, partner_id: str, found: SourceRecord | None) -> None:
         """The partner was asked for a suspect: what it has, None where it says that it has none. Once seen again or
-        settled by another process, the answer is out of date and comes to nothing."""
+        answered for in another process, the answer is out of date and comes to nothing."""
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
             if not suspicions.lift(tx, self.reading, [partner_id]):
                 return

@@ -75,7 +75,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedReading:
     """How a reading ended."""
 
     snapshot: UUID
@@ -280,10 +280,10 @@ def end(tx: Transaction, reading: Reading, verdict: Verdict) -> bool:
     return _END.run(tx, **_mine(reading), **told).scalar_one_or_none() is not None
 
 
-def last_ended(tx: Transaction, reading: Reading, besides: Sequence[str]) -> Ended | None:
+def last_ended(tx: Transaction, reading: Reading, besides: Sequence[str]) -> EndedReading | None:
     """The last reading of the entity that ended, but for those that ended for one of the reasons `besides`."""
     row = _LAST_ENDED.one(tx, besides=list(besides), **reading.parameters())
-    return None if row is None else Ended(**row)
+    return None if row is None else EndedReading(**row)
 
 
 def age(tx: Transaction, reading: Reading) -> Age:

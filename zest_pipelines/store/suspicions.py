@@ -1,7 +1,7 @@
 """Suspicions: live records that a certified full reading did not show. A list that moves while it is read hides some,
 so each is proved or lifted by itself, in whatever reading that happens. Written by `zest_land`.
 
-Whoever settles one takes its row first. So a proof that was asked for before the record was seen again comes to
+Whoever ends one takes its row first. So a proof that was asked for before the record was seen again comes to
 nothing, and of two proofs one lands.
 """
 
@@ -99,7 +99,7 @@ def raise_unseen(tx: Transaction, reading: Reading) -> None:
 
 
 def lift(tx: Transaction, reading: Reading, partner_ids: Sequence[str]) -> frozenset[str]:
-    """End the suspicions of these ids, however they are settled; the ids that were suspect."""
+    """End the suspicions of these ids, proved or lifted; the ids that were suspect."""
     return frozenset(_LIFT.column(tx, partner_ids=list(partner_ids), **reading.parameters()))
 
 
