@@ -1,7 +1,7 @@
 """What changed between two states of a record, field by field.
 
-Laws: `apply(difference(a, b), a) == b`, and `difference(a, a)` is nothing. Values are equal as Python
-says; a field that comes or goes changes from or to ABSENT, which is not None: None is a value that a field
+Laws: carried out on the older state it ends at the newer one, and `difference(a, a)` is nothing. Values are equal as
+Python says; a field that comes or goes changes from or to ABSENT, which is not None: None is a value that a field
 can have.
 """
 
@@ -56,15 +56,6 @@ def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
     changes = (FieldChange(name, old.get(name, ABSENT), new.get(name, ABSENT)) for name in sorted({*old, *new}))
     fields = tuple(change for change in changes if change.before != change.after)
     return Difference(_kind(before, after, bool(fields)), fields)
-
-
-def apply(found: Difference, before: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """`before` with the difference carried out; None: the record is not there."""
-    if found.kind is Kind.DELETE or (found.kind is Kind.NONE and before is None):
-        return None
-    written = {change.name: change.after for change in found.fields}
-    merged = {**(before or {}), **written}
-    return {name: value for name, value in merged.items() if value is not ABSENT}
 
 
 def _kind(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, differs: bool) -> Kind:
