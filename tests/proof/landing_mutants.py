@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from swaps import Swap, swapped
@@ -54,6 +54,10 @@ def at_work(name: str | None) -> AbstractContextManager[None]:
 
 def _always(value: object) -> Callable[[Any], Any]:
     return lambda _: lambda *_, **__: value
+
+
+def _without(name: str) -> Callable[[Any], Any]:
+    return lambda real: lambda *given: replace(real(*given), **{name: 0})
 
 
 def _true_of_all(_: Any) -> Any:
@@ -163,7 +167,14 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "no mass change without a person",
         "deletes come in two readings",
         "at once",
-        ((masters, "deleted_lately", _always(0)),),
+        ((masters, "beside", _without("lately")),),
+    ),
+    "suspects not counted": LandingMutant(
+        "the guard counts what is proved, and not who is still to be proved",
+        "no mass change without a person",
+        "an emptied list is proved two at a time",
+        "were made inactive",
+        ((masters, "beside", _without("suspects")),),
     ),
     "undone link stays": LandingMutant(
         "a link that a person has undone stays valid",

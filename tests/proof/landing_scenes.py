@@ -28,7 +28,7 @@ from partners.fhir import reading
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
-from zest_pipelines.flows import settle
+from zest_pipelines.flows import absence, settle
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
@@ -269,6 +269,19 @@ def deletes_come_in_two_readings(stage: Stage) -> list[str]:
     return [f"{lost} were made inactive, as if at once"] if lost > 8 else []
 
 
+def an_emptied_list_is_proved_two_at_a_time(stage: Stage) -> list[str]:
+    """The list is empty and the point reads say so too: too many at once, however slowly it is proved."""
+    stage.take_in()
+    before, ids = stage.active(), [each["id"] for each in stage.sandbox.state("Patient")]
+    said = (FaultRule(FaultKind.STATUS, id=each, status=404, code="not-found") for each in ids)
+    stage.sandbox.set_faults(FaultRule(FaultKind.EMPTY_LIST, type="Patient"), *said)
+    with patch.object(absence, "MOST_POINT_READS", 2):
+        for days in (2, 4):
+            stage.later(days).take_in()
+    lost = before - stage.active()
+    return [f"{lost} were made inactive"] if lost else []
+
+
 def _delete(stage: Stage, people: People, clients: int) -> None:
     for _ in range(clients):
         people.delete()
@@ -308,6 +321,7 @@ SCENES: Mapping[str, Callable[[Stage], list[str]]] = {
     "killed after each commit": killed_after_each_commit,
     "more is deleted while an application waits": more_is_deleted_while_an_application_waits,
     "deletes come in two readings": deletes_come_in_two_readings,
+    "an emptied list is proved two at a time": an_emptied_list_is_proved_two_at_a_time,
     "the mapping changes": the_mapping_changes,
 }
 

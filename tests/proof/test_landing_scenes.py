@@ -31,6 +31,8 @@ IN_EVERY_RUN = (
     "every 404 believed",
     "broken off and forgotten",
     "endless list read on",
+    "instalments",
+    "suspects not counted",
     "undone link stays",
     "undone link comes back",
     "cursor by the last page",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from partners.contract import Entity, Partner, SourceRecord
 from resources.logins import Login
 from zest_pipelines.core.difference import Difference, Kind, difference
-from zest_pipelines.core.guard import Counts, Held, hold
+from zest_pipelines.core.guard import Beside, Counts, Held, hold
 from zest_pipelines.core.normalise import is_same
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken, is_stand_in
@@ -114,13 +114,13 @@ def preview(
     scope, counted = Scope(tenant, partner.name, entity), _Counted()
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         own = tenants.connection(tx, tenant, partner.name).connection.settings
-        population, lately = masters.population(tx, scope), masters.deleted_lately(tx, scope)
+        population, beside = masters.population(tx, scope), masters.beside(tx, scope)
         fresh = [each.ceiling for each in approvals.standing(tx, scope) if each.is_fresh]
         mapper = Mapper(partner, entity, {**own, **settings})
         for newest in history.newest_contents(tx, scope):
             counted.take(newest, _mapped(mapper, newest).version)
     approved = fresh[-1] if fresh else None  # as the next application does
-    return _report(entity, counted, population, lately, approved, time.monotonic() - started)
+    return _report(entity, counted, population, beside, approved, time.monotonic() - started)
 
 
 def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
@@ -133,12 +133,12 @@ def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
 
 
 def _report(
-    entity: Entity, counted: _Counted, population: int, lately: int, approved: Counts | None, seconds: float
+    entity: Entity, counted: _Counted, population: int, beside: Beside, approved: Counts | None, seconds: float
 ) -> PreviewReport:
     kinds, nothing = counted.kinds, Held(0, {})
     counts = Counts(deletes=kinds[Kind.DELETE], changed=dict(counted.fields))
-    held = hold(counts, population, approved, lately) or nothing
-    unasked = hold(counts, population, None, lately) or nothing
+    held = hold(counts, population, approved, beside) or nothing
+    unasked = hold(counts, population, None, beside) or nothing
     return PreviewReport(
         entity,
         records=kinds["records"],
