@@ -72,6 +72,10 @@ class _Counted:
 
     kinds: Counter[str] = field(default_factory=Counter)
     fields: Counter[str] = field(default_factory=Counter)
+    deletes: int = 0
+    """Of the deleted ones, those that the guard counts."""
+    written: Counter[str] = field(default_factory=Counter)
+    """Of the records that change in a field, those that the guard counts."""
     newly: Counter[str] = field(default_factory=Counter)
     cured: Counter[str] = field(default_factory=Counter)
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -96,8 +100,11 @@ class _Counted:
             self.kinds["respelled"] += 1
             kind = Kind.NONE
         self.kinds[kind] += newest.content is not None or kind is Kind.DELETE
+        self.deletes += kind is Kind.DELETE and newest.is_owner
         if kind is Kind.CHANGE:
             self.fields.update(moved)
+            if newest.is_owner:
+                self.written.update(moved)
             for name in moved:
                 self._show(name, newest)
 
@@ -136,7 +143,7 @@ def _report(
     entity: Entity, counted: _Counted, population: int, beside: Beside, approved: Counts | None, seconds: float
 ) -> PreviewReport:
     kinds, nothing = counted.kinds, Held(0, {})
-    counts = Counts(deletes=kinds[Kind.DELETE], changed=dict(counted.fields))
+    counts = Counts(deletes=counted.deletes, changed=dict(counted.written))
     held = hold(counts, population, approved, beside) or nothing
     unasked = hold(counts, population, None, beside) or nothing
     return PreviewReport(
