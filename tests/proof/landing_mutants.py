@@ -17,11 +17,12 @@ from partners.fhir import codes
 from partners.fhir.client import FhirConnector
 from partners.fhir.reading import Marks
 from resources.logins import Login
+from zest_pipelines.core import identity
 from zest_pipelines.core.certificate import Certificate, Reading
 from zest_pipelines.core.guard import Counts, hold
-from zest_pipelines.flows import plan, versions
+from zest_pipelines.flows import land, plan, versions
 from zest_pipelines.flows.pages import Pages
-from zest_pipelines.store import identities, landing, masters, sightings
+from zest_pipelines.store import approvals, identities, landing, masters, sightings, suspicions
 from zest_pipelines.store.landing import Verdict
 
 
@@ -78,6 +79,10 @@ def _and_forget(real: Any) -> Any:
 
 def _without_word(real: Any) -> Any:
     return lambda entity, new, link, rule, word: real(entity, new, link, rule, None)
+
+
+def _unless_approved(real: Any) -> Any:
+    return lambda counts, population, approved, beside: None if approved else real(counts, population, None, beside)
 
 
 def _of_any_version(real: Any) -> Any:
@@ -175,6 +180,41 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "an emptied list is proved two at a time",
         "were made inactive",
         ((masters, "beside", _without("suspects")),),
+    ),
+    "suspicion not needed": LandingMutant(
+        "what the partner said of a suspect counts though it was seen again meanwhile",
+        "no delete of whom the partner shows",
+        "a suspect is seen again before the word on it is stored",
+        "the partner has it",
+        ((suspicions, "lift", lambda _: lambda _tx, _reading, ids: frozenset(ids)),),
+    ),
+    "a yes counts again": LandingMutant(
+        "an approval is not used up by the application that it let through",
+        "no mass change without a person",
+        "as many again are deleted after a yes",
+        "were made inactive",
+        ((approvals, "use", _always(None)),),
+    ),
+    "a yes without a ceiling": LandingMutant(
+        "whoever approves something approves whatever comes",
+        "no mass change without a person",
+        "one more is deleted after a yes",
+        "were made inactive",
+        ((plan, "hold", _unless_approved),),
+    ),
+    "told again and again": LandingMutant(
+        "an unknown field is told by every reading that meets it",
+        "a field is told once",
+        "a field comes that the format does not have",
+        "is told again",
+        ((land, "told_once", lambda _: lambda _tx, _reading, report: report),),
+    ),
+    "id is the person": LandingMutant(
+        "whoever comes under an id is taken for the one whom it meant",
+        "nobody is written over",
+        "an id is given to somebody new",
+        "is somebody else",
+        ((identity, "_is_another", _always(False)),),
     ),
     "undone link stays": LandingMutant(
         "a link that a person has undone stays valid",
