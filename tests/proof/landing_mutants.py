@@ -85,6 +85,10 @@ def _unless_approved(real: Any) -> Any:
     return lambda counts, population, approved, beside: None if approved else real(counts, population, None, beside)
 
 
+def _whoever_leaves(real: Any) -> Any:
+    return lambda opened, verdict, _: real(opened, verdict, ())
+
+
 def _of_any_version(real: Any) -> Any:
     return lambda content, _: real(content, "")
 
@@ -215,6 +219,20 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "an id is given to somebody new",
         "is somebody else",
         ((identity, "_is_another", _always(False)),),
+    ),
+    "swapped and retired": LandingMutant(
+        "who loses an id is retired though another id means him by now",
+        "nobody is retired whom the partner has",
+        "an id is given to somebody new",
+        "differs in active",
+        ((plan, "_retires", _whoever_leaves),),
+    ),
+    "number kept": LandingMutant(
+        "a master keeps the number under which it came",
+        "equal after a good reading",
+        "an id is given to somebody new",
+        "differs in number",
+        ((identities, "renumber", _always(None)),),
     ),
     "undone link stays": LandingMutant(
         "a link that a person has undone stays valid",

@@ -194,12 +194,13 @@ def a_field_comes_that_the_format_does_not_have(stage: Stage) -> list[str]:
 
 
 def an_id_is_given_to_somebody_new(stage: Stage) -> list[str]:
-    """Nobody is written over; the new one waits until a person has said who it is, and then all is equal."""
+    """And two are swapped, and one gets another number. Nobody is written over; they wait until a person has said who
+    they are, and then all is equal."""
     stage.take_in()
     faces, people = Faces(), People(stage.sandbox, random.Random(7))
     wrong = faces.written_over(stage.tenant)
-    people.reuse()
-    people.swap()
+    for act in (people.reuse, people.swap, people.renumber):
+        act()
     stage.take_in()
     wrong += faces.written_over(stage.tenant)
     say_who_waits(stage.tenant)

@@ -40,7 +40,8 @@ class People:
 
     def act(self) -> None:
         """Any of it."""
-        acts = (self.change, self.change, self.change, self.add, self.add, self.delete, self.reuse, self.swap)
+        changes = (self.change, self.change, self.renumber, self.reuse, self.swap)
+        acts = (*changes, self.add, self.add, self.delete)
         self.draw.choice(acts)()
 
     def change(self) -> None:
@@ -62,6 +63,12 @@ class People:
     def delete(self) -> None:
         """Any client."""
         self.sandbox.delete("Patient", self._any()["id"])
+
+    def renumber(self) -> None:
+        """Any client gets another number."""
+        self.made += 1
+        theirs = self._any()
+        self.sandbox.put(theirs | {"identifier": [theirs["identifier"][0] | {"value": f"n{self.made:05}"}]})
 
     def reuse(self) -> None:
         """Any client's id is given to somebody new."""

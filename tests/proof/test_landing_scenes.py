@@ -38,6 +38,8 @@ IN_EVERY_RUN = (
     "a yes without a ceiling",
     "told again and again",
     "id is the person",
+    "swapped and retired",
+    "number kept",
     "undone link stays",
     "undone link comes back",
     "cursor by the last page",
