@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from partners.contract import Entity
+from zest_pipelines.cli.masters import Master
 from zest_pipelines.cli.options import (
     DataDirOption,
     InputError,
@@ -26,13 +26,6 @@ from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
     from zest_pipelines.flows.settle import MassChange
-
-
-class Master(StrEnum):
-    """The records that come in."""
-
-    CLIENT = "client"
-    STAFF = "staff"
 
 
 def approve(

@@ -16,7 +16,6 @@ from partners.contract import Entity, Partner, SourceRecord
 from resources.logins import Login
 from zest_pipelines.core.difference import Difference, Kind, difference
 from zest_pipelines.core.guard import Beside, Counts, Held, hold
-from zest_pipelines.core.normalise import is_same
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken, is_stand_in
 from zest_pipelines.store import approvals, history, masters, tenants
@@ -94,8 +93,7 @@ class _Counted:
         self._compare(newest, difference(newest.applied, version.master))
 
     def _compare(self, newest: NewestContent, found: Difference) -> None:
-        moved = [each.name for each in found.fields if not is_same(each.name, each.before, each.after)]
-        kind = found.kind
+        kind, moved = found.kind, found.moved
         if kind is Kind.CHANGE and not moved:
             self.kinds["respelled"] += 1
             kind = Kind.NONE
