@@ -85,6 +85,14 @@ def _unless_approved(real: Any) -> Any:
     return lambda counts, population, approved, beside: None if approved else real(counts, population, None, beside)
 
 
+def _and_all_again(real: Any) -> Any:
+    def told(*given: Any) -> Any:
+        report = real(*given)
+        return replace(report, unknown_fields=dict.fromkeys(report.told_fields, 1) | report.unknown_fields)
+
+    return told
+
+
 def _whoever_leaves(real: Any) -> Any:
     return lambda opened, verdict, _: real(opened, verdict, ())
 
@@ -211,7 +219,7 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "a field is told once",
         "a field comes that the format does not have",
         "is told again",
-        ((land, "told_once", lambda _: lambda _tx, _reading, report: report),),
+        ((land, "told_once", _and_all_again),),
     ),
     "id is the person": LandingMutant(
         "whoever comes under an id is taken for the one whom it meant",

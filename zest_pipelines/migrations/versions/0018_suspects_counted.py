@@ -5,7 +5,7 @@ from __future__ import annotations
 from zest_pipelines.migrations import scripts
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 
 
 def upgrade() -> None:
