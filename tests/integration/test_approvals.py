@@ -217,41 +217,78 @@ def rounds(tenant: Tenant, most: int = 40) -> list[ApplyReport]:
     raise AssertionError("it never ended")
 
 
+def next_day(tenant: Tenant, day: int) -> ApplyReport:
+    """What came of a reading of everything."""
+    land(tomorrow(tenant, day).services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+    return carry_over(tenant)
+
+
 def in_force(tenant: Tenant) -> int:
     count: int = tenant.sql("SELECT count(*) FROM schedule.client WHERE active")[0][0]
     return count
 
 
-@pytest.mark.parametrize(("records", "a_reading", "most"), [(1000, 20, 50), (120, 4, 10)])
-def test_an_emptied_list_that_is_proved_in_instalments_is_held_as_if_it_came_at_once(
-    new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch, records: int, a_reading: int, most: int
-) -> None:
-    listed = Listed({f"p{number:04}": "佐藤" for number in range(records)}, size=1000)
+def listed_people(new_tenant: NewTenant, count: int) -> tuple[Listed, Tenant]:
+    """A partner with so many, all in force."""
+    listed = Listed({f"p{number:03}": "佐藤" for number in range(count)}, size=1000)
     tenant = connected(new_tenant, listed)
     rounds(tenant)
-    monkeypatch.setattr(absence, "MOST_POINT_READS", a_reading)
-    listed.rows = {"p0999": "佐藤"} if records == 1000 else {}
+    return listed, tenant
 
-    *passed, last = rounds(tenant)
 
-    assert records - in_force(tenant) == sum(each.applied for each in passed) <= most
-    assert (last.held_deletes, last.deleted_lately) == (a_reading, records - in_force(tenant))
-    assert f"{a_reading} deletes ({last.deleted_lately} more within a day)" in last.problems[0].params["why"]
+def test_an_emptied_list_that_is_proved_in_instalments_is_held_as_if_it_came_at_once(
+    new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, tenant = listed_people(new_tenant, 120)
+    monkeypatch.setattr(absence, "MOST_POINT_READS", 4)
+    listed.rows = {}
 
-    settle.approve(tenant.services, tenant.partner, tenant.name, shown(tenant))
-    assert carry_over(tenant).applied == a_reading
-    (again, *_) = rounds(tenant)
-    assert (again.applied, again.held) == (a_reading, 0)  # counted from a person's yes on
+    (held,) = rounds(tenant)
+    assert (held.held_deletes, held.deleted_lately, held.suspects) == (4, 0, 116)
+    assert held.problems[0].params == {"why": "4 deletes (116 suspect)"}
+    (held,) = rounds(tenant)
+    assert (held.held_deletes, held.suspects, in_force(tenant)) == (8, 112, 120)
+
+    approve(tenant)
+    assert carry_over(tenant).applied == 8
+    *passed, held = rounds(tenant)  # a yes to deletes ends what counted beside them
+    assert ([each.applied for each in passed], in_force(tenant)) == ([4, 4], 104)
+    assert held.problems[0].params == {"why": "4 deletes (8 more within a day)"}
+
+
+def test_suspects_for_whom_nobody_answers_hold_the_deletes_of_others_until_a_person_has_spoken_once(
+    new_tenant: NewTenant,
+) -> None:
+    listed, tenant = listed_people(new_tenant, 40)
+    listed.failing = {f"p{number:03}" for number in range(20)}
+    for each in (*listed.failing, "p020"):
+        del listed.rows[each]
+    held = next(report for day in range(1, 24) if (report := next_day(tenant, day)).held)
+    assert (held.held_deletes, held.suspects, in_force(tenant)) == (1, 20, 40)
+    approve(tenant)
+    assert carry_over(tenant).applied == 1
+    del listed.rows["p021"]
+    assert not any(next_day(tenant, day).held for day in range(24, 48))
+    assert in_force(tenant) == 38
+
+
+def test_deletes_that_come_one_reading_after_the_other_count_together(new_tenant: NewTenant) -> None:
+    listed, tenant = listed_people(new_tenant, 40)
+    for first, last in ((0, 8), (8, 16)):
+        for number in range(first, last):
+            del listed.rows[f"p{number:03}"]
+        report = rounds(tenant)[0]
+    assert (report.held_deletes, report.deleted_lately, in_force(tenant)) == (8, 8, 32)
+    assert report.problems[0].params == {"why": "8 deletes (8 more within a day)"}
 
 
 def test_what_was_deleted_and_came_back_counts_no_more(new_tenant: NewTenant) -> None:
-    listed = Listed({f"p{number:02}": "佐藤" for number in range(40)}, size=100)
-    tenant = connected(new_tenant, listed)
-    rounds(tenant)
+    listed, tenant = listed_people(new_tenant, 40)
     there = dict(listed.rows)
     for gone in (range(10), range(10, 20)):
         for number in gone:
-            del listed.rows[f"p{number:02}"]
+            del listed.rows[f"p{number:03}"]
         assert rounds(tenant)[0].held == 0
         listed.rows = dict(there)
         rounds(tenant)

@@ -8,7 +8,7 @@ import pytest
 
 from zest_pipelines.core.certificate import MOST_PAGES, Gap, Seen
 from zest_pipelines.core.difference import ABSENT, Difference, FieldChange, Kind, difference
-from zest_pipelines.core.guard import Counts, Held, hold
+from zest_pipelines.core.guard import Beside, Counts, Held, hold
 
 
 def page(reading: Seen, **changes: int | bool | None) -> Seen:
@@ -108,9 +108,11 @@ def test_a_reading_of_changed_records_says_nothing_about_who_is_missing() -> Non
 )
 def test_deletes_above_ten_and_above_five_percent_are_held(deletes: int, population: int, is_held: bool) -> None:
     assert hold(Counts(deletes), population) == (Held(deletes, {}) if is_held else None)
-    lately = deletes - 1  # in two instalments
-    assert hold(Counts(1), population - lately, lately=lately) == (Held(1, {}, lately) if is_held else None)
-    assert hold(Counts(), population - lately, lately=10 * lately) is None
+    others = deletes - 1  # in two instalments
+    lately, suspects = Beside(lately=others), Beside(suspects=others)
+    assert hold(Counts(1), population - others, None, lately) == (Held(1, {}, lately) if is_held else None)
+    assert hold(Counts(1), population, None, suspects) == (Held(1, {}, suspects) if is_held else None)
+    assert hold(Counts(), population, None, Beside(10 * others, 10 * others)) is None
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final
 
+from zest_pipelines.core.normalise import is_same
+
 
 class Absence(Enum):
     """The type of ABSENT, for annotations."""
@@ -48,6 +50,11 @@ class Difference:
     kind: Kind
     fields: tuple[FieldChange, ...]
     """The fields that differ, by name. Of an added or deleted record: all of them."""
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """The names of those that mean something else, and are not only spelled otherwise."""
+        return tuple(each.name for each in self.fields if not is_same(each.name, each.before, each.after))
 
 
 def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Difference:

@@ -36,10 +36,7 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         guard, uses = _asked(planned, approvals.standing(tx, scope))
         ended = [Ended(each, end(tx, scope, each, guard)) for each in planned.changes]
         masters.add_results(tx, scope, [each.result for each in ended if each.is_news])
-        for (
-            approval,
-            outcome,
-        ) in uses:  # after the results: what was deleted before a person's yes was used counts no more
+        for approval, outcome in uses:  # after the results: what was deleted before a yes was used counts no more
             approvals.use(tx, scope, approval, outcome, planned.counts)
     with services.database.transaction(Login.DIFF, tenant) as tx:
         standing = masters.standing(tx, scope)
@@ -59,7 +56,8 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         changed=planned.counts.changed,
         held_deletes=held.deletes if held else 0,
         held_fields=held.changed if held else {},
-        deleted_lately=held.lately if held else 0,
+        deleted_lately=held.beside.lately if held else 0,
+        suspects=held.beside.suspects if held else 0,
         problems=(*_held(entity, results, GUARDED), *_held(entity, results, UNTOLD), *_rejected(entity, rejected)),
         left_behind=tuple(_opaque(each.landed_no) for each in left),
         landed_records=standing.landed,

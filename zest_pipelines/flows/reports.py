@@ -122,6 +122,8 @@ class ApplyReport:
     """How many deletes the guard held."""
     deleted_lately: int = 0
     """Deletes of the last day for which it held them too."""
+    suspects: int = 0
+    """Records that may be gone as well, for which it held them too."""
     held_fields: Mapping[str, int] = field(default_factory=dict)
     """The fields whose changes the guard held, each with the number of its records."""
     problems: tuple[Problem, ...] = ()

@@ -13,6 +13,7 @@ from sqlalchemy import RowMapping
 
 from partners.contract import MASTERS, Entity
 from resources.logins import Login
+from zest_pipelines.core.guard import Beside
 from zest_pipelines.core.identity import Link
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import Query, query
@@ -283,6 +284,11 @@ _POPULATION: dict[Entity, Query] = {
     )
     for entity in MASTERS
 }
+_LAST_YES = """coalesce((
+    SELECT max(u.used_at) FROM sync.approval_use u JOIN sync.approval a USING (approval_id)
+    WHERE a.tenant_id = :tenant AND a.partner = :partner AND a.entity = :entity
+      AND u.outcome = 'let_through' AND a.deletes > 0), '-infinity')"""
+"""When a person last let deletes of the scope through."""
 # The inactive ones of a tenant are few beside its results. Indexes: identity_of_owner, and both primary keys.
 _DELETED_LATELY: dict[Entity, Query] = {
     entity: query(
@@ -298,10 +304,22 @@ _DELETED_LATELY: dict[Entity, Query] = {
             WHERE r.tenant_id = i.tenant_id AND r.partner = i.partner AND r.entity = i.entity
               AND r.partner_id = i.partner_id AND r.outcome = 'applied' AND c.kind = 'delete'
               AND r.made_at > clock_timestamp() - interval '1 day'
-              AND r.made_at > coalesce((
-                  SELECT max(u.used_at) FROM sync.approval_use u JOIN sync.approval a USING (approval_id)
-                  WHERE a.tenant_id = :tenant AND a.partner = :partner AND a.entity = :entity
-                    AND u.outcome = 'let_through' AND a.deletes > 0), '-infinity'))
+              AND r.made_at > {_LAST_YES})
+        """,
+    )
+    for entity in MASTERS
+}
+# Indexes: the primary keys of suspicion and of the master, and identity_of_partner_id.
+_SUSPECTS: dict[Entity, Query] = {
+    entity: query(
+        f"{entity}_suspects_in_force",
+        Login.APPLY,
+        f"""
+        SELECT count(*) FROM sync.suspicion s
+        JOIN sync.identity i USING (tenant_id, partner, entity, partner_id)
+        JOIN schedule.{entity} m ON m.tenant_id = i.tenant_id AND m.{entity}_id = i.record_id AND m.active
+        WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.since > {_LAST_YES}
+          AND i.valid_to IS NULL AND i.is_owner
         """,
     )
     for entity in MASTERS
@@ -411,11 +429,12 @@ def population(tx: Transaction, scope: Scope) -> int:
     return count
 
 
-def deleted_lately(tx: Transaction, scope: Scope) -> int:
-    """How many records the scope's partner has deleted within a day, and since a person has last let deletes through;
-    without those that have come back."""
-    count: int = _DELETED_LATELY[scope.entity].run(tx, **scope.parameters()).scalar_one()
-    return count
+def beside(tx: Transaction, scope: Scope) -> Beside:
+    """What counts with the deletes of the scope's partner: both since a person has last let deletes through."""
+    lately, suspects = (
+        counted[scope.entity].run(tx, **scope.parameters()).scalar_one() for counted in (_DELETED_LATELY, _SUSPECTS)
+    )
+    return Beside(lately, suspects)
 
 
 def add_results(tx: Transaction, scope: Scope, results: Sequence[MasterResult]) -> None:
