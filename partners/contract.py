@@ -116,6 +116,8 @@ class Page:
     is_last: bool = False
     gone: tuple[str, ...] = ()
     """Ids that the partner itself says were deleted: its delete events."""
+    nameless: int = 0
+    """How much is listed on it that has no usable id; the rest lands, and nobody is suspect of having gone."""
     cursor: str | None = None
     """Hand this to the next reading to get what changed since; opaque. The last page's counts; None: there is none."""
     resume: str | None = None

@@ -5,8 +5,7 @@ An element of another type raises ElementError, which names the element and neve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from partners.contract import Json, Unmappable
@@ -22,12 +21,14 @@ class ElementError(Exception):
         self.unmappable = unmappable
 
 
-@dataclass(frozen=True)
 class Element:
-    """A JSON object and where it stands in the resource."""
+    """A JSON object and where it stands in the resource: some ten for each record, so they are made at little cost."""
 
-    json: Json
-    path: str
+    __slots__ = ("json", "path")
+
+    def __init__(self, json: Json, path: str) -> None:
+        self.json = json
+        self.path = path
 
     @property
     def use(self) -> str:
@@ -37,13 +38,18 @@ class Element:
     @property
     def is_over(self) -> bool:
         """Whether its period has an end. No clock is asked: an end in the future counts as one too."""
+        if "period" not in self.json:  # as nearly always
+            return False
         period = self.one("period")
         return period is not None and bool(period.text("end"))
 
     def text(self, name: str) -> str:
         """The string `name`, without white space around it; empty if there is none."""
         found = self.json.get(name, "")
-        return (found if isinstance(found, str) else self._checked(found, str, name)).strip()
+        if found.__class__ is not str:
+            self._checked(found, str, name)
+        stripped: str = found.strip()
+        return stripped
 
     def flag(self, name: str, *, default: bool) -> bool:
         """The boolean `name`."""
@@ -60,26 +66,34 @@ class Element:
         if name not in self.json:  # most of what R4 has is not there
             return ()
         path = f"{self.path}.{name}"
-        return tuple([Element(item, path) for item in self._items(name, dict)])
+        found = []
+        for item in self._checked(self.json[name], list, name):
+            if item.__class__ is not dict:
+                self._checked(item, dict, name)
+            found.append(Element(item, path))
+        return tuple(found)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The strings in the list `name` that are not blank."""
-        return tuple([stripped for item in self._items(name, str) if (stripped := item.strip())])
+        # R4, JSON, 2.6.2.4: a list of strings holds null where only the extension beside it has a value.
+        given = [item for item in self._checked(self.json.get(name, []), list, name) if item is not None]
+        return tuple([stripped for item in given if (stripped := self._checked(item, str, name).strip())])
 
     def wrong(self, name: str, reason: str = "field_invalid") -> ElementError:
         """The error to raise for the element `name` of this one."""
         return ElementError(Unmappable(reason, {"field": f"{self.path}.{name}"}))
 
-    def _items(self, name: str, kind: type[_T]) -> Iterator[_T]:
-        for item in self._checked(self.json.get(name, []), list, name):
-            # R4, JSON, 2.6.2.4: a list of strings holds null where only the extension beside it has a value.
-            if item is not None or kind is not str:
-                yield self._checked(item, kind, name)
-
     def _checked(self, value: Any, kind: type[_T], name: str) -> _T:
         if not isinstance(value, kind):
             raise self.wrong(name)
         return value
+
+
+def best(candidates: Sequence[_T], order: Callable[[_T], Any]) -> _T | None:
+    """The first by that order; None if there is none. One alone, as there mostly is, is not asked for its rank."""
+    if len(candidates) > 1:
+        return min(candidates, key=order)
+    return candidates[0] if candidates else None
 
 
 def local_reference(reference: object) -> str | None:

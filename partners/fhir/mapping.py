@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from partners.contract import Client, Entity, Json, Master, Staff, Unmappable
-from partners.fhir.elements import Element, ElementError
+from partners.fhir.elements import Element, ElementError, best
 from partners.fhir.names import read_names
 from partners.fhir.times import first_day, is_date, last_day
 
@@ -103,8 +103,8 @@ def _identifier(resource: Element, system: str) -> str:
         for identifier in resource.all("identifier")
         if identifier.text("system") == system and identifier.text("value") and identifier.use != "old"
     ]
-    best = min(found, key=lambda item: (item.is_over, _rank(item.use, _IDENTIFIER_USES)), default=None)
-    return best.text("value") if best else ""
+    taken = best(found, lambda item: (item.is_over, _rank(item.use, _IDENTIFIER_USES)))
+    return taken.text("value") if taken else ""
 
 
 def _birth_date(patient: Element) -> str:
@@ -136,8 +136,8 @@ def _phone(patient: Element) -> str:
         for contact in patient.all("telecom")
         if contact.text("system") == "phone" and contact.use != "old" and not contact.is_over
     ]
-    best = min(phones, key=lambda phone: (_preference(phone), _rank(phone.use, _PHONE_USES)), default=None)
-    return best.text("value") if best else ""
+    taken = best(phones, lambda phone: (_preference(phone), _rank(phone.use, _PHONE_USES)))
+    return taken.text("value") if taken else ""
 
 
 def _preference(contact: Element) -> int:
@@ -155,8 +155,8 @@ def _address(patient: Element) -> tuple[str, str]:
     def order(place: Element) -> tuple[bool, int]:
         return place.text("type") == "postal", _rank(place.use, _ADDRESS_USES)
 
-    best = min(places, key=order, default=None)
-    return (best.text("postalCode"), best.text("text") or _written_out(best)) if best else ("", "")
+    taken = best(places, order)
+    return (taken.text("postalCode"), taken.text("text") or _written_out(taken)) if taken else ("", "")
 
 
 def _written_out(place: Element) -> str:

@@ -8,9 +8,9 @@ kanji, SYL is kana. ABC (Latin letters) is not kept. A name without the extensio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from partners.fhir.elements import Element
+from partners.fhir.elements import Element, best
 
 REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
 _KANJI, _KANA = "IDE", "SYL"
@@ -19,29 +19,35 @@ _KANJI, _KANA = "IDE", "SYL"
 _USES = ("official", "usual", "", "temp", "nickname", "anonymous", "maiden")
 
 
-@dataclass(frozen=True)
-class Name:
+class Name(NamedTuple):
     """Parts of one name; empty where unknown."""
 
     family: str = ""
     given: str = ""
 
 
-@dataclass(frozen=True)
-class _Written:
+class _Written(NamedTuple):
     """One of a person's names, read once: it is looked at for kanji and for kana."""
 
     element: Element
+    use: str
     script: str
+    is_marked: bool
+    """Whether it has extensions."""
     name: Name
 
 
 def read_names(person: Element) -> tuple[Name, Name]:
     """The person's (kanji, kana). ElementError `required_field_missing` if there is neither."""
-    read = [(each, _parts(each)) for each in person.all("name") if each.use != "old"]
-    written = [_Written(each, _script(each), name) for each, name in read if name.family or name.given]
+    written = []
+    for each in person.all("name"):
+        use = each.use
+        if use != "old":
+            name = _parts(each)
+            if name.family or name.given:
+                written.append(_written(each, use, name))
     kanji = _best(written, _KANJI, "official")
-    kana = _best(written, _KANA, kanji.element.use if kanji else "official")
+    kana = _best(written, _KANA, kanji.use if kanji else "official")
     if kanji is None and kana is None:
         raise person.wrong("name", "required_field_missing")
     return (kanji.name if kanji else Name()), (kana.name if kana else Name())
@@ -51,21 +57,18 @@ def _best(written: Sequence[_Written], script: str, use: str) -> _Written | None
     """The name to take: in force before over; of `use`, so that a reading belongs to its kanji; by rank."""
 
     def order(each: _Written) -> tuple[bool, bool, int, bool]:
-        name = each.element
-        return name.is_over, name.use != use, _rank(name), not name.all("extension")
+        rank = _USES.index(each.use) if each.use in _USES else len(_USES)
+        return each.element.is_over, each.use != use, rank, not each.is_marked
 
-    return min((each for each in written if each.script == script), key=order, default=None)
-
-
-def _rank(name: Element) -> int:
-    return _USES.index(name.use) if name.use in _USES else len(_USES)
+    return best([each for each in written if each.script == script], order)
 
 
-def _script(name: Element) -> str:
-    for extension in name.all("extension"):
+def _written(name: Element, use: str, parts: Name) -> _Written:
+    extensions = name.all("extension")
+    for extension in extensions:
         if extension.text("url") == REPRESENTATION:
-            return extension.text("valueCode")
-    return _KANJI
+            return _Written(name, use, extension.text("valueCode"), True, parts)
+    return _Written(name, use, _KANJI, bool(extensions), parts)
 
 
 def _parts(name: Element) -> Name:

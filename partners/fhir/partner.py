@@ -69,7 +69,7 @@ FHIR = Partner(
     settings=_SETTINGS,
     secrets=(Setting("token", "bearer token; empty if the server needs none", ""),),
     limits=("tenant:600/60s", "tenant:concurrent=4"),
-    mapping_version="1",
+    mapping_version="2",
     map=map_record,
     open=open_connector,
     parallel=3,

@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from partners.contract import Json, Page, SourceRecord
@@ -171,9 +171,10 @@ def _all_staff(server: Server, marks: Marks, place: Place | None) -> Iterator[Pa
 
 def _page(records: tuple[SourceRecord, ...], is_full: bool, hits: Hits, marks: Marks, *kinds: str) -> Page:
     """A page of a whole list: the last one has the cursor, every other one the place after it."""
+    page = Page(records, is_full, hits.total, nameless=hits.nameless)
     if hits.following is None:
-        return Page(records, is_full, hits.total, is_last=True, cursor=marks.cursor(*kinds))
-    return Page(records, is_full, hits.total, resume=Place(hits.following, is_full, marks).token())
+        return replace(page, is_last=True, cursor=marks.cursor(*kinds))
+    return replace(page, resume=Place(hits.following, is_full, marks).token())
 
 
 def _changed_staff(server: Server, marks: Marks, since: datetime) -> Iterator[Page]:

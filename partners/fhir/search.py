@@ -36,6 +36,8 @@ class Hits:
     """Names of the parameters that the server used; None: it does not say."""
     at: datetime | None = None
     """When it answered, by its own clock and in whole seconds; None: it does not say."""
+    nameless: int = 0
+    """Entries that have no id, or none that R4 allows; they are not in `resources`."""
 
     @property
     def is_last(self) -> bool:
@@ -82,6 +84,8 @@ def whole(server: Server, resource_type: str, params: Params) -> Hits:
     for page in search(server, resource_type, params):
         first, total = first or page, page.total
         found |= {id_of(resource): resource for resource in page.resources}
+        if page.nameless:
+            raise RetryableError("partner_list_incomplete", {"why": "record_without_id"})
         length += max(len(page.resources), 1)
         if length > MOST_WHOLE:
             raise RetryableError("partner_list_incomplete", {"why": "too_long"})
@@ -102,12 +106,17 @@ def hits_in(bundle: Json, resource_type: str) -> Hits:
     if any(map(_tells_an_error, listed)):
         raise RetryableError("partner_failed")
     resources = [each for each in listed if isinstance(each, dict) and each.get("resourceType") == resource_type]
-    if not all(map(id_of, resources)):
-        raise RetryableError("answer_unreadable")
+    named = [each for each in resources if id_of(each)]
     total = bundle.get("total")
     is_count = isinstance(total, int) and not isinstance(total, bool)
     shown = _link(bundle, "self")
-    return Hits(resources, total if is_count else None, _link(bundle, "next"), _names(shown) if shown else None)
+    return Hits(
+        named,
+        total if is_count else None,
+        _link(bundle, "next"),
+        _names(shown) if shown else None,
+        nameless=len(resources) - len(named),
+    )
 
 
 def _answered_at(answer: Exchange) -> datetime | None:

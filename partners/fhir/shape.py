@@ -40,6 +40,8 @@ _ELEMENTS: Mapping[str, frozenset[str]] = {
 def unknown_fields(entity: Entity, content: Json) -> list[str]:
     """The elements of a SourceRecord's content that R4 does not have, as `Patient.nickname`, each once."""
     if entity is Entity.CLIENT:
+        if _ELEMENTS["Patient"].issuperset(content):  # nearly always, and told ten times as fast
+            return []
         parts = [("Patient", content)]
     else:
         roles = [("PractitionerRole", role) for role in content["roles"]]

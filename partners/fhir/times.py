@@ -33,10 +33,13 @@ def last_day(text: str) -> date:
 
 
 def parse_moment(text: object) -> datetime:
-    """A dateTime or instant with time and offset, aware. ValueError if it is none."""
+    """A dateTime or instant with time and offset, aware. ValueError if it is none, or at the calendar's very edge."""
     if not isinstance(text, str) or _TIME.fullmatch(text) is None:
         raise ValueError("not a FHIR time")
-    return datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text)
+    if not date.min.year < moment.year < date.max.year:  # it may have no counterpart in another offset
+        raise ValueError("a FHIR time that no calendar reaches")
+    return moment
 
 
 def format_moment(moment: datetime) -> str:

@@ -64,6 +64,7 @@ class _Stage:
     dlt: str | None
     """An interpreter that has it."""
     is_dlt_flat: bool
+    is_floor_quick: bool
 
 
 def main() -> None:
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--dlt", metavar="PYTHON", help="an interpreter that has dlt (default: it is installed)")
     parser.add_argument("--without-dlt", action="store_true", help="leave it out")
     parser.add_argument("--dlt-flat", action="store_true", help="give it the 13 fields, not the records as they come")
+    parser.add_argument("--quick-floor", action="store_true", help="the floor spells by orjson too, not by json")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="zest-land-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -83,12 +85,14 @@ def main() -> None:
         made.as_admin(*_FLOOR)
         small = milliseconds(made, SMALL, times=20)
         say(f"{SMALL} unchanged clients: {small['together']} ms")
-        rounds, versions = _rounds(_Stage(made, server, chosen.clients, folder, dlt, chosen.dlt_flat), chosen.rounds)
+        stage = _Stage(made, server, chosen.clients, folder, dlt, chosen.dlt_flat, chosen.quick_floor)
+        rounds, versions = _rounds(stage, chosen.rounds)
     figures = figures_of(rounds)
     about = {
         "clients": chosen.clients,
         "dlt": versions,
         "dlt_flat": chosen.dlt_flat,
+        "quick_floor": chosen.quick_floor,
         f"unchanged_tenant_of_{SMALL}_ms": small,
     }
     about |= {"target_ms": SMALL_TARGET_MS, "load": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}
@@ -166,6 +170,7 @@ def _read(stage: _Stage, reader: str, tenant: str, new: int) -> Cost:
         postmaster=made.postmaster,
         clients=stage.clients,
         new=new,
+        quick=stage.is_floor_quick,
     )
     return run("reader_process.py", asdict(order))[0]
 

@@ -334,10 +334,36 @@ def test_what_is_joined_in_memory_has_a_bound(monkeypatch: pytest.MonkeyPatch) -
         assert len(server.seen) == 21
 
 
+def test_a_record_without_an_id_of_the_format_stops_itself_and_is_counted() -> None:
+    listed = [{"resourceType": "Patient", "id": each} for each in ("a", "b_c", "", "d")] + [{"resourceType": "Patient"}]
+    with scripted_server(lambda path: searchset(*listed)) as server, connected(server.url) as connector:
+        (page,) = pages(connector, Entity.CLIENT)
+    assert ([record.partner_id for record in page.records], page.nameless) == (["a", "d"], 3)
+
+
+def test_a_role_without_an_id_ends_the_reading_since_it_may_be_anybodys() -> None:
+    role = {"resourceType": "PractitionerRole", "id": "b_c"}
+    with (
+        scripted_server(lambda path: searchset(role)) as server,
+        connected(server.url) as connector,
+        pytest.raises(RetryableError) as caught,
+    ):
+        pages(connector, Entity.STAFF)
+    assert caught.value.params == {"why": "record_without_id"}
+
+
+@pytest.mark.parametrize("told", ["0001-01-01T00:00:00+09:00", "9999-12-31T23:59:59-09:00"])
+def test_a_time_at_the_calendars_edge_is_no_mark(told: str) -> None:
+    patient = {"resourceType": "Patient", "id": "a", "meta": {"lastUpdated": told}}
+    with scripted_server(lambda path: searchset(patient)) as server, connected(server.url) as connector:
+        (page,) = pages(connector, Entity.CLIENT)
+    assert (len(page.records), page.cursor) == (1, None)
+
+
 @pytest.mark.parametrize(
     "resource",
-    [{"resourceType": "Patient"}, {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}]}],
-    ids=["no bundle", "a record without an id"],
+    [{"resourceType": "Patient"}, {"resourceType": "Patient", "entry": []}],
+    ids=["a record", "no bundle"],
 )
 def test_an_answer_that_is_no_list_of_records_is_unreadable(resource: dict[str, Any]) -> None:
     with (

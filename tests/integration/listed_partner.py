@@ -40,6 +40,13 @@ class Listed:
     fetched: list[str] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
     """Ids that the partner does not answer for."""
+    gates: list[Any] = field(default_factory=list)
+    """Of each line that was opened; its calls pass none."""
+
+    def opened(self, gate: Any) -> Listed:
+        """The connector of one line."""
+        self.gates.append(gate)
+        return self
 
     def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
         self.asked.append((cursor, resume))
@@ -80,7 +87,7 @@ def mapped(entity: Entity, content: Any, settings: Any) -> Client:
 def partner_with(listed: Any, proves_absence: ProofOfAbsence = _CAN_BE_ASKED, **changes: Any) -> Partner:
     """The partner, under the name by which the connections know it."""
     capability = Capability(FHIR.capability.recovery, True, False, proves_absence=proves_absence)
-    opened = {"open": lambda *_: listed, "map": mapped, "unknown_fields": None, "secrets": ()}
+    opened = {"open": lambda *given: listed.opened(given[-1]), "map": mapped, "unknown_fields": None, "secrets": ()}
     return replace(FHIR, capability=capability, **{**opened, **changes})
 
 

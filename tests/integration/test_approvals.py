@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import Tenant
+from conftest import NewTenant, Tenant
+from listed_partner import Listed, connected
 from test_diff_apply import CLIENT, carry_over, compare, results, tomorrow
 
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
-from zest_pipelines.flows import settle
+from zest_pipelines.flows import absence, settle
 from zest_pipelines.flows.apply import apply
+from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.reports import ApplyReport
 from zest_pipelines.store import due, masters
@@ -58,6 +62,15 @@ def uses(tenant: Tenant) -> list[tuple[str, int]]:
 def due_tenants(tenant: Tenant) -> tuple[str, ...]:
     with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
         return due.open_master_changes(tx, tenant.partner.name)
+
+
+def wait_for_lock(tenant: Tenant, count: int) -> None:
+    """Until so many wait for an application's lock."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    until = time.monotonic() + 20
+    while tenant.sql(waiting, Login.OPERATOR) != [(count,)]:
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def reasons(report: ApplyReport) -> set[str]:
@@ -141,20 +154,24 @@ def test_a_field_that_was_approved_lets_no_other_one_through(tenant: Tenant, san
 
 
 def test_what_grows_while_the_application_is_under_way_is_never_let_through_by_an_older_yes(held: Tenant) -> None:
-    """The diff adds a twelfth delete beside the application, which is stopped at its lock: it judges what it writes."""
+    """A diff adds a twelfth delete right before the application, which waits at its lock: it judges what it writes."""
     approve(held)
-    other = Database(held.services.database._logins)
-    reports: list[ApplyReport] = []
-    beside = replace(held.services, database=other)
-    thread = threading.Thread(target=lambda: reports.append(apply(beside, held.partner, held.name, CLIENT)))
-    with held.services.database.transaction(Login.APPLY, held.name) as tx:
-        masters.lock_application(tx, Scope(held.name, held.partner.name, CLIENT))
-        thread.start()
-        delete(held, slice(11, 12), 2)
-    thread.join(20)
-    other.close()
+    held.sandbox.delete("Patient", PATIENTS[held.name][11]["id"])
+    land(tomorrow(held, 2).services, held.partner, held.name, CLIENT)
+    others = [Database(held.services.database._logins) for _ in range(2)]
+    compares, applies = ((replace(held.services, database=each), held.partner, held.name, CLIENT) for each in others)
+    with ThreadPoolExecutor(2) as pool:
+        with held.services.database.transaction(Login.APPLY, held.name) as tx:
+            masters.lock_application(tx, Scope(held.name, held.partner.name, CLIENT))
+            compared = pool.submit(diff, *compares)
+            wait_for_lock(held, 1)
+            applied = pool.submit(apply, *applies)
+            wait_for_lock(held, 2)
+        assert compared.result(20).deleted == 1
+        report = applied.result(20)
+    for each in others:
+        each.close()
 
-    (report,) = reports
     assert (report.applied, report.held_deletes, reasons(report)) == (0, 12, {"mass_change_grew"})
     assert [outcome for outcome, _ in results(held)].count("applied") == 30  # of the first import, and no delete
 
@@ -186,3 +203,126 @@ def test_an_approval_of_nothing_or_for_nobody_is_refused_in_words(tenant: Tenant
     for wrong in ("'fhir', 'client', 0, '{}'", "'fhir', 'visit', 3, '{}'", "'paper', 'client', 3, '{}'"):
         with pytest.raises(StoreError, match=r"approved|no such kind|no connection"):
             tenant.sql(f"SELECT sync.approve('{tenant.name}', {wrong})", Login.OPERATOR)
+
+
+def rounds(tenant: Tenant, most: int = 40) -> list[ApplyReport]:
+    """Readings and what came of them, until one is held or finds nobody gone any more."""
+    told = []
+    for _ in range(most):
+        landed = land(tenant.services, tenant.partner, tenant.name, CLIENT)
+        compare(tenant)
+        told.append(carry_over(tenant))
+        if told[-1].held or not landed.gone:
+            return told
+    raise AssertionError("it never ended")
+
+
+def next_day(tenant: Tenant, day: int) -> ApplyReport:
+    """What came of a reading of everything."""
+    land(tomorrow(tenant, day).services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+    return carry_over(tenant)
+
+
+def in_force(tenant: Tenant) -> int:
+    count: int = tenant.sql("SELECT count(*) FROM schedule.client WHERE active")[0][0]
+    return count
+
+
+def listed_people(new_tenant: NewTenant, count: int) -> tuple[Listed, Tenant]:
+    """A partner with so many, all in force."""
+    listed = Listed({f"p{number:03}": "佐藤" for number in range(count)}, size=1000)
+    tenant = connected(new_tenant, listed)
+    rounds(tenant)
+    return listed, tenant
+
+
+def test_an_emptied_list_that_is_proved_in_instalments_is_held_as_if_it_came_at_once(
+    new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, tenant = listed_people(new_tenant, 120)
+    monkeypatch.setattr(absence, "MOST_POINT_READS", 4)
+    listed.rows = {}
+
+    (held,) = rounds(tenant)
+    assert (held.held_deletes, held.deleted_lately, held.suspects) == (4, 0, 116)
+    assert held.problems[0].params == {"why": "4 deletes (116 suspect)"}
+    (held,) = rounds(tenant)
+    assert (held.held_deletes, held.suspects, in_force(tenant)) == (8, 112, 120)
+
+    approve(tenant)
+    assert carry_over(tenant).applied == 8
+    *passed, held = rounds(tenant)  # a yes to deletes ends what counted beside them
+    assert ([each.applied for each in passed], in_force(tenant)) == ([4, 4], 104)
+    assert held.problems[0].params == {"why": "4 deletes (8 more within a day)"}
+
+
+def test_suspects_for_whom_nobody_answers_hold_the_deletes_of_others_until_a_person_has_spoken_once(
+    new_tenant: NewTenant,
+) -> None:
+    listed, tenant = listed_people(new_tenant, 40)
+    listed.failing = {f"p{number:03}" for number in range(20)}
+    for each in (*listed.failing, "p020"):
+        del listed.rows[each]
+    held = next(report for day in range(1, 24) if (report := next_day(tenant, day)).held)
+    assert (held.held_deletes, held.suspects, in_force(tenant)) == (1, 20, 40)
+    approve(tenant)
+    assert carry_over(tenant).applied == 1
+    del listed.rows["p021"]
+    assert not any(next_day(tenant, day).held for day in range(24, 48))
+    assert in_force(tenant) == 38
+
+
+def test_deletes_that_come_one_reading_after_the_other_count_together(new_tenant: NewTenant) -> None:
+    listed, tenant = listed_people(new_tenant, 40)
+    for first, last in ((0, 8), (8, 16)):
+        for number in range(first, last):
+            del listed.rows[f"p{number:03}"]
+        report = rounds(tenant)[0]
+    assert (report.held_deletes, report.deleted_lately, in_force(tenant)) == (8, 8, 32)
+    assert report.problems[0].params == {"why": "8 deletes (8 more within a day)"}
+
+
+def test_what_was_deleted_and_came_back_counts_no_more(new_tenant: NewTenant) -> None:
+    listed, tenant = listed_people(new_tenant, 40)
+    there = dict(listed.rows)
+    for gone in (range(10), range(10, 20)):
+        for number in gone:
+            del listed.rows[f"p{number:03}"]
+        assert rounds(tenant)[0].held == 0
+        listed.rows = dict(there)
+        rounds(tenant)
+    assert in_force(tenant) == 40
+
+
+def test_what_was_compared_while_an_application_was_under_way_meets_the_guard(
+    new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Listed({f"p{number:03}": "佐藤" for number in range(60)}, size=1000)
+    tenant = connected(new_tenant, listed)
+    land(tenant.services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+    is_written, may_end = threading.Event(), threading.Event()
+    real = masters.add_results
+
+    def slow(*given: Any) -> None:
+        real(*given)
+        is_written.set()
+        may_end.wait(10)
+
+    database = Database(tenant.services.database._logins)
+    try:
+        with monkeypatch.context() as patched, ThreadPoolExecutor(2) as pool:
+            patched.setattr(masters, "add_results", slow)
+            first = pool.submit(apply, replace(tenant.services, database=database), tenant.partner, tenant.name, CLIENT)
+            assert is_written.wait(20)
+            listed.rows = dict.fromkeys(listed.rows, "鈴木")
+            land(tenant.services, tenant.partner, tenant.name, CLIENT)
+            compared = pool.submit(diff, tenant.services, tenant.partner, tenant.name, CLIENT)
+            with pytest.raises(TimeoutError):
+                compared.result(0.3)
+            may_end.set()
+            assert (first.result(20).applied, compared.result(20).changed) == (60, 60)
+    finally:
+        database.close()
+    assert carry_over(tenant).held_fields == {"family_name": 60}

@@ -97,8 +97,8 @@ def _key(name: str, tenant: str = "sakura") -> str:
 def _add_landed(tenant: Tenant, partner_id: str, **version: Any) -> None:
     reading = landing.Reading(uuid4(), tenant.name, tenant.partner.name, Entity.CLIENT)
     with tenant.services.database.transaction(Login.LAND, tenant.name) as tx:
-        assert landing.begin(tx, reading, mapping="1", full_before=datetime.now(UTC))
-        landed.add(tx, reading, [landed.NewVersion(partner_id, **version)])
+        assert landing.begin(tx, reading, mapping="1", full_before=datetime.now(UTC), shape="")
+        landed.add(tx, reading, [landed.NewVersion(partner_id, **version)], None)
         landing.end(tx, reading, landing.Verdict("certified", None, {}, False, 1, 1, 1, None))
 
 
@@ -122,8 +122,8 @@ def test_landed_has_the_newest_version_and_nothing_in_the_place_of_a_master_that
     gone, odd, moved = before["partner_id"][:3]
     master = {name: before[name][2] for name in before.columns[6:]} | {"active": False, "address": "北区1"}
     _add_landed(tenant, gone, fingerprint=None)
-    _add_landed(tenant, odd, fingerprint=b"2", content={}, problem="master_without_name")
-    _add_landed(tenant, moved, fingerprint=b"3", content={}, master=master, partner_version="W/9")
+    _add_landed(tenant, odd, fingerprint=b"2", content="{}", problem="master_without_name")
+    _add_landed(tenant, moved, fingerprint=b"3", content="{}", master=master, partner_version="W/9")
 
     frame = load("landed_clients").set_index("partner_id")
 

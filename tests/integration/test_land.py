@@ -82,6 +82,16 @@ def test_an_unchanged_night_writes_no_landed_version(tenant: Tenant) -> None:
     assert (len(landed(tenant)), len(landed(tenant, "staff"))) == counts
 
 
+def test_a_raised_mapping_version_maps_every_record_with_the_next_reading(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    landed_before = len(landed(tenant))
+    renewed = replace(tenant, partner=replace(tenant.partner, mapping_version="next"))
+    report = land_clients(renewed)
+    assert (report.state, report.is_full, report.new_versions) == ("certified", True, landed_before)
+    assert not land_clients(renewed).is_full
+
+
 def test_a_changed_and_a_new_record_land_and_no_other(tenant: Tenant, sandbox: RunningSandbox) -> None:
     old = len(landed(tenant))
     sandbox.put(patient(sandbox, birthDate="1950-05-05"))

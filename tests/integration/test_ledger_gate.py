@@ -6,9 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -34,11 +34,14 @@ from partners.fhir.sandbox.testing import RunningSandbox
 from partners.limits import parse_limit
 from partners.throttling import Told
 from resources.logins import Login, Logins
+from zest_pipelines.core.turns import Priority
+from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows import gate as gate_module
 from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.check import check
 from zest_pipelines.flows.gate import Later, Ledger, LedgerGate
 from zest_pipelines.flows.land import land
+from zest_pipelines.flows.lanes import Lanes
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.seats import Seats
@@ -565,6 +568,69 @@ def test_a_seat_is_had_under_all_limits_or_under_none(services: Services) -> Non
     with pytest.raises(Deferred):
         sakura.take(AT_ONCE)
     Seats.of(services, Connection("momiji", "fhir", "", {}), both).take(AT_ONCE)  # the vendor's second one was left
+
+
+def test_the_next_seat_is_kept_for_the_push_that_a_person_waits_for(services: Services) -> None:
+    limits, moment = [parse_limit("vendor:concurrent=2")], timedelta(milliseconds=1)
+    sakura, momiji, kaede = (
+        Seats.of(services, Connection(name, "fhir", "", {}), limits) for name in ("sakura", "momiji", "kaede")
+    )
+    asked = Seats.of(services, Connection("tsubaki", "fhir", "", {}), limits, Priority.PEOPLE)
+    first, second = sakura.take(AT_ONCE), momiji.take(AT_ONCE)
+    for _ in range(3):  # one seat is kept, however often it asks
+        with pytest.raises(Deferred):
+            asked.take(moment)
+    first.free()
+    with pytest.raises(Deferred):
+        kaede.take(AT_ONCE)
+    second.hold(AT_ONCE)  # who has one keeps it
+    seat = asked.take(AT_ONCE)
+    second.free()
+    kaede.take(AT_ONCE)  # nothing is kept from others once it has one
+    with pytest.raises(Deferred):
+        asked.take(AT_ONCE)
+    seat.free()
+    sakura.take(AT_ONCE)  # who had no patience left no wish
+
+
+def test_a_push_waits_for_its_seat_before_those_that_nobody_waits_for(
+    tenant: Tenant, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_module, "_PATIENCE", timedelta(seconds=0.1))
+    tenant.add_visit()
+    set_limits(tenant, "vendor:concurrent=1")
+    limits = [parse_limit("vendor:concurrent=1")]
+    others = Seats.of(tenant.services, Connection("momiji", "fhir", "", {}), limits)
+    week = Days(date(2026, 11, 29), date(2026, 12, 5))
+    accumulate_all(tenant)
+    seat = others.take(AT_ONCE)
+    assert push(tenant.services, tenant.partner, tenant.name, days=week).stopped == "budget_deferred"
+    seat.free()
+    with pytest.raises(Deferred):
+        others.take(AT_ONCE)
+    assert push(tenant.services, tenant.partner, tenant.name, days=week).delivered == 1
+    others.take(AT_ONCE)
+
+
+def test_a_seat_that_cannot_be_given_back_costs_no_report(
+    server: EmbeddedServer,
+    logins: Logins,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tenant.add_visit()
+    set_limits(tenant, "tenant:concurrent=1")
+    with ExitStack() as stack:
+        real = Lanes.__exit__
+
+        def ended(lanes: Lanes[Any], *how: Any) -> None:
+            real(lanes, *how)
+            stack.enter_context(without(server, logins, *UPDATE))
+
+        monkeypatch.setattr(Lanes, "__exit__", ended)
+        assert push_now(tenant).delivered == 1
+    assert "runs out by itself" in caplog.text
 
 
 def test_slots_for_several_calls_are_a_pace_apart_and_no_more_than_lie_close_ahead(services: Services) -> None:

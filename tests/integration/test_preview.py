@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from conftest import NewTenant, Tenant
-from test_diff_apply import tomorrow
+from test_diff_apply import carry_over, compare, tomorrow
+from test_identities import KEYS, bring_in, second
 
 from partners.contract import Client, Entity, Master, Unmappable
 from partners.fhir.sandbox.testing import RunningSandbox
@@ -140,6 +141,22 @@ def test_what_is_approved_is_told_and_would_go_through(tenant: Tenant) -> None:
     land(tomorrow(held).services, held.partner, held.name, CLIENT)
     diff(held.services, held.partner, held.name, CLIENT)
     assert apply(held.services, held.partner, held.name, CLIENT).held == 0
+
+
+def test_of_a_partner_that_only_links_nothing_would_be_held(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    there = second(tenant, sandbox, creates=(), keys=KEYS)
+    linked = bring_in(there).applied
+    assert linked > 10
+    moved = mapped_by(there, address="北区1")
+    report = look(moved)
+    assert (report.fields, report.is_held) == ({"address": linked}, False)
+    for each in sandbox.state("Patient"):
+        sandbox.delete("Patient", each["id"])
+    land(tomorrow(there).services, there.partner, there.name, CLIENT)
+    report = look(there)
+    assert (report.deleted, report.is_held) == (linked, False)
+    compare(there)
+    assert carry_over(there).held == 0
 
 
 def test_a_look_cannot_write(tenant: Tenant) -> None:

@@ -22,6 +22,7 @@ from flow_bench import (
     effects,
     expire_lease,
     forget_backoff,
+    forget_hold,
     history,
     impatient,
     mark,
@@ -510,6 +511,35 @@ def test_five_faults_in_a_row_stop_a_push_and_count_for_the_breaker(tenant: Tena
     assert [effects(sandbox, visit) for visit in visits] == [["created"]] * 12
     assert tenant.sql("SELECT failures FROM sync.hold", Login.OPERATOR) == []
     assert broken_promises(tenant) == []
+
+
+def test_thirty_records_that_the_partner_fails_at_hold_up_no_other(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    bad = [tenant.add_visit() for _ in range(30)]
+    sandbox.set_faults(*(FaultRule(FaultKind.STATUS, identifier=str(visit), status=500) for visit in bad))
+    assert push_now(tenant).stopped == "partner_maintenance"
+    good = [tenant.add_visit() for _ in range(2)]
+    pushes = [hours_later(tenant) for _ in range(2)]
+    assert [report.delivered for report in pushes] == [1, 1]  # by each the one that shows whether the partner is back
+    assert [effects(sandbox, visit) for visit in good] == [["created"]] * 2
+    assert tenant.sql("SELECT failures FROM sync.hold", Login.OPERATOR) == [(1,)]  # in a row: no time away
+    for _ in range(6):
+        hours_later(tenant)
+    assert tenant.sql("SELECT count(*) FROM sync.pending WHERE attempts = 0", Login.OPERATOR) == [(0,)]
+    later = tenant.add_visit()
+    assert hours_later(tenant).delivered == 1
+    assert effects(sandbox, later) == ["created"]
+    sandbox.set_faults()
+    assert hours_later(tenant).delivered == 30
+    assert broken_promises(tenant) == []
+
+
+def hours_later(tenant: Tenant) -> PushReport:
+    """A push that no hold and no backoff puts off; the records keep the order in which they are due."""
+    forget_hold(tenant)
+    with tenant.services.database.transaction(Login.MIGRATOR, tenant.name) as tx:
+        tx.exec_driver_sql("SET LOCAL ROLE zest_owner")
+        tx.exec_driver_sql("UPDATE sync.pending SET not_before = not_before - interval '1 day'")
+    return push_now(tenant)
 
 
 def test_faults_with_an_answer_between_them_stop_nothing(tenant: Tenant, sandbox: RunningSandbox) -> None:

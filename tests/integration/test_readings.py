@@ -3,8 +3,11 @@ together what no page tells."""
 
 from __future__ import annotations
 
+import threading
+import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,11 +24,15 @@ from partners.errors import Deferred, PartnerError, RejectedError, RetryableErro
 from resources.logins import Login
 from zest_pipelines.core import certificate
 from zest_pipelines.flows import absence
+from zest_pipelines.flows import land as land_module
+from zest_pipelines.flows import pages as pages_module
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.opening import connection_row
+from zest_pipelines.flows.pages import SHAPE
 from zest_pipelines.flows.reports import LandReport
 from zest_pipelines.flows.versions import Mapper
 from zest_pipelines.store import landed, landing, sightings, suspicions
+from zest_pipelines.store.database import Database
 
 SIX = {f"p{number}": "佐藤" for number in range(1, 7)}  # three pages
 MINUTES = timedelta(minutes=1)
@@ -82,15 +89,16 @@ def at_page(number: int) -> Callable[[Listed, pytest.MonkeyPatch], None]:
     return place
 
 
-def within(module: Any, name: str, time: int) -> Callable[[Listed, pytest.MonkeyPatch], None]:
-    """In the transaction that stores: in the `time`-th call of one of its steps."""
+def within(module: Any, name: str, time: int, *, is_done: bool = False) -> Callable[[Listed, pytest.MonkeyPatch], None]:
+    """In the transaction that stores: in the `time`-th call of one of its steps, before it or when it is done."""
 
     def place(listed: Listed, patch: pytest.MonkeyPatch) -> None:
         step, left = getattr(module, name), [time]
 
         def counted(*given: Any, **named: Any) -> Any:
             left[0] -= 1
-            return step(*given, **named) if left[0] else die()
+            found = step(*given, **named) if left[0] or is_done else None
+            return found if left[0] else die()
 
         patch.setattr(module, name, counted)
 
@@ -101,13 +109,14 @@ DEATHS = {
     **{f"before page {number}": at_page(number) for number in (1, 2, 3)},
     **{f"storing page {number}": within(landed, "add", number) for number in (1, 2, 3)},
     **{f"between page {number} and its place": within(landing, "go_on", number) for number in (1, 2, 3)},
-    **{f"after the place of page {number}": within(sightings, "add", number) for number in (1, 2, 3)},
+    **{f"before page {number} is compared": within(landed, "changed", number) for number in (1, 2, 3)},
+    **{f"after the place of page {number}": within(landing, "go_on", number, is_done=True) for number in (1, 2, 3)},
     "before the certificate": within(sightings, "count", 1),
     "before the suspicions": within(suspicions, "raise_unseen", 1),
     "before the cursor": within(landing, "end", 1),
     "after the cursor": within(sightings, "forget", 1),
     "before a suspect is asked for": at_page(0),
-    "before a suspect is settled": within(suspicions, "lift", 4),
+    "before a suspect's answer is taken": within(suspicions, "lift", 1),
 }
 
 
@@ -232,7 +241,7 @@ def test_who_was_taken_for_dead_stores_no_page_while_the_other_one_reads(tenant:
         pass_time(tenant, 6 * MINUTES)
         other = landing.Reading(uuid4(), tenant.name, tenant.partner.name, Entity.CLIENT)
         with tenant.services.database.transaction(Login.LAND, tenant.name) as tx:
-            begun = landing.begin(tx, other, mapping=mapping, full_before=datetime.now(UTC))
+            begun = landing.begin(tx, other, mapping=mapping, full_before=datetime.now(UTC), shape=SHAPE)
         assert begun is not None
         assert (begun.reading.attempt, begun.resume) == (2, "1")
 
@@ -254,6 +263,116 @@ def test_what_was_odd_before_a_reading_died_is_told_by_who_takes_it_up(tenant: T
     report = read(tenant)
     assert report.unknown_fields == {"Person.nickname": 6}
     assert len({problem.record for problem in report.problems}) == 6
+
+
+def test_a_field_is_told_though_the_process_dies_between_the_last_page_and_the_report(
+    tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = replace(
+        tenant, partner=replace(tenant.partner, unknown_fields=lambda entity, content: ["Person.nickname"])
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(land_module, "told_once", die)
+        with pytest.raises(Killed):
+            read(tenant)
+    assert [row.state for row in snapshots(tenant)] == ["certified"]
+    assert (read(tenant).unknown_fields, read(tenant).unknown_fields) == ({"Person.nickname": 6}, {})
+
+
+@pytest.mark.parametrize("page", [2, 3])
+def test_who_takes_over_while_a_page_is_being_stored_waits_and_goes_on_after_it(
+    tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    real, is_stored, may_end = landing.go_on, threading.Event(), threading.Event()
+
+    def slow(tx: Any, reading: Any, **named: Any) -> bool:
+        went = real(tx, reading, **named)
+        if named["pages"] == page and not is_stored.is_set():
+            is_stored.set()
+            may_end.wait(10)
+        return went
+
+    monkeypatch.setattr(landing, "go_on", slow)
+    listed.befalls = lambda number: pass_time(tenant, 6 * MINUTES) if number == page else None
+    database = Database(tenant.services.database._logins)
+    beside = replace(tenant, services=replace(tenant.services, database=database))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(read, beside)
+            assert is_stored.wait(20)
+            listed.befalls = lambda number: None
+            second = pool.submit(read, tenant)
+            with pytest.raises(TimeoutError):
+                second.result(0.3)
+            may_end.set()
+            states = first.result(20).state, second.result(20).state
+    finally:
+        database.close()
+    # The first one is alive after all, once its page is stored: the second leaves it alone, or begins after its end.
+    assert states == (("certified", "certified") if page == 3 else ("certified", "failed"))
+    assert (len(versions(tenant)), sightings_left(tenant)) == (6, 0)
+
+
+def test_calls_before_the_first_page_show_that_a_reading_lives(
+    tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages_module, "_STILL_SECONDS", 0.0)
+    beside: list[LandReport] = []
+
+    def join(page: int) -> None:
+        """What is joined to the first page takes its time, in several calls."""
+        if page == 1 and not beside:
+            pass_time(tenant, 6 * MINUTES)
+            listed.gates[-1].admit("clients")
+            beside.append(read(tenant))
+
+    listed.befalls = join
+    assert read(tenant).is_certified
+    assert [each.reason for each in beside] == ["reading_under_way"]
+
+
+def test_what_a_process_of_another_version_kept_is_not_taken_up(
+    tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed.befalls = lambda page: die() if page == 3 else None
+    monkeypatch.setattr(pages_module, "SHAPE", "pages ids")
+    with pytest.raises(Killed):
+        read(tenant)
+    monkeypatch.undo()
+    listed.befalls = lambda page: None
+    pass_time(tenant, 6 * MINUTES)
+    assert read(tenant).is_certified
+    assert listed.asked == [(None, None), (None, None)]
+
+
+def test_an_id_told_gone_twice_lands_once(tenant: Tenant, listed: Listed) -> None:
+    read(tenant)
+    del listed.rows["p6"]
+    listed.pages = lambda number, page: [replace(page, gone=("p6", "p6"))]
+    assert read(tenant).gone == 1
+    assert [name for partner_id, name in versions(tenant) if partner_id == "p6"] == ["佐藤", None]
+
+
+def test_what_is_listed_without_an_id_leaves_the_reading_incomplete_and_the_rest_lands(
+    tenant: Tenant, listed: Listed
+) -> None:
+    read(tenant)
+    del listed.rows["p1"]
+    listed.rows["p7"] = "田中"
+    listed.pages = lambda number, page: [replace(page, nameless=1 if number == 2 else 0)]
+    report = read(tenant)
+    assert (report.state, report.params) == ("incomplete", {"why": "record_without_id"})
+    assert (suspects(tenant), versions(tenant)[-1]) == ({}, ("p7", "田中"))
+
+
+def test_proofs_end_when_their_time_is_over_and_go_on_with_the_next_reading(
+    tenant: Tenant, listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(tenant)
+    del listed.rows["p5"], listed.rows["p6"]
+    listed.befalls = lambda page: time.sleep(0.2) if page == 0 else None
+    monkeypatch.setattr(absence, "MOST_SECONDS", 0.1)
+    assert [read(tenant).gone for _ in range(3)] == [1, 1, 0]
 
 
 # --- Without end ------------------------------------------------------------------------------------------------------
@@ -448,6 +567,20 @@ def test_a_suspect_is_asked_for_until_the_partner_answers_and_others_go_before_i
     report = read(tenant)
     assert (report.gone, report.suspects) == (1, 0)
     assert [each for each in versions(tenant) if each[1] is None] == [("p1", None), ("p2", None), ("p3", None)]
+
+
+def test_a_suspect_whom_the_limits_put_off_was_not_asked_for(tenant: Tenant, listed: Listed) -> None:
+    read(tenant)
+    hide(listed, "p1")
+
+    def befalls(page: int) -> None:
+        if page == 0:
+            raise Deferred(datetime.now(UTC) + timedelta(minutes=1))
+
+    listed.befalls = befalls
+    report = read(tenant)
+    assert (report.is_certified, report.suspects) == (True, 1)
+    assert tenant.sql("SELECT asked_at FROM sync.suspicion", Login.LAND)[0].asked_at is None
 
 
 def test_a_suspect_that_is_seen_again_is_lifted_before_its_proof_comes(tenant: Tenant, listed: Listed) -> None:

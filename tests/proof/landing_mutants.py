@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from swaps import Swap, swapped
@@ -17,11 +17,12 @@ from partners.fhir import codes
 from partners.fhir.client import FhirConnector
 from partners.fhir.reading import Marks
 from resources.logins import Login
-from zest_pipelines.core.certificate import Certificate, Reading
+from zest_pipelines.core import identity
+from zest_pipelines.core.certificate import Certificate, Seen
 from zest_pipelines.core.guard import Counts, hold
-from zest_pipelines.flows import apply, plan, versions
+from zest_pipelines.flows import land, plan, versions
 from zest_pipelines.flows.pages import Pages
-from zest_pipelines.store import identities, landing, masters, sightings
+from zest_pipelines.store import approvals, identities, landing, masters, sightings, suspicions
 from zest_pipelines.store.landing import Verdict
 
 
@@ -56,6 +57,10 @@ def _always(value: object) -> Callable[[Any], Any]:
     return lambda _: lambda *_, **__: value
 
 
+def _without(name: str) -> Callable[[Any], Any]:
+    return lambda real: lambda *given: replace(real(*given), **{name: 0})
+
+
 def _true_of_all(_: Any) -> Any:
     return property(lambda _: True)
 
@@ -74,6 +79,22 @@ def _and_forget(real: Any) -> Any:
 
 def _without_word(real: Any) -> Any:
     return lambda entity, new, link, rule, word: real(entity, new, link, rule, None)
+
+
+def _unless_approved(real: Any) -> Any:
+    return lambda counts, population, approved, beside: None if approved else real(counts, population, None, beside)
+
+
+def _and_all_again(real: Any) -> Any:
+    def told(*given: Any) -> Any:
+        report = real(*given)
+        return replace(report, unknown_fields=dict.fromkeys(report.told_fields, 1) | report.unknown_fields)
+
+    return told
+
+
+def _whoever_leaves(real: Any) -> Any:
+    return lambda opened, verdict, _: real(opened, verdict, ())
 
 
 def _of_any_version(real: Any) -> Any:
@@ -146,7 +167,7 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "a reading ends",
         "a list goes round without end",
         "pages were read",
-        ((Reading, "is_endless", lambda _: property(lambda _: False)),),
+        ((Seen, "is_endless", lambda _: property(lambda _: False)),),
     ),
     "guard outside the lock": LandingMutant(
         "the guard judges a set, and what came to it since is written too",
@@ -155,8 +176,71 @@ LANDING_MUTANTS: dict[str, LandingMutant] = {
         "at once",
         (
             (masters, "lock_application", _judged_before),
-            (apply, "hold", lambda _: lambda *_, **__: _judged[0]),
+            (plan, "hold", lambda _: lambda *_, **__: _judged[0]),
         ),
+    ),
+    "instalments": LandingMutant(
+        "the guard judges each application by itself",
+        "no mass change without a person",
+        "deletes come in two readings",
+        "at once",
+        ((masters, "beside", _without("lately")),),
+    ),
+    "suspects not counted": LandingMutant(
+        "the guard counts what is proved, and not who is still to be proved",
+        "no mass change without a person",
+        "an emptied list is proved two at a time",
+        "were made inactive",
+        ((masters, "beside", _without("suspects")),),
+    ),
+    "suspicion not needed": LandingMutant(
+        "what the partner said of a suspect counts though it was seen again meanwhile",
+        "no delete of whom the partner shows",
+        "a suspect is seen again before the word on it is stored",
+        "the partner has it",
+        ((suspicions, "lift", lambda _: lambda _tx, _reading, ids: frozenset(ids)),),
+    ),
+    "a yes counts again": LandingMutant(
+        "an approval is not used up by the application that it let through",
+        "no mass change without a person",
+        "as many again are deleted after a yes",
+        "were made inactive",
+        ((approvals, "use", _always(None)),),
+    ),
+    "a yes without a ceiling": LandingMutant(
+        "whoever approves something approves whatever comes",
+        "no mass change without a person",
+        "one more is deleted after a yes",
+        "were made inactive",
+        ((plan, "hold", _unless_approved),),
+    ),
+    "told again and again": LandingMutant(
+        "an unknown field is told by every reading that meets it",
+        "a field is told once",
+        "a field comes that the format does not have",
+        "is told again",
+        ((land, "told_once", _and_all_again),),
+    ),
+    "id is the person": LandingMutant(
+        "whoever comes under an id is taken for the one whom it meant",
+        "nobody is written over",
+        "an id is given to somebody new",
+        "is somebody else",
+        ((identity, "_is_another", _always(False)),),
+    ),
+    "swapped and retired": LandingMutant(
+        "who loses an id is retired though another id means him by now",
+        "nobody is retired whom the partner has",
+        "an id is given to somebody new",
+        "differs in active",
+        ((plan, "_retires", _whoever_leaves),),
+    ),
+    "number kept": LandingMutant(
+        "a master keeps the number under which it came",
+        "equal after a good reading",
+        "an id is given to somebody new",
+        "differs in number",
+        ((identities, "renumber", _always(None)),),
     ),
     "undone link stays": LandingMutant(
         "a link that a person has undone stays valid",

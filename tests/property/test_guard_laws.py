@@ -8,7 +8,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zest_pipelines.core.guard import FEW, Counts, Held, hold
+from zest_pipelines.core.guard import DELETED_PERCENT, FEW, Beside, Counts, Held, hold
 from zest_pipelines.core.identity import Linked
 from zest_pipelines.core.matching import Candidate, match
 
@@ -48,6 +48,30 @@ def test_a_yes_never_holds_more_and_a_yes_to_what_was_shown_lets_just_that_throu
     assert _size(hold(about, population, yes)) <= _size(held)
     if held is not None:
         assert hold(about, population, Counts(held.deletes, held.changed)) is None
+
+
+@given(st.lists(numbers, max_size=12), st.integers(1, 400))
+def test_in_whatever_instalments_deletes_come_no_more_pass_than_would_at_once(
+    parts: list[int], population: int
+) -> None:
+    gone = 0
+    for part in parts:
+        if hold(Counts(part), population - gone, None, Beside(lately=gone)) is None:
+            gone += min(part, population - gone)
+    assert gone <= FEW or gone * 100 <= DELETED_PERCENT * population
+
+
+@given(st.integers(1, 400), st.integers(0, 400), st.integers(1, 60))
+def test_of_many_who_are_not_shown_none_goes_whatever_is_proved_at_a_time_and_however_long_it_takes(
+    population: int, missing: int, proved_at_a_time: int
+) -> None:
+    waiting, gone, missing = 0, 0, min(missing, population)
+    for suspects in range(missing, -1, -proved_at_a_time):  # of deletes that went, nobody knows a day later
+        waiting += min(proved_at_a_time, suspects)
+        left = max(0, suspects - proved_at_a_time)
+        if hold(Counts(waiting), population - gone, None, Beside(suspects=left)) is None:
+            waiting, gone = 0, gone + waiting
+    assert gone == (0 if missing > FEW and missing * 100 > DELETED_PERCENT * population else missing)
 
 
 @given(st.lists(people, max_size=5), st.lists(people, max_size=5), st.randoms())

@@ -6,51 +6,51 @@ from dataclasses import replace
 
 import pytest
 
-from zest_pipelines.core.certificate import MOST_PAGES, Gap, Reading
+from zest_pipelines.core.certificate import MOST_PAGES, Gap, Seen
 from zest_pipelines.core.difference import ABSENT, Difference, FieldChange, Kind, difference
-from zest_pipelines.core.guard import Counts, Held, hold
+from zest_pipelines.core.guard import Beside, Counts, Held, hold
 
 
-def page(reading: Reading, **changes: int | bool | None) -> Reading:
+def page(reading: Seen, **changes: int | bool | None) -> Seen:
     told = {"rows": 2, "total": 4, "is_full": True, "is_last": False, **changes}
     return reading.with_page(**told)  # type: ignore[arg-type]
 
 
-def counted(reading: Reading, ids: int = 4, changed_duplicates: int = 0) -> Reading:
+def counted(reading: Seen, ids: int = 4, changed_duplicates: int = 0) -> Seen:
     return reading.counted(ids=ids, changed_duplicates=changed_duplicates)
 
 
 def test_a_reading_that_nothing_speaks_against_is_certified() -> None:
-    certificate = counted(page(page(Reading()), is_last=True)).certify()
+    certificate = counted(page(page(Seen()), is_last=True)).certify()
     assert certificate.is_certified
     assert certificate.casts_suspicion
 
 
 def test_a_partner_that_tells_no_total_is_believed_when_its_last_page_came() -> None:
-    assert page(Reading(), total=None, is_last=True).certify().is_certified
+    assert page(Seen(), total=None, is_last=True).certify().is_certified
 
 
 def test_an_empty_list_is_certified_only_if_a_page_said_so() -> None:
-    assert counted(page(Reading(), total=0, is_last=True), ids=0).certify().is_certified
-    assert Reading().certify().gaps == (Gap.NO_PAGE, Gap.LAST_PAGE_MISSING)
+    assert counted(page(Seen(), total=0, is_last=True), ids=0).certify().is_certified
+    assert Seen().certify().gaps == (Gap.NO_PAGE, Gap.LAST_PAGE_MISSING)
 
 
 @pytest.mark.parametrize(
     ("reading", "gap"),
     [
-        (counted(page(page(Reading()))), Gap.LAST_PAGE_MISSING),
-        (counted(page(page(Reading(), is_last=True))), Gap.PAGE_AFTER_LAST),
-        (counted(replace(page(Reading(), is_last=True), length=1_000_000)), Gap.ENDLESS),
-        (counted(replace(page(Reading(), is_last=True), totals=frozenset(), pages=MOST_PAGES)), Gap.ENDLESS),
-        (counted(page(page(page(Reading(), is_last=True)), is_last=True)), Gap.PAGE_AFTER_LAST),
-        (counted(page(page(Reading()), total=5, is_last=True)), Gap.TOTAL_MOVED),
-        (counted(page(page(Reading()), is_last=True), ids=3), Gap.COUNT_DIFFERS),
-        (counted(page(page(Reading()), is_last=True), ids=5), Gap.COUNT_DIFFERS),
-        (counted(page(page(Reading(), changed_duplicates=1), is_last=True)), Gap.ID_TWICE),
-        (counted(page(page(Reading()), is_last=True), changed_duplicates=1), Gap.ID_TWICE),
+        (counted(page(page(Seen()))), Gap.LAST_PAGE_MISSING),
+        (counted(page(page(Seen(), is_last=True))), Gap.PAGE_AFTER_LAST),
+        (counted(replace(page(Seen(), is_last=True), length=1_000_000)), Gap.ENDLESS),
+        (counted(replace(page(Seen(), is_last=True), totals=frozenset(), pages=MOST_PAGES)), Gap.ENDLESS),
+        (counted(page(page(page(Seen(), is_last=True)), is_last=True)), Gap.PAGE_AFTER_LAST),
+        (counted(page(page(Seen()), total=5, is_last=True)), Gap.TOTAL_MOVED),
+        (counted(page(page(Seen()), is_last=True), ids=3), Gap.COUNT_DIFFERS),
+        (counted(page(page(Seen()), is_last=True), ids=5), Gap.COUNT_DIFFERS),
+        (counted(page(page(Seen(), changed_duplicates=1), is_last=True)), Gap.ID_TWICE),
+        (counted(page(page(Seen()), is_last=True), changed_duplicates=1), Gap.ID_TWICE),
     ],
 )
-def test_each_gap_alone_spoils_the_certificate(reading: Reading, gap: Gap) -> None:
+def test_each_gap_alone_spoils_the_certificate(reading: Seen, gap: Gap) -> None:
     certificate = reading.certify()
     assert certificate.gaps == (gap,)
     assert not certificate.is_certified
@@ -58,7 +58,7 @@ def test_each_gap_alone_spoils_the_certificate(reading: Reading, gap: Gap) -> No
 
 
 def endless(pages: int, **told: int | None) -> bool:
-    reading = Reading()
+    reading = Seen()
     for _ in range(pages):
         assert not reading.is_endless
         reading = page(reading, **told)
@@ -77,12 +77,12 @@ def test_a_long_list_that_is_begun_again_on_its_last_page_is_not_endless() -> No
 
 
 def test_a_list_whose_length_nobody_told_may_have_many_pages() -> None:
-    assert not Reading(pages=MOST_PAGES - 1, length=10**7).is_endless
-    assert page(Reading(pages=MOST_PAGES - 1), total=None).is_endless
+    assert not Seen(pages=MOST_PAGES - 1, length=10**7).is_endless
+    assert page(Seen(pages=MOST_PAGES - 1), total=None).is_endless
 
 
 def test_a_reading_keeps_no_more_totals_than_tell_that_they_differ() -> None:
-    reading = Reading()
+    reading = Seen()
     for total in range(100):
         reading = page(reading, total=total)
     assert reading.totals == {0, 1}
@@ -90,7 +90,7 @@ def test_a_reading_keeps_no_more_totals_than_tell_that_they_differ() -> None:
 
 
 def test_a_reading_of_changed_records_says_nothing_about_who_is_missing() -> None:
-    certificate = counted(page(page(Reading(), is_full=False), is_last=True)).certify()
+    certificate = counted(page(page(Seen(), is_full=False), is_last=True)).certify()
     assert certificate.is_certified
     assert not certificate.casts_suspicion
 
@@ -108,6 +108,11 @@ def test_a_reading_of_changed_records_says_nothing_about_who_is_missing() -> Non
 )
 def test_deletes_above_ten_and_above_five_percent_are_held(deletes: int, population: int, is_held: bool) -> None:
     assert hold(Counts(deletes), population) == (Held(deletes, {}) if is_held else None)
+    others = deletes - 1  # in two instalments
+    lately, suspects = Beside(lately=others), Beside(suspects=others)
+    assert hold(Counts(1), population - others, None, lately) == (Held(1, {}, lately) if is_held else None)
+    assert hold(Counts(1), population, None, suspects) == (Held(1, {}, suspects) if is_held else None)
+    assert hold(Counts(), population, None, Beside(10 * others, 10 * others)) is None
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_the_canonical_form_is_sorted_composed_and_without_spaces() -> None:
 
 
 def test_the_fingerprint_does_not_change_from_release_to_release() -> None:
-    assert fingerprint({"name": "テスト", "n": 1}, "1").hex() == (
+    assert fingerprint(canonical({"name": "テスト", "n": 1}), "1").hex() == (
         "ae0cdc6f7c22c4e158dd8b1bccb5072ef5b975ef5c438fda406c8d3178d83851"
     )
 
@@ -62,7 +62,7 @@ def test_the_fingerprint_does_not_change_from_release_to_release() -> None:
     ],
 )
 def test_contents_that_could_mean_something_else_differ(one: dict[str, object], other: dict[str, object]) -> None:
-    assert fingerprint(one, "1") != fingerprint(other, "1")
+    assert fingerprint(canonical(one), "1") != fingerprint(canonical(other), "1")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from partners.contract import Entity
+from zest_pipelines.cli.masters import Master
 from zest_pipelines.cli.options import (
     DataDirOption,
     InputError,
@@ -26,13 +26,6 @@ from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
     from zest_pipelines.flows.settle import MassChange
-
-
-class Master(StrEnum):
-    """The records that come in."""
-
-    CLIENT = "client"
-    STAFF = "staff"
 
 
 def approve(
@@ -86,6 +79,8 @@ def _json(tenant: str, partner: str, found: tuple[MassChange, ...], is_approved:
             "entity": each.entity.value,
             "population": each.population,
             "deletes": each.held.deletes,
+            "deleted_lately": each.held.beside.lately,
+            "suspects": each.held.beside.suspects,
             "changed": dict(each.held.changed),
         }
         for each in found
@@ -101,6 +96,10 @@ def _print(tenant: str, partner: str, found: tuple[MassChange, ...]) -> None:
     for each in found:
         if each.held.deletes:
             table.add_row(each.entity, str(each.population), "deleted", str(each.held.deletes))
+        if each.held.beside.lately:
+            table.add_row(each.entity, str(each.population), "(deleted within a day)", str(each.held.beside.lately))
+        if each.held.beside.suspects:
+            table.add_row(each.entity, str(each.population), "(may be gone as well)", str(each.held.beside.suspects))
         for name, records in sorted(each.held.changed.items()):
             table.add_row(each.entity, str(each.population), f"{name} changes", str(records))
     out().print(table)

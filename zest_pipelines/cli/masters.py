@@ -79,12 +79,14 @@ def as_of(
 
     check_tenant_id(tenant)
     kind, then = read_by(partner_named(partner), entity), _past(at)
-    with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, tenant) as tx:
-        row = tenants.connection(tx, tenant, partner)
-        tenants.audit(tx, tenant, "show_masters", partner, {"entity": kind.value, "at": utc(then)})
-        found = history.as_of(tx, Scope(tenant, partner, kind), then)
-        written = None if csv_ is None else _write(csv_, kind, found)
-        told = [_told(each) for each in found]
+    with open_session(chosen_data_dir(data_dir)) as session:
+        with session.transaction(Login.OPERATOR, tenant) as tx:  # by itself: nothing is shown that is not in the log
+            row = tenants.connection(tx, tenant, partner)
+            tenants.audit(tx, tenant, "show_masters", partner, {"entity": kind.value, "at": utc(then)})
+        with session.transaction(Login.OPERATOR, tenant) as tx:
+            found = history.as_of(tx, Scope(tenant, partner, kind), then)
+            written = None if csv_ is None else _write(csv_, kind, found)
+            told = [_told(each) for each in found]
     if kind not in row.creates:
         tell(f"{partner} only links to {kind} records that are there: this is what it said of them, not what they held")
     if written is not None:

@@ -26,6 +26,8 @@ class Gap(StrEnum):
     """The ids read are more or fewer than the partner's total."""
     ID_TWICE = "id_twice"
     """An id came twice with different content."""
+    RECORD_WITHOUT_ID = "record_without_id"
+    """Something was listed that has no id by which it could be known."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ _ENOUGH_TOTALS = 2  # two that differ are as bad as a thousand, and a reading ke
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was seen of a reading so far. Start with `Reading()`."""
+class Seen:
+    """What was seen of a reading so far. Start with `Seen()`."""
 
     pages: int = 0
     ids: int = 0
@@ -72,6 +74,8 @@ class Reading:
     """Rows on all pages, the same ones again too; a page without any counts as one."""
     changed_duplicates: int = 0
     """Ids that came again with other content."""
+    nameless: int = 0
+    """Records that have no id."""
 
     @property
     def is_endless(self) -> bool:
@@ -81,12 +85,20 @@ class Reading:
         return self.length > _TIMES * max(self.totals) + _SPARE
 
     def with_page(
-        self, *, total: int | None, is_full: bool, is_last: bool, rows: int = 0, changed_duplicates: int = 0
-    ) -> Reading:
+        self,
+        *,
+        total: int | None,
+        is_full: bool,
+        is_last: bool,
+        rows: int = 0,
+        changed_duplicates: int = 0,
+        nameless: int = 0,
+    ) -> Seen:
         """The reading with one more page.
 
         `total` is what the page says the whole reading has, None if it does not say; `rows` counts what is on
-        it, `changed_duplicates` the ids that came twice on this very page with different content.
+        it, `changed_duplicates` the ids that came twice on this very page with different content, `nameless` what has
+        none.
         """
         told = frozenset() if total is None or len(self.totals) == _ENOUGH_TOTALS else {total}
         return replace(
@@ -98,9 +110,10 @@ class Reading:
             is_overrun=self.is_overrun or self.is_last_reached,
             length=self.length + max(rows, 1),
             changed_duplicates=self.changed_duplicates + changed_duplicates,
+            nameless=self.nameless + nameless,
         )
 
-    def counted(self, *, ids: int, changed_duplicates: int) -> Reading:
+    def counted(self, *, ids: int, changed_duplicates: int) -> Seen:
         """The reading with what only all its pages together tell: how many different ids came, and how many came again
         on a later page with other content."""
         return replace(self, ids=ids, changed_duplicates=self.changed_duplicates + changed_duplicates)
@@ -115,5 +128,6 @@ class Reading:
             Gap.TOTAL_MOVED: len(self.totals) > 1,
             Gap.COUNT_DIFFERS: len(self.totals) == 1 and self.totals != {self.ids},
             Gap.ID_TWICE: self.changed_duplicates > 0,
+            Gap.RECORD_WITHOUT_ID: self.nameless > 0,
         }
         return Certificate(tuple(gap for gap, holds in against.items() if holds), self.is_full)

@@ -1,7 +1,7 @@
 """What changed between two states of a record, field by field.
 
-Laws: `apply(difference(a, b), a) == b`, and `difference(a, a)` is nothing. Values are equal as Python
-says; a field that comes or goes changes from or to ABSENT, which is not None: None is a value that a field
+Laws: carried out on the older state it ends at the newer one, and `difference(a, a)` is nothing. Values are equal as
+Python says; a field that comes or goes changes from or to ABSENT, which is not None: None is a value that a field
 can have.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final
+
+from zest_pipelines.core.normalise import is_same
 
 
 class Absence(Enum):
@@ -49,6 +51,11 @@ class Difference:
     fields: tuple[FieldChange, ...]
     """The fields that differ, by name. Of an added or deleted record: all of them."""
 
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """The names of those that mean something else, and are not only spelled otherwise."""
+        return tuple(each.name for each in self.fields if not is_same(each.name, each.before, each.after))
+
 
 def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Difference:
     """What makes `after` out of `before`; None: the record is not there."""
@@ -56,15 +63,6 @@ def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
     changes = (FieldChange(name, old.get(name, ABSENT), new.get(name, ABSENT)) for name in sorted({*old, *new}))
     fields = tuple(change for change in changes if change.before != change.after)
     return Difference(_kind(before, after, bool(fields)), fields)
-
-
-def apply(found: Difference, before: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """`before` with the difference carried out; None: the record is not there."""
-    if found.kind is Kind.DELETE or (found.kind is Kind.NONE and before is None):
-        return None
-    written = {change.name: change.after for change in found.fields}
-    merged = {**(before or {}), **written}
-    return {name: value for name, value in merged.items() if value is not ABSENT}
 
 
 def _kind(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, differs: bool) -> Kind:

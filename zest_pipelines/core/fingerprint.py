@@ -17,15 +17,20 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from zest_pipelines.core.composition import composed
 
 _SPELLER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
 )
-_FRACTION = re.compile(r"[:,\[]-?\d+(\.\d+(e[+-]?\d+)?|e[+-]?\d+)[,\]}]", re.ASCII)
-"""Found in every spelling that holds a float (`1.0`, `1e+20`); seconds with a fraction, in a string, end otherwise."""
+_QUICK = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+_TENTHS = re.compile(rb"\.\d+(e[+-]?\d+)?[,\]}]")
+_POWERS = re.compile(rb"e[+-]?\d+[,\]}]")
+"""One of them is found in every spelling that holds a float (`1.0`, `1e20`); seconds with a fraction, in a string, end
+otherwise. Each begins with one letter: to look for that costs a third of looking for a class of them."""
 
 
 class UnstorableText(ValueError):  # noqa: N818  # it names what was met
@@ -36,41 +41,51 @@ class UnstorableText(ValueError):  # noqa: N818  # it names what was met
         self.path = path
 
 
-def canonical(content: Mapping[str, Any]) -> bytes:
-    """The one spelling of a JSON content: UTF-8, keys sorted, strings composed, no white space.
+class Spelling(NamedTuple):
+    """A content as text."""
+
+    canonical: bytes
+    """The one spelling: UTF-8, keys sorted, strings composed, no white space."""
+    as_it_came: str | None
+    """The same as text where nothing in it is spelled otherwise than it came; None where something is."""
+
+
+def spelling(content: Mapping[str, Any]) -> Spelling:
+    """A JSON content as text.
 
     Raises UnstorableText, and TypeError for what JSON has no word for (dates are the caller's to spell).
+
+    Nearly always nothing is to be spelled otherwise or refused, and to look at the whole text costs a small part of a
+    walk through its values. In doubt they are walked through: what looks like NUL, like a broken number or like none
+    (`null`) may be words in a string. A quotation mark combines with nothing, so the text is composed if and only if
+    each string in it is.
     """
-    plain = _plain(content)
-    return spelled_one_by_one(content) if plain is None else plain
+    try:
+        spelled = orjson.dumps(content, option=_QUICK)
+    except TypeError:  # half a surrogate pair and a number of more than 64 bits are that too
+        return Spelling(spelled_one_by_one(content), None)
+    text = spelled.decode()
+    is_composed = spelled.isascii() or unicodedata.is_normalized("NFC", text)
+    is_plain = is_composed and b"\\u0000" not in spelled and b"null" not in spelled
+    if not is_plain or _TENTHS.search(spelled) or _POWERS.search(spelled):
+        return Spelling(spelled_one_by_one(content), None)
+    return Spelling(spelled, text)
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """The one spelling alone. Raises as `spelling`."""
+    return spelling(content).canonical
 
 
 def spelled_one_by_one(content: Mapping[str, Any]) -> bytes:
-    """What `canonical` means, value by value; it takes a shorter way where there is one. Raises as `canonical`."""
+    """What `canonical` means, value by value; `spelling` takes a shorter way where there is one. Raises as it does."""
     return _SPELLER.encode(_value(content, "")).encode()
 
 
-def fingerprint(content: Mapping[str, Any], mapping_version: str) -> bytes:
-    """32 bytes that change with the content or with the mapping's version. Raises as `canonical` does."""
+def fingerprint(spelled: bytes, mapping_version: str) -> bytes:
+    """32 bytes that change with a content's canonical form or with the mapping's version."""
     # The canonical form holds no NUL byte, so the last one always ends the version: no two pairs collide.
-    return sha256(mapping_version.encode() + b"\0" + canonical(content)).digest()
-
-
-def _plain(content: Mapping[str, Any]) -> bytes | None:
-    """The spelling of a content in which nothing is to be spelled otherwise or refused; None: look at each value.
-
-    Nearly all contents are so, and to look at the whole text costs a small part of a walk through its values. In doubt
-    None: what looks like NUL or like a broken number may be words in a string. A quotation mark combines with
-    nothing, so the text is composed if and only if each string in it is.
-    """
-    try:
-        text = _SPELLER.encode(content)
-        spelled = text.encode()
-    except (TypeError, ValueError, RecursionError):  # half a surrogate pair is a ValueError too
-        return None
-    if not text.isascii() and not unicodedata.is_normalized("NFC", text):
-        return None
-    return None if "\\u0000" in text or _FRACTION.search(text) else spelled
+    return sha256(mapping_version.encode() + b"\0" + spelled).digest()
 
 
 def _value(value: Any, path: str) -> Any:

@@ -2,8 +2,9 @@
 
 A wrong facility code, a half-done migration or an emptied list at the partner would otherwise reach every
 schedule within a minute. The guard looks at the very set that is about to be written and holds its deletes
-or its changes until a person approves; additions harm nobody and go on. It does not protect a tenant of
-ten records or fewer: there every set is small, and each delete still needs its own proof.
+or its changes until a person approves; additions harm nobody and go on. Deletes come in instalments, as their
+proofs do: those of the last day count with them, and who is still to be proved gone. It does not protect a
+tenant of ten records or fewer: there every set is small, and each delete still needs its own proof.
 """
 
 from __future__ import annotations
@@ -27,6 +28,19 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What counts with the deletes that are about to be written, as far as no person's yes has come since."""
+
+    lately: int = 0
+    """Records that were deleted within a day and have not come back."""
+    suspects: int = 0
+    """Records in force that a reading did not show, and nobody knows yet whether they are gone."""
+
+
+NOTHING_BESIDE = Beside()
+
+
+@dataclass(frozen=True)
 class Held:
     """Too much at once."""
 
@@ -34,27 +48,33 @@ class Held:
     """How many deletes are held; 0: deletes may go."""
     changed: Mapping[str, int]
     """The fields that change in too many records, with how many; empty: changes may go."""
+    beside: Beside = NOTHING_BESIDE
+    """What counted with the deletes that are held."""
 
 
-def hold(counts: Counts, population: int, approved: Counts | None = None) -> Held | None:
+def hold(
+    counts: Counts, population: int, approved: Counts | None = None, beside: Beside = NOTHING_BESIDE
+) -> Held | None:
     """What must wait for a person; None: all may be written. `population`: records in force before.
 
-    Held are deletes above 10 and above 5 % of the population, and the changes of a field above 30 % of the
-    population and of at least 10 records. Exactly 10, 5 % or 30 % pass. What a person approved is a
-    ceiling: up to and including it all passes, one more holds again.
+    Held are deletes that, with what is beside them, are above 10 and above 5 % of what was in force a day ago, and the
+    changes of a field above 30 % of the population and of at least 10 records. Exactly 10, 5 % or 30 % pass. What a
+    person approved is a ceiling: up to and including it all passes, one more holds again.
     """
     ceiling = approved or Counts()
-    deletes = counts.deletes if _are_many_deletes(counts.deletes, population, ceiling.deletes) else 0
+    is_within = counts.deletes <= ceiling.deletes
+    in_all = counts.deletes + beside.lately + beside.suspects
+    deletes = 0 if is_within or not _are_many(in_all, population + beside.lately) else counts.deletes
     changed = {
         name: records
         for name, records in counts.changed.items()
         if _are_many_changes(records, population, ceiling.changed.get(name, 0))
     }
-    return Held(deletes, changed) if deletes or changed else None
+    return Held(deletes, changed, beside if deletes else NOTHING_BESIDE) if deletes or changed else None
 
 
-def _are_many_deletes(deletes: int, population: int, approved: int) -> bool:
-    return deletes > max(FEW, approved) and deletes * 100 > DELETED_PERCENT * population
+def _are_many(deletes: int, population: int) -> bool:
+    return deletes > FEW and deletes * 100 > DELETED_PERCENT * population
 
 
 def _are_many_changes(records: int, population: int, approved: int) -> bool:

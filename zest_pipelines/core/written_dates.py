@@ -35,7 +35,6 @@ _ERAS = (
     _Era("令和", "R", date(2019, 5, 1), date.max, 2018),
 )
 _BY_SIGN = {sign: era for era in _ERAS for sign in (era.name, era.name[0], era.letter)}
-_SQUARES = str.maketrans({"㍾": "明治", "㍽": "大正", "㍼": "昭和", "㍻": "平成", "㋿": "令和"})
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−─━﹣ー", "-"))
 _SIGN = "|".join(sorted(_BY_SIGN, key=len, reverse=True))
 _TIME = re.compile(r"(?<=[0-9日])(?:T|\s+)[0-9]{1,2}:[0-9]{2}.*", re.DOTALL)
@@ -58,7 +57,7 @@ def iso_date(text: str) -> str | None:
     but the compact ones also without its day, or its month and day; in full width too. An era's year alone is the
     western year in which it mostly lay: 大正元年 and 明治45年 are both 1912.
     """
-    plain = unicodedata.normalize("NFKC", text.translate(_SQUARES)).upper()
+    plain = unicodedata.normalize("NFKC", text).upper()
     plain = _SPACES.sub("", _TIME.sub("", plain.translate(_DASHES).strip()))
     found = _COMPACT.fullmatch(plain) or _MARKED.fullmatch(plain)
     if found is None:

@@ -13,14 +13,12 @@ from collections.abc import Collection, Sequence
 
 from partners.contract import Entity, Partner
 from resources.logins import Login
-from zest_pipelines.core.guard import hold
 from zest_pipelines.flows.ending import GUARDED, UNTOLD, Ended, Guard, end
 from zest_pipelines.flows.plan import Plan, plan
 from zest_pipelines.flows.reports import ApplyReport, Problem
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import approvals, identities, masters
 from zest_pipelines.store.approvals import Approval
-from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.masters import MasterResult, Scope, Unsettled
 
 MOST_PROBLEMS = 20
@@ -35,9 +33,11 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         identities.undo(tx, scope)
         identities.change_owners(tx, scope)
         planned = plan(tx, scope)
-        guard = _asked(tx, scope, planned)
+        guard, uses = _asked(planned, approvals.standing(tx, scope))
         ended = [Ended(each, end(tx, scope, each, guard)) for each in planned.changes]
         masters.add_results(tx, scope, [each.result for each in ended if each.is_news])
+        for approval, outcome in uses:  # after the results: what was deleted before a yes was used counts no more
+            approvals.use(tx, scope, approval, outcome, planned.counts)
     with services.database.transaction(Login.DIFF, tenant) as tx:
         standing = masters.standing(tx, scope)
         rejected = masters.unsettled(tx, scope, "rejected", MOST_PROBLEMS) if standing.rejected else ()
@@ -56,6 +56,8 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         changed=planned.counts.changed,
         held_deletes=held.deletes if held else 0,
         held_fields=held.changed if held else {},
+        deleted_lately=held.beside.lately if held else 0,
+        suspects=held.beside.suspects if held else 0,
         problems=(*_held(entity, results, GUARDED), *_held(entity, results, UNTOLD), *_rejected(entity, rejected)),
         left_behind=tuple(_opaque(each.landed_no) for each in left),
         landed_records=standing.landed,
@@ -66,20 +68,19 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
     )
 
 
-def _asked(tx: Transaction, scope: Scope, planned: Plan) -> Guard:
-    """The guard's answer, by the newest approval that is fresh. Each one there is used up, whatever it did."""
-    held = hold(planned.counts, planned.population)
-    guard = Guard(held)
-    for approval in reversed(approvals.standing(tx, scope)):
+def _asked(planned: Plan, standing: Sequence[Approval]) -> tuple[Guard, list[tuple[Approval, str]]]:
+    """The guard's answer, by the newest approval that is fresh; and what each one there, all used up now, did."""
+    guard, uses = Guard(planned.held()), []
+    for approval in reversed(standing):
         outcome = "expired" if not approval.is_fresh else "not_needed"
         if approval.is_fresh and guard.held is not None and guard.exceeded is None:
             guard, outcome = _approved(planned, approval)
-        approvals.use(tx, scope, approval, outcome, planned.counts)
-    return guard
+        uses.append((approval, outcome))
+    return guard, uses
 
 
 def _approved(planned: Plan, approval: Approval) -> tuple[Guard, str]:
-    held = hold(planned.counts, planned.population, approval.ceiling)
+    held = planned.held(approval.ceiling)
     return (Guard(None), "let_through") if held is None else (Guard(held, approval.ceiling), "exceeded")
 
 

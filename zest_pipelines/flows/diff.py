@@ -12,7 +12,6 @@ from collections import Counter
 from partners.contract import Entity, Partner
 from resources.logins import Login
 from zest_pipelines.core.difference import difference
-from zest_pipelines.core.normalise import is_same
 from zest_pipelines.flows.reports import DiffReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import masters
@@ -24,6 +23,7 @@ def diff(services: Services, partner: Partner, tenant: str, entity: Entity) -> D
     started = time.monotonic()
     scope = Scope(tenant, partner.name, entity)
     with services.database.transaction(Login.DIFF, tenant) as tx:
+        masters.lock_application(tx, scope)  # else what is being applied would be taken for new, and pass the guard
         changes = [_change(step) for step in masters.steps(tx, scope)]
         masters.add_changes(tx, scope, changes)
     kinds = Counter(change.kind for change in changes)
@@ -44,5 +44,4 @@ def _change(step: Step) -> MasterChange:
         )
     found = difference(step.applied, step.master)
     kind = "delete" if step.master is None else "add" if step.applied is None else "change"
-    fields = tuple(change.name for change in found.fields if not is_same(change.name, change.before, change.after))
-    return MasterChange(step.partner_id, step.landed_no, kind, fields, step.applied, step.master)
+    return MasterChange(step.partner_id, step.landed_no, kind, found.moved, step.applied, step.master)

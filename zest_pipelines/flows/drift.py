@@ -1,7 +1,8 @@
-"""drift: a field that the partner's format does not have is told once, by the first reading that meets it.
+"""drift: a field that the partner's format does not have is told once, with the reading that meets it first.
 
-A vendor's new version sends it with every record. Told with each record that changes, it would be told every night for
-ever, and nobody would look any more. The names of those that were told before stay in the report, as no problem.
+It is noted with its page, so that a process that dies before it reports leaves it to the next one. A vendor's new
+version sends it with every record. Told with each record that changes, it would be told every night for ever, and
+nobody would look any more. The names of those that were told before stay in the report, as no problem.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from zest_pipelines.store import drift
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landing import Reading
 
+MOST_FIELDS = 20
+"""Told at once; more of them with the next reading."""
+
 
 def told_once(tx: Transaction, reading: Reading, report: LandReport) -> LandReport:
-    """The report with the unknown fields that are news alone, and the records of these."""
+    """The report with the unknown fields that are news, and the records of these alone."""
     before = drift.told(tx, reading)
-    news = drift.note(tx, reading, report.unknown_fields.keys() - set(before))
+    news = drift.tell(tx, reading, MOST_FIELDS)
     return replace(
         report,
-        unknown_fields={name: records for name, records in report.unknown_fields.items() if name in news},
+        unknown_fields=news,
         told_fields=before,
         problems=tuple(each for each in report.problems if _is_news(each, news)),
     )

@@ -103,8 +103,14 @@ def _is_held(opened: OpenChange, held: Held) -> bool:
 
 def words(much: Held | Counts) -> str:
     """How much it is: `12 deletes, 90 x address`."""
-    deletes = [f"{much.deletes} deletes"] if much.deletes else []
+    deletes = [f"{much.deletes} deletes{_beside(much) if isinstance(much, Held) else ''}"] if much.deletes else []
     return ", ".join([*deletes, *(f"{records} x {name}" for name, records in sorted(much.changed.items()))])
+
+
+def _beside(held: Held) -> str:
+    found = {"more within a day": held.beside.lately, "suspect": held.beside.suspects}
+    said = ", ".join(f"{records} {what}" for what, records in found.items() if records)
+    return f" ({said})" if said else ""
 
 
 def _refused(opened: OpenChange, error: ConstraintError) -> MasterResult:

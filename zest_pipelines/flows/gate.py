@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -211,6 +211,8 @@ class LedgerGate(Gate):
         self._is_shut = False
         self.calls = 0
         """How many it has admitted."""
+        self.before_call: Callable[[], None] = _nothing
+        """Called before each wait for a slot."""
 
     def hand(self, slot: Slot) -> None:
         """Give it a slot that was taken for the next call."""
@@ -219,6 +221,7 @@ class LedgerGate(Gate):
 
     def admit(self, endpoint: str) -> None:
         """See Gate."""
+        self.before_call()
         give_up = min(time.monotonic() + self._patience.total_seconds(), self._closes_at)
         while True:
             if self._is_shut:
@@ -302,6 +305,10 @@ def counting(limits: Sequence[Limit]) -> list[Rate]:
     """The limits that count calls, with DOOR if none of them is of all the tenant's calls; none without any limits."""
     rates = [limit for limit in limits if isinstance(limit, Rate)]
     return rates if any(each.scope is LimitScope.TENANT for each in rates) or not limits else [*rates, DOOR]
+
+
+def _nothing() -> None:
+    pass
 
 
 def _moment(seconds: float) -> datetime:

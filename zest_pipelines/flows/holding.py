@@ -51,6 +51,11 @@ class Holding:
         self._has_failed = False
 
     @property
+    def is_in_question(self) -> bool:
+        """Whether earlier pushes failed as a whole, and nothing has spoken against it since."""
+        return self._noted is not None and self._noted.failures > 0
+
+    @property
     def is_unmarked(self) -> bool:
         """Whether a hold has yet to be noted."""
         return self._hold is not None

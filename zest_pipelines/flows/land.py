@@ -23,13 +23,13 @@ from zest_pipelines.flows.absence import ask_for_suspects
 from zest_pipelines.flows.drift import told_once
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import connection_row, open_line
-from zest_pipelines.flows.pages import MOST_PROBLEMS, Pages, SupersededError
+from zest_pipelines.flows.pages import MOST_PROBLEMS, SHAPE, Pages, SupersededError
 from zest_pipelines.flows.reports import Freshness, LandReport, Problem
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Mapper
 from zest_pipelines.store import landed, landing, suspicions
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.landing import Begun, Ended, Reading
+from zest_pipelines.store.landing import Begun, EndedReading, Reading
 from zest_pipelines.store.tenants import ConnectionRow
 
 _PATIENCE = timedelta(seconds=30)
@@ -59,7 +59,7 @@ def _begin(services: Services, mapper: Mapper, reading: Reading) -> Begun | None
     """The reading, or the one that it takes up; None: another one goes on."""
     full_before = services.now() - mapper.partner.full_every
     with services.database.transaction(Login.LAND, reading.tenant) as tx:
-        return landing.begin(tx, reading, mapping=mapper.version, full_before=full_before)
+        return landing.begin(tx, reading, mapping=mapper.version, full_before=full_before, shape=SHAPE)
 
 
 def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) -> LandReport:
@@ -69,6 +69,7 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
         try:
             with open_line(services, mapper.partner, row, _PATIENCE) as line:
                 gate = line.gate
+                gate.before_call = pages.stay_alive
                 _take_all(line.connector, begun, pages)
                 if pages.verdict is not None and pages.verdict.state == "certified":
                     ask_for_suspects(services, mapper, line.connector, pages)
@@ -120,7 +121,6 @@ def _report(pages: Pages, gate: LedgerGate | None) -> LandReport:
         records=seen.ids,
         new_versions=progress.new_versions,
         gone=progress.gone,
-        unknown_fields=dict(sorted(progress.unknown_fields.items(), key=lambda each: -each[1])[:MOST_PROBLEMS]),
         problems=tuple(
             Problem(reading.entity, f"landed:{number}", "landed", "fields_unknown", {"fields": fields})
             for number, fields in progress.odd.items()
@@ -154,7 +154,7 @@ def _with_what_stands(services: Services, reading: Reading, report: LandReport) 
     )
 
 
-def _as_report(reading: Reading, ended: Ended) -> LandReport:
+def _as_report(reading: Reading, ended: EndedReading) -> LandReport:
     return LandReport(
         reading.entity,
         str(ended.snapshot),

@@ -88,7 +88,8 @@ def open_lines(
     # Two paces, else a second call never has its turn.
     patience = max(patience, min(timedelta(seconds=2 * ledger.slowest), _MOST_PATIENCE))
     with ExitStack() as closing:
-        yield Lines(partner, row, secret, ledger, patience, Seats.of(services, connection, limits), closing, priority)
+        seats = Seats.of(services, connection, limits, priority)
+        yield Lines(partner, row, secret, ledger, patience, seats, closing, priority)
 
 
 @contextmanager

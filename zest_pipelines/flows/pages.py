@@ -8,9 +8,10 @@ content, who did not come) is asked of the sightings in the database.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, assert_never
 
 from partners.contract import AfterReadings, DeleteEvents, Page, PointRead, SourceRecord
@@ -18,15 +19,15 @@ from resources.logins import Login
 from zest_pipelines.core import certificate
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken
-from zest_pipelines.store import landed, landing, sightings, suspicions
+from zest_pipelines.store import drift, landed, landing, sightings, suspicions
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landed import NewVersion
 from zest_pipelines.store.landing import Begun, Reading, Verdict
 
 MOST_PROBLEMS = 20
 _INCOMPLETE = "partner_list_incomplete"
-_MOST_NAMES = 200
-"""Unknown fields that are counted by name: a partner may make names of data."""
+_STILL_SECONDS = 60.0
+"""For so long a reading is alive without a word."""
 
 
 class SupersededError(Exception):
@@ -38,24 +39,18 @@ class Stored:
     """What became of some records that were shown or told to be gone."""
 
     new: Sequence[Taken] = ()
-    numbers: Mapping[str, int] = field(default_factory=dict)
-    """Landed numbers of what was added, by partner id."""
     gone: int = 0
-    shown: Sequence[int] = ()
-    """Landed numbers of all that was shown, known or new."""
-    replaced: Sequence[int] = ()
-    """Of the known versions in whose place a new one came."""
+    odd: Mapping[str, str] = field(default_factory=dict)
+    """Landed numbers of what is new, has unknown fields and is well otherwise, and these; the first ones."""
 
 
 @dataclass(frozen=True)
 class Progress:
     """What a reading has seen so far: all that it keeps, whatever its length."""
 
-    seen: certificate.Reading = field(default_factory=certificate.Reading)
+    seen: certificate.Seen = field(default_factory=certificate.Seen)
     new_versions: int = 0
     gone: int = 0
-    unknown_fields: Mapping[str, int] = field(default_factory=dict)
-    """New versions that have it, by the field's name."""
     odd: Mapping[str, str] = field(default_factory=dict)
     """Landed numbers of new versions that have unknown fields and are well otherwise, and these; the first ones."""
 
@@ -65,27 +60,27 @@ class Progress:
         if not kept:
             return cls()
         totals = frozenset(kept["seen"]["totals"])
-        return cls(**{**kept, "seen": certificate.Reading(**{**kept["seen"], "totals": totals})})
+        told = {name: value for name, value in kept.items() if name != "shape"}
+        return cls(**{**told, "seen": certificate.Seen(**{**kept["seen"], "totals": totals})})
 
     def kept(self) -> dict[str, Any]:
         """As JSON, beside the pages, for who takes the reading up."""
-        return {**vars(self), "seen": {**vars(self.seen), "totals": sorted(self.seen.totals)}}
+        return {**vars(self), "seen": {**vars(self.seen), "totals": sorted(self.seen.totals)}, "shape": SHAPE}
 
     def with_stored(self, stored: Stored) -> Progress:
         """With what was stored besides."""
         if not stored.new and not stored.gone:
             return self
-        odd = {
-            each.version.partner_id: each.unknown for each in stored.new if each.unknown and not each.version.problem
-        }
-        shown = list(odd)[: MOST_PROBLEMS - len(self.odd)]
         return replace(
             self,
             new_versions=self.new_versions + len(stored.new),
             gone=self.gone + stored.gone,
-            unknown_fields=_counted(self.unknown_fields, (name for each in stored.new for name in each.unknown)),
-            odd={**self.odd, **{str(stored.numbers[each]): ", ".join(odd[each]) for each in shown}},
+            odd=dict([*self.odd.items(), *stored.odd.items()][:MOST_PROBLEMS]),
         )
+
+
+SHAPE = " ".join(each.name for kind in (Progress, certificate.Seen) for each in fields(kind))
+"""What a progress consists of: one that a process of another version kept is not taken up."""
 
 
 class Pages:
@@ -100,6 +95,7 @@ class Pages:
         self.progress = Progress.restored(begun.progress)
         self.verdict: Verdict | None = None
         """How it ended; None: it goes on."""
+        self._alive_until = time.monotonic() + _STILL_SECONDS
 
     def take(self, page: Page, *, is_end: bool) -> None:
         """Store a page, and with the last one, or one too many, how the reading ended.
@@ -107,24 +103,35 @@ class Pages:
         Raises SupersededError, and then nothing is stored.
         """
         shown, twice = self._hashed(page.records)
-        gone = [partner_id for partner_id in page.gone if partner_id not in shown]
+        gone = [partner_id for partner_id in dict.fromkeys(page.gone) if partner_id not in shown]
         seen = self.progress.seen.with_page(
             total=page.total,
             is_full=page.is_full,
             is_last=page.is_last,
             rows=len(page.records),
             changed_duplicates=twice,
+            nameless=page.nameless,
         )
         is_end = is_end or seen.is_endless
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
-            suspicions.lift(tx, self.reading, [*shown, *gone])
-            stored = self._store(tx, shown, gone)
+            if suspicions.are_there(tx, self.reading):
+                suspicions.lift(tx, self.reading, [*shown, *gone])
+            stored = self._store(tx, shown, gone, seen.pages)
             progress = replace(self.progress.with_stored(stored), seen=seen)
-            self._go_on(tx, progress, page, stored)
+            self._go_on(tx, progress, page)
             verdict = None
             if is_end:
                 progress, verdict = self._concluded(tx, progress, page.cursor)
         self.progress, self.verdict, self._resume = progress, verdict, page.resume
+        self._alive_until = time.monotonic() + _STILL_SECONDS
+
+    def stay_alive(self) -> None:
+        """Note now and then that the reading goes on, while no page comes: what is joined to it may take many calls."""
+        if time.monotonic() < self._alive_until:
+            return
+        with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
+            landing.touch(tx, self.reading)
+        self._alive_until = time.monotonic() + _STILL_SECONDS
 
     def conclude(self) -> None:
         """The pages came to an end without a last one. Raises SupersededError."""
@@ -143,14 +150,14 @@ class Pages:
             self._end(tx, replace(verdict, may_go_on=may_go_on))
         self.progress, self.verdict = progress, verdict
 
-    def settle(self, partner_id: str, found: SourceRecord | None) -> None:
+    def take_answer(self, partner_id: str, found: SourceRecord | None) -> None:
         """The partner was asked for a suspect: what it has, None where it says that it has none. Once seen again or
-        settled by another process, the answer is out of date and comes to nothing."""
+        answered for in another process, the answer is out of date and comes to nothing."""
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
             if not suspicions.lift(tx, self.reading, [partner_id]):
                 return
             shown = {} if found is None else {found.partner_id: self._mapper.hashed(found)}
-            stored = self._store(tx, shown, [partner_id] if found is None else [])
+            stored = self._store(tx, shown, [partner_id] if found is None else [], None)
         self.progress = self.progress.with_stored(stored)
 
     def _hashed(self, records: Iterable[SourceRecord]) -> tuple[dict[str, Hashed], int]:
@@ -163,37 +170,29 @@ class Pages:
             shown[hashed.record.partner_id] = hashed
         return shown, twice
 
-    def _store(self, tx: Transaction, shown: Mapping[str, Hashed], gone: Sequence[str]) -> Stored:
+    def _store(self, tx: Transaction, shown: Mapping[str, Hashed], gone: Sequence[str], page: int | None) -> Stored:
         """Store what is new of it: mapped after it was found to be so, since that costs more than the rest."""
-        known = landed.known(tx, self.reading, [*shown, *gone])
-        new = [
-            self._mapper.taken(hashed)
-            for partner_id, hashed in shown.items()
-            if partner_id not in known or known[partner_id].fingerprint != hashed.mark
-        ]
-        absent = [NewVersion(each, None) for each in gone if each in known and known[each].fingerprint is not None]
-        numbers = landed.add(tx, self.reading, [*(each.version for each in new), *absent])
-        return Stored(
-            new,
-            numbers,
-            gone=len(absent),
-            shown=[numbers[each] if each in numbers else known[each].landed_no for each in shown],
-            replaced=[known[each].landed_no for each in shown if each in numbers and each in known],
-        )
+        changed = landed.changed(tx, self.reading, {each: hashed.mark for each, hashed in shown.items()}, page)
+        new = [self._mapper.taken(hashed) for partner_id, hashed in shown.items() if partner_id in changed]
+        live = landed.live(tx, self.reading, gone)
+        absent = [NewVersion(each, None) for each in gone if each in live]
+        odd = {each.partner_id: ", ".join(unknown) for each, unknown in new if unknown and not each.problem}
+        asked = list(odd)[:MOST_PROBLEMS]
+        numbers = landed.add(tx, self.reading, [*(each.version for each in new), *absent], page, asked)
+        drift.note(tx, self.reading, Counter(name for each in new for name in each.unknown))
+        return Stored(new, len(absent), {str(numbers[each]): odd[each] for each in asked})
 
-    def _go_on(self, tx: Transaction, progress: Progress, page: Page, stored: Stored) -> None:
-        pages = progress.seen.pages
+    def _go_on(self, tx: Transaction, progress: Progress, page: Page) -> None:
         goes_on = landing.go_on(
             tx,
             self.reading,
-            pages=pages,
+            pages=progress.seen.pages,
             new_versions=progress.new_versions,
             resume=page.resume,
             progress=progress.kept(),
         )
         if not goes_on:
             raise SupersededError
-        sightings.add(tx, self.reading, pages, stored.shown, stored.replaced)
 
     def _concluded(self, tx: Transaction, progress: Progress, cursor: str | None) -> tuple[Progress, Verdict]:
         count = sightings.count(tx, self.reading)
@@ -232,11 +231,3 @@ def _verdict(
 ) -> Verdict:
     seen = progress.seen
     return Verdict(state, reason, params, seen.is_full, seen.pages, seen.ids, progress.new_versions, cursor)
-
-
-def _counted(so_far: Mapping[str, int], names: Iterable[str]) -> Mapping[str, int]:
-    counts = Counter(so_far)
-    for name in names:
-        if name in counts or len(counts) < _MOST_NAMES:
-            counts[name] += 1
-    return counts

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from zest_pipelines.core.guard import Counts
+from zest_pipelines.core.guard import Beside, Counts, Held, hold
 from zest_pipelines.core.identity import (
     Act,
     Known,
@@ -63,6 +63,12 @@ class Plan:
     counts: Counts
     population: int
     """Records in force before, against which the guard measures."""
+    beside: Beside
+    """What counts with its deletes."""
+
+    def held(self, approved: Counts | None = None) -> Held | None:
+        """What the guard holds of it."""
+        return hold(self.counts, self.population, approved, self.beside)
 
 
 def plan(tx: Transaction, scope: Scope) -> Plan:
@@ -75,7 +81,7 @@ def plan(tx: Transaction, scope: Scope) -> Plan:
     verdicts = _verdicts(tx, scope, asked, words) if asked else {}
     linked = {verdict.record_id for verdict in verdicts.values() if isinstance(verdict, Linked)}
     changes = tuple(_planned(each, verdicts, words, linked) for each in opened)
-    return Plan(changes, _counts(changes), masters.population(tx, scope))
+    return Plan(changes, _counts(changes), masters.population(tx, scope), masters.beside(tx, scope))
 
 
 def _planned(

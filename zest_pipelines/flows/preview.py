@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from partners.contract import Entity, Partner, SourceRecord
 from resources.logins import Login
 from zest_pipelines.core.difference import Difference, Kind, difference
-from zest_pipelines.core.guard import Counts, Held, hold
-from zest_pipelines.core.normalise import is_same
+from zest_pipelines.core.guard import Beside, Counts, Held, hold
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken, is_stand_in
 from zest_pipelines.store import approvals, history, masters, tenants
@@ -72,6 +71,10 @@ class _Counted:
 
     kinds: Counter[str] = field(default_factory=Counter)
     fields: Counter[str] = field(default_factory=Counter)
+    deletes: int = 0
+    """Of the deleted ones, those that the guard counts."""
+    written: Counter[str] = field(default_factory=Counter)
+    """Of the records that change in a field, those that the guard counts."""
     newly: Counter[str] = field(default_factory=Counter)
     cured: Counter[str] = field(default_factory=Counter)
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -90,14 +93,16 @@ class _Counted:
         self._compare(newest, difference(newest.applied, version.master))
 
     def _compare(self, newest: NewestContent, found: Difference) -> None:
-        moved = [each.name for each in found.fields if not is_same(each.name, each.before, each.after)]
-        kind = found.kind
+        kind, moved = found.kind, found.moved
         if kind is Kind.CHANGE and not moved:
             self.kinds["respelled"] += 1
             kind = Kind.NONE
         self.kinds[kind] += newest.content is not None or kind is Kind.DELETE
+        self.deletes += kind is Kind.DELETE and newest.is_owner
         if kind is Kind.CHANGE:
             self.fields.update(moved)
+            if newest.is_owner:
+                self.written.update(moved)
             for name in moved:
                 self._show(name, newest)
 
@@ -114,13 +119,13 @@ def preview(
     scope, counted = Scope(tenant, partner.name, entity), _Counted()
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         own = tenants.connection(tx, tenant, partner.name).connection.settings
-        population = masters.population(tx, scope)
+        population, beside = masters.population(tx, scope), masters.beside(tx, scope)
         fresh = [each.ceiling for each in approvals.standing(tx, scope) if each.is_fresh]
         mapper = Mapper(partner, entity, {**own, **settings})
         for newest in history.newest_contents(tx, scope):
             counted.take(newest, _mapped(mapper, newest).version)
     approved = fresh[-1] if fresh else None  # as the next application does
-    return _report(entity, counted, population, approved, time.monotonic() - started)
+    return _report(entity, counted, population, beside, approved, time.monotonic() - started)
 
 
 def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
@@ -129,15 +134,16 @@ def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
         return Taken(NewVersion("", None))
     if is_stand_in(newest.content):
         return Taken(NewVersion("", b"", problem=newest.problem, params=newest.params))
-    return mapper.taken(Hashed(SourceRecord("", "", dict(newest.content)), b""))
+    return mapper.taken(Hashed(SourceRecord("", "", dict(newest.content)), b"", spelled=""))
 
 
 def _report(
-    entity: Entity, counted: _Counted, population: int, approved: Counts | None, seconds: float
+    entity: Entity, counted: _Counted, population: int, beside: Beside, approved: Counts | None, seconds: float
 ) -> PreviewReport:
     kinds, nothing = counted.kinds, Held(0, {})
-    counts = Counts(deletes=kinds[Kind.DELETE], changed=dict(counted.fields))
-    held, unasked = hold(counts, population, approved) or nothing, hold(counts, population) or nothing
+    counts = Counts(deletes=counted.deletes, changed=dict(counted.written))
+    held = hold(counts, population, approved, beside) or nothing
+    unasked = hold(counts, population, None, beside) or nothing
     return PreviewReport(
         entity,
         records=kinds["records"],

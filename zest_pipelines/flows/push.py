@@ -25,7 +25,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
 
-from partners.contract import Absent, Delivered, Found, Partner, Recovery
+from partners.contract import Absent, Delivered, Entity, Found, Partner, Recovery
 from partners.errors import Deferred, PartnerError
 from partners.reasons import ReasonScope, all_reasons
 from partners.windows import closed_at, parse_windows
@@ -65,6 +65,8 @@ _PATIENCE = timedelta(seconds=5)
 Group = tuple[Errand, ...]
 """What goes in one call: one errand, or a batch."""
 Answers = list[tuple[Errand, Heard]]
+_Others = tuple[tuple[Record, ...], timedelta]
+"""Records that are not claimed, and how long the call of one that others claimed may be under way."""
 
 
 def push(
@@ -154,7 +156,7 @@ class _Push:
             return
         try:
             with (
-                open_lines(self._services, self._partner, self._row, _PATIENCE) as lines,
+                open_lines(self._services, self._partner, self._row, _PATIENCE, self._priority) as lines,
                 Lanes[Answers](_is_plain) as lanes,
             ):
                 self._deliver(lines, lanes)
@@ -298,11 +300,7 @@ class _Push:
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             if is_empty:
                 claims.recheck(tx, self._target)
-            is_for_all = self._days is None
-            suspects = claims.suspects(tx, self._target, entities, _CLAIM_SUSPECTS, *others) if is_for_all else ()
-            due = claims.due(tx, self._target, entities, _CLAIM, *others, self._days)
-            self._may_be_more = len(due) == _CLAIM or len(suspects) == _CLAIM_SUSPECTS
-            found: tuple[Due | Suspect, ...] = (*suspects, *due)
+            found = self._probe(tx, entities, others) or self._claimed(tx, entities, others)
             doubtful = [subject.key.record for subject in found if may_be_there(rules, subject)]
             unsure = claims.unsure(tx, self._target, doubtful)
         for subject in found:
@@ -312,6 +310,24 @@ class _Push:
                 self._ends += [(None, end) for end in step]
             else:
                 self._waiting.append(step)
+
+    def _probe(self, tx: Transaction, entities: Sequence[Entity], others: _Others) -> tuple[Due, ...]:
+        """After a fault, the record by which it is seen whether it is over: of those that nobody has tried the newest.
+
+        Those that were tried may be to blame themselves, and so may the oldest of the others, which were next to them.
+        """
+        if not self._holding.is_in_question:
+            return ()
+        found = claims.due(tx, self._target, entities, 1, *others, self._days, newest_untried=True)
+        self._may_be_more = self._may_be_more or bool(found)
+        return found
+
+    def _claimed(self, tx: Transaction, entities: Sequence[Entity], others: _Others) -> tuple[Due | Suspect, ...]:
+        is_for_all = self._days is None
+        suspects = claims.suspects(tx, self._target, entities, _CLAIM_SUSPECTS, *others) if is_for_all else ()
+        due = claims.due(tx, self._target, entities, _CLAIM, *others, self._days)
+        self._may_be_more = len(due) == _CLAIM or len(suspects) == _CLAIM_SUSPECTS
+        return (*suspects, *due)
 
     def _is_over(self) -> bool:
         """Whether nothing more is begun, though there is something."""

@@ -120,6 +120,10 @@ class ApplyReport:
     """Records that were about to change in a field, by its name, held ones included."""
     held_deletes: int = 0
     """How many deletes the guard held."""
+    deleted_lately: int = 0
+    """Deletes of the last day for which it held them too."""
+    suspects: int = 0
+    """Records that may be gone as well, for which it held them too."""
     held_fields: Mapping[str, int] = field(default_factory=dict)
     """The fields whose changes the guard held, each with the number of its records."""
     problems: tuple[Problem, ...] = ()

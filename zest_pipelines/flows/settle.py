@@ -8,7 +8,7 @@ from uuid import UUID
 
 from partners.contract import MASTERS, Entity, Partner
 from resources.logins import Login
-from zest_pipelines.core.guard import Counts, Held, hold
+from zest_pipelines.core.guard import Counts, Held
 from zest_pipelines.core.identity import Act
 from zest_pipelines.flows.plan import plan
 from zest_pipelines.flows.services import Services
@@ -36,7 +36,7 @@ def mass_changes(
         tenants.connection(tx, tenant, partner.name)
         for each in wanted:
             planned = plan(tx, Scope(tenant, partner.name, each))
-            held = hold(planned.counts, planned.population)
+            held = planned.held()
             if held is not None:
                 found.append(MassChange(each, planned.population, held))
     return tuple(found)

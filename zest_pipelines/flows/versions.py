@@ -5,35 +5,37 @@ Pure. The names of fields go into reports; those that the partner may have made 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from partners.contract import Entity, Partner, SourceRecord, Unmappable
-from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint
+from zest_pipelines.core.fingerprint import UnstorableText, canonical, fingerprint, spelling
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.store.landed import NewVersion
 
 MOST_FIELDS = 20
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _FIELD = re.compile(r"_?[a-z][A-Za-z0-9]{0,39}(\[\d{1,6}\])*", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Hashed:
+class Hashed(NamedTuple):
     """A record with its fingerprint, made once: hashing is most of what an unchanged night costs."""
 
     record: SourceRecord
     mark: bytes
+    spelled: str | None = None
+    """Its content as JSON, where hashing it spelled it as it came."""
     flaw: UnstorableText | None = None
     """Why its content cannot be stored as it is."""
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """A new version, and the printable names of the fields in it that the partner's format does not have."""
 
     version: NewVersion
@@ -56,25 +58,27 @@ class Mapper:
     def hashed(self, record: SourceRecord) -> Hashed:
         """The record with its fingerprint."""
         try:
-            return Hashed(record, fingerprint(record.content, self.version))
+            spelled, as_it_came = spelling(record.content)
         except UnstorableText as flaw:
-            return Hashed(record, fingerprint(_unstorable(flaw, record), self.version), flaw)
+            stand_in = _unstorable(flaw, record)
+            return Hashed(record, fingerprint(canonical(stand_in), self.version), _JSON.encode(stand_in), flaw)
+        return Hashed(record, fingerprint(spelled, self.version), as_it_came)
 
     def taken(self, hashed: Hashed) -> Taken:
         """The record as it is to be stored. Never raises for what is in it."""
-        record = hashed.record
-        version = NewVersion(record.partner_id, hashed.mark, record.partner_version, record.content)
-        if hashed.flaw is not None:
-            content, params = _unstorable(hashed.flaw, record), {"field": _printable(hashed.flaw.path)}
-            return Taken(replace(version, content=content, problem="field_invalid", params=params))
+        record, mark, spelled, flaw = hashed
+        content = _JSON.encode(record.content) if spelled is None else spelled
+        key = record.partner_id, mark, record.partner_version, content
+        if flaw is not None:
+            return Taken(NewVersion(*key, problem="field_invalid", params={"field": _printable(flaw.path)}))
         unknown = self._unknown(record)
         try:
             master = self.partner.map(self.entity, record.content, self.settings)
         except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not stop the reading
             master = Unmappable("internal_error", {"detail": place_of(error)})
         if isinstance(master, Unmappable):
-            return Taken(replace(version, problem=master.reason, params=master.params), unknown)
-        return Taken(replace(version, master=_spelled(vars(master))), unknown)
+            return Taken(NewVersion(*key, problem=master.reason, params=master.params), unknown)
+        return Taken(NewVersion(*key, _spelled(vars(master))), unknown)
 
     def _unknown(self, record: SourceRecord) -> Sequence[str]:
         if self.partner.unknown_fields is None:
@@ -83,7 +87,7 @@ class Mapper:
             found = self.partner.unknown_fields(self.entity, record.content)
         except Exception:  # noqa: BLE001  # a fault of ours must not cost a record that can be mapped
             return ("?",)
-        return sorted({_after_kind(name) for name in found})[:MOST_FIELDS]
+        return sorted({_after_kind(name) for name in found})[:MOST_FIELDS] if found else ()
 
 
 def is_stand_in(content: Mapping[str, Any]) -> bool:
@@ -109,4 +113,4 @@ def _unstorable(error: UnstorableText, record: SourceRecord) -> dict[str, str]:
 
 def _spelled(master: Mapping[str, Any]) -> dict[str, Any]:
     """A master as JSON has it."""
-    return {name: value.isoformat() if isinstance(value, date) else value for name, value in master.items()}
+    return {name: value.isoformat() if value.__class__ is date else value for name, value in master.items()}

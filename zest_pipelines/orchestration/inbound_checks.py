@@ -116,7 +116,9 @@ def no_mass_change(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCh
         return evaluation(asset, tenant, name, None, words, metadata)
     what = [f"{field} would change in {count}" for field, count in sorted(report.held_fields.items())]
     if report.held_deletes:
-        what.insert(0, f"{report.held_deletes} would be deleted")
+        lately = f", after {report.deleted_lately} within a day" if report.deleted_lately else ""
+        suspects = f", and {report.suspects} more may be gone" if report.suspects else ""
+        what.insert(0, f"{report.held_deletes} would be deleted{lately}{suspects}")
     words = f"Held, {of}: {', '.join(what)}. Additions and all other changes go on. "
     words += f"To approve it: zest approve {tenant} {asset.path[0]} {report.entity}. {actions(held)}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata | problems(held))

@@ -178,7 +178,7 @@ _TAKEN = f"""
                SELECT * FROM unnest(CAST(:busy_entities AS text[]), CAST(:busy_ids AS uuid[])))
           AND {_CALL_IS_OVER}
           AND %s
-        ORDER BY {DUE_SINCE}
+        ORDER BY {DUE_SINCE} %s
         LIMIT :most"""
 _IS_ASKED_FOR = """
               EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner)
@@ -190,15 +190,12 @@ _NOBODY_ASKED = "NOT EXISTS (SELECT FROM asked_for a WHERE a.waits_in_truth IS N
 # that it waits for may be out of date, so the rule itself is asked of those that are taken; `recheck` heals the rest.
 # Where nobody ever asked for days (one look for all), no row is asked whether somebody did. What is asked for is looked
 # for by itself: as a rank in one ORDER BY, all that is due would be read to find the first.
-_DUE = query(
-    "due_records",
-    Login.PUSH,
-    f"""
-    WITH asked_for AS MATERIALIZED ({_TAKEN % ("true", _IS_ASKED_FOR)}
+_DUE_SQL = f"""
+    WITH asked_for AS MATERIALIZED ({_TAKEN % ("true", _IS_ASKED_FOR, "%(order)s")}
     ), taken AS MATERIALIZED (
         SELECT * FROM asked_for
         UNION ALL
-        ({_TAKEN % ("false", _NOBODY_ASKED)})
+        ({_TAKEN % ("false", f"{_NOBODY_ASKED} %(of_them)s", "%(order)s")})
     )
     SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.settled_version, p.is_asked_for,
            p.delivered_version, p.delivered_month, p.is_cancelled, p.known_version, p.partner_id, p.partner_version,
@@ -218,8 +215,12 @@ _DUE = query(
               AND v.delivered_version > 0 AND NOT v.is_cancelled) AS visit
     FROM taken p
     WHERE p.waits_in_truth IS NULL
-    ORDER BY {DUE_SINCE}
-    """,
+    ORDER BY {DUE_SINCE} %(order)s
+    """
+_DUE = query("due_records", Login.PUSH, _DUE_SQL % {"order": "", "of_them": ""})
+# Index: the same one, from its end; what was tried is passed over, and most of it waits for its time.
+_NEWEST_UNTRIED = query(
+    "newest_untried_records", Login.PUSH, _DUE_SQL % {"order": "DESC", "of_them": "AND p.attempts = 0"}
 )
 # Index: standing_suspect.
 _SUSPECTS = query(
@@ -311,8 +312,11 @@ def due(
     busy: Sequence[Record] = (),
     under_way: timedelta = timedelta(0),
     days: Days | None = None,
+    *,
+    newest_untried: bool = False,
 ) -> tuple[Due, ...]:
-    """Up to `most` due records of these kinds and days (None: of all), without those in `busy`, longest waiting first.
+    """Up to `most` due records of these kinds and days (None: of all), without those in `busy`, longest waiting first;
+    or of those that nobody has tried yet (or a person has asked for) the newest first.
 
     What was tried has waited since the time at which it was due again: it goes before what came later. As long as there
     are some that a person has asked for, it is only them.
@@ -321,7 +325,7 @@ def due(
     """
     parameters = _selection(target, entities, most, busy, under_way)
     parameters |= {"first": days and days.first, "last": days and days.last}
-    rows = _DUE.all(tx, **parameters)
+    rows = (_NEWEST_UNTRIED if newest_untried else _DUE).all(tx, **parameters)
     doubts, bases = _doubts(tx, target, rows), _bases(tx, target, rows)
     return tuple(_due(row, doubts, bases) for row in rows)
 

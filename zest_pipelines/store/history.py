@@ -50,6 +50,8 @@ class NewestContent:
     params: Mapping[str, str]
     applied: Mapping[str, Any] | None
     """None: never applied, or deleted."""
+    is_owner: bool
+    """Whether what the partner says of it is written into one of our masters."""
 
 
 # By record and not by the partner's id: a number that means another person by now leaves the first one as it was, and
@@ -88,7 +90,10 @@ _NEWEST_CONTENTS = query(
     "newest_contents",
     Login.OPERATOR,
     """
-    SELECT v.landed_no, v.content, v.problem, v.params, applied.after AS applied
+    SELECT v.landed_no, v.content, v.problem, v.params, applied.after AS applied, EXISTS (
+               SELECT FROM sync.identity i
+               WHERE i.tenant_id = :tenant AND i.partner = :partner AND i.entity = :entity
+                 AND i.partner_id = v.partner_id AND i.valid_to IS NULL AND i.is_owner) AS is_owner
     FROM (SELECT DISTINCT ON (partner_id) partner_id, landed_no, content, problem, params FROM sync.landed_version
           WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
           ORDER BY partner_id DESC, landed_no DESC) AS v

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from partners.contract import MASTERS, Entity
 from resources.logins import Login
-from zest_pipelines.core.identity import Act, Rule, Word
+from zest_pipelines.core.identity import Act, Question, Rule, Word
 from zest_pipelines.core.matching import MATCHABLE, Candidate
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.masters import Scope
@@ -153,22 +153,23 @@ _CANDIDATES: dict[Entity, Query] = {
     )
     for entity in MASTERS
 }
+_QUESTIONS = ", ".join(f"'{question.value}'" for question in Question)
 # Index: master_result_of_waiting; then the newest result and a later change of each, by their primary keys.
 _WAITING = query(
     "records_without_identity",
     Login.OPERATOR,
-    """
+    f"""
     SELECT w.partner, w.entity, w.landed_no, last.reason, last.params, w.since
     FROM (SELECT r.partner, r.entity, r.partner_id, r.landed_no, min(r.made_at) AS since FROM sync.master_result r
           WHERE r.tenant_id = :tenant AND r.partner = coalesce(CAST(:partner AS text), r.partner)
-            AND r.outcome = 'held' AND r.reason IN ('partner_id_reused', 'identity_unmatched', 'identity_ambiguous')
+            AND r.outcome = 'held' AND r.reason IN ({_QUESTIONS})
           GROUP BY r.partner, r.entity, r.partner_id, r.landed_no) AS w
     JOIN LATERAL (
         SELECT r.outcome, r.reason, r.params FROM sync.master_result r
         WHERE r.tenant_id = :tenant AND r.partner = w.partner AND r.entity = w.entity AND r.partner_id = w.partner_id
           AND r.landed_no = w.landed_no
         ORDER BY r.result_no DESC LIMIT 1) AS last ON last.outcome = 'held'
-    WHERE last.reason IN ('partner_id_reused', 'identity_unmatched', 'identity_ambiguous') AND NOT EXISTS (
+    WHERE last.reason IN ({_QUESTIONS}) AND NOT EXISTS (
         SELECT FROM sync.master_change later
         WHERE later.tenant_id = :tenant AND later.partner = w.partner AND later.entity = w.entity
           AND later.partner_id = w.partner_id AND later.landed_no > w.landed_no)

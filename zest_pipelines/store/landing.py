@@ -75,7 +75,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedReading:
     """How a reading ended."""
 
     snapshot: UUID
@@ -106,7 +106,8 @@ _LOCK = query(
     """,
 )
 # What was read by another mapping, under other settings or at another address is no beginning to go on from, and what
-# was read too long ago has changed since. Index: snapshot_newest.
+# was read too long ago has changed since. Whoever is storing a page of it is waited for, and what it stored is seen.
+# Index: snapshot_newest.
 _UNDER_WAY = query(
     "reading_under_way",
     Login.LAND,
@@ -114,12 +115,14 @@ _UNDER_WAY = query(
     SELECT s.snapshot_id AS snapshot, s.attempt, s.since, s.resume, coalesce(s.progress, '{{}}') AS progress,
            s.state = 'failed' OR s.touched_at < clock_timestamp() - {_DEAD_AFTER} AS is_left,
            s.resume IS NOT NULL AND s.mapping = CAST(:mapping AS text) AND c.changed_at <= s.started_at
+               AND s.progress ->> 'shape' = CAST(:shape AS text)
                AND s.started_at > clock_timestamp() - {_TAKEN_UP_WITHIN} AS may_go_on
     FROM sync.snapshot s
     JOIN sync.connection c ON c.tenant_id = s.tenant_id AND c.partner = s.partner
     WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity
       AND (s.state = 'reading' OR s.resume IS NOT NULL)
     ORDER BY s.started_at DESC LIMIT 1
+    FOR UPDATE OF s
     """,
 )
 _TAKE_UP = query(
@@ -165,6 +168,14 @@ _GO_ON = query(
     RETURNING 1
     """,
 )
+_TOUCH = query(
+    "touch_snapshot",
+    Login.LAND,
+    """
+    UPDATE sync.snapshot SET touched_at = clock_timestamp()
+    WHERE snapshot_id = :snapshot AND tenant_id = :tenant AND state = 'reading' AND attempt = :attempt
+    """,
+)
 _END = query(
     "end_snapshot",
     Login.LAND,
@@ -177,7 +188,8 @@ _END = query(
     RETURNING 1
     """,
 )
-# What was read under other settings, or at another address, is no beginning to go on from. Index: snapshot_newest.
+# What was read by another mapping, under other settings or at another address is no beginning to go on from.
+# Index: snapshot_newest.
 _CURSOR = query(
     "landing_cursor",
     Login.LAND,
@@ -185,7 +197,8 @@ _CURSOR = query(
     WITH certified AS (
         SELECT s.cursor, s.finished_at, s.started_at, s.is_full FROM sync.snapshot s
         JOIN sync.connection c ON c.tenant_id = s.tenant_id AND c.partner = s.partner AND c.changed_at <= s.started_at
-        WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state = 'certified')
+        WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state = 'certified'
+          AND s.mapping = CAST(:mapping AS text))
     SELECT (SELECT cursor FROM certified ORDER BY started_at DESC LIMIT 1) AS cursor,
            (SELECT finished_at FROM certified WHERE is_full ORDER BY started_at DESC LIMIT 1) AS last_full_at
     """,
@@ -219,15 +232,15 @@ _AGE = query(
 )
 
 
-def begin(tx: Transaction, reading: Reading, *, mapping: str, full_before: datetime) -> Begun | None:
+def begin(tx: Transaction, reading: Reading, *, mapping: str, full_before: datetime, shape: str) -> Begun | None:
     """Begin `reading`, or take up the one that a dead process left or that broke off; None while another one goes on.
 
     One that was left and cannot be taken up (it reads by another `mapping`, its connection has changed, its partner
-    gave no token, or it is older than an hour) is given up. If no full reading was certified since
-    `full_before`, all records are read.
+    gave no token, it is older than an hour, or its progress has another `shape`) is given up. If no full reading by
+    this mapping was certified since `full_before`, all records are read.
     """
     _LOCK.run(tx, **reading.parameters())
-    left = _UNDER_WAY.one(tx, mapping=mapping, **reading.parameters())
+    left = _UNDER_WAY.one(tx, mapping=mapping, shape=shape, **reading.parameters())
     if left is not None and not left["is_left"]:
         return None
     if left is not None and left["may_go_on"]:
@@ -236,7 +249,7 @@ def begin(tx: Transaction, reading: Reading, *, mapping: str, full_before: datet
         return Begun(mine, left["since"], left["resume"], left["progress"])
     if left is not None:
         _GIVE_UP.run(tx, **reading.parameters())
-    since = _cursor(tx, reading, full_before)
+    since = _cursor(tx, reading, mapping, full_before)
     _BEGIN.run(tx, snapshot=reading.snapshot, mapping=mapping, since=since, **reading.parameters())
     return Begun(reading, since)
 
@@ -256,16 +269,21 @@ def go_on(
     return went.scalar_one_or_none() is not None
 
 
+def touch(tx: Transaction, reading: Reading) -> None:
+    """Note that its process lives, though no page has come: who would take it up waits."""
+    _TOUCH.run(tx, **_mine(reading))
+
+
 def end(tx: Transaction, reading: Reading, verdict: Verdict) -> bool:
     """Note how a reading ended; False if another process took it up."""
     told = {**vars(verdict), "params": json.dumps(dict(verdict.params))}
     return _END.run(tx, **_mine(reading), **told).scalar_one_or_none() is not None
 
 
-def last_ended(tx: Transaction, reading: Reading, besides: Sequence[str]) -> Ended | None:
+def last_ended(tx: Transaction, reading: Reading, besides: Sequence[str]) -> EndedReading | None:
     """The last reading of the entity that ended, but for those that ended for one of the reasons `besides`."""
     row = _LAST_ENDED.one(tx, besides=list(besides), **reading.parameters())
-    return None if row is None else Ended(**row)
+    return None if row is None else EndedReading(**row)
 
 
 def age(tx: Transaction, reading: Reading) -> Age:
@@ -275,9 +293,9 @@ def age(tx: Transaction, reading: Reading) -> Age:
     return Age(**row)
 
 
-def _cursor(tx: Transaction, reading: Reading, full_before: datetime) -> str | None:
+def _cursor(tx: Transaction, reading: Reading, mapping: str, full_before: datetime) -> str | None:
     """Where the last certified reading left off; None: all records are to be read."""
-    row = _CURSOR.one(tx, **reading.parameters())
+    row = _CURSOR.one(tx, mapping=mapping, **reading.parameters())
     assert row is not None  # a query without FROM has one row
     is_due = row["last_full_at"] is None or row["last_full_at"] <= full_before
     return None if is_due else row["cursor"]

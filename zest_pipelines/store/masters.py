@@ -13,6 +13,7 @@ from sqlalchemy import RowMapping
 
 from partners.contract import MASTERS, Entity
 from resources.logins import Login
+from zest_pipelines.core.guard import Beside
 from zest_pipelines.core.identity import Link
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import Query, query
@@ -283,6 +284,46 @@ _POPULATION: dict[Entity, Query] = {
     )
     for entity in MASTERS
 }
+_LAST_YES = """coalesce((
+    SELECT max(u.used_at) FROM sync.approval_use u JOIN sync.approval a USING (approval_id)
+    WHERE a.tenant_id = :tenant AND a.partner = :partner AND a.entity = :entity
+      AND u.outcome = 'let_through' AND a.deletes > 0), '-infinity')"""
+"""When a person last let deletes of the scope through."""
+# The inactive ones of a tenant are few beside its results. Indexes: identity_of_owner, and both primary keys.
+_DELETED_LATELY: dict[Entity, Query] = {
+    entity: query(
+        f"{entity}_deleted_lately",
+        Login.APPLY,
+        f"""
+        SELECT count(*) FROM schedule.{entity} m
+        JOIN sync.identity i ON i.tenant_id = m.tenant_id AND i.partner = :partner AND i.entity = :entity
+            AND i.record_id = m.{entity}_id AND i.valid_to IS NULL AND i.is_owner
+        WHERE m.tenant_id = :tenant AND NOT m.active AND EXISTS (
+            SELECT FROM sync.master_result r
+            JOIN sync.master_change c USING (tenant_id, partner, entity, partner_id, landed_no)
+            WHERE r.tenant_id = i.tenant_id AND r.partner = i.partner AND r.entity = i.entity
+              AND r.partner_id = i.partner_id AND r.outcome = 'applied' AND c.kind = 'delete'
+              AND r.made_at > clock_timestamp() - interval '1 day'
+              AND r.made_at > {_LAST_YES})
+        """,
+    )
+    for entity in MASTERS
+}
+# Indexes: the primary keys of suspicion and of the master, and identity_of_partner_id.
+_SUSPECTS: dict[Entity, Query] = {
+    entity: query(
+        f"{entity}_suspects_in_force",
+        Login.APPLY,
+        f"""
+        SELECT count(*) FROM sync.suspicion s
+        JOIN sync.identity i USING (tenant_id, partner, entity, partner_id)
+        JOIN schedule.{entity} m ON m.tenant_id = i.tenant_id AND m.{entity}_id = i.record_id AND m.active
+        WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.since > {_LAST_YES}
+          AND i.valid_to IS NULL AND i.is_owner
+        """,
+    )
+    for entity in MASTERS
+}
 _STANDING = query(
     "standing_of_masters",
     Login.DIFF,
@@ -347,7 +388,7 @@ def add_changes(tx: Transaction, scope: Scope, changes: Iterable[MasterChange]) 
 
 
 def lock_application(tx: Transaction, scope: Scope) -> None:
-    """Keep other applications of this kind of the tenant's masters out until the transaction ends."""
+    """Keep other applications and comparisons of this kind of the tenant's masters out until the transaction ends."""
     _LOCK.run(tx, tenant=scope.tenant, entity=scope.entity.value)
 
 
@@ -386,6 +427,14 @@ def population(tx: Transaction, scope: Scope) -> int:
     """How many records in force come from the scope's partner."""
     count: int = _POPULATION[scope.entity].run(tx, **scope.parameters()).scalar_one()
     return count
+
+
+def beside(tx: Transaction, scope: Scope) -> Beside:
+    """What counts with the deletes of the scope's partner: both since a person has last let deletes through."""
+    lately, suspects = (
+        counted[scope.entity].run(tx, **scope.parameters()).scalar_one() for counted in (_DELETED_LATELY, _SUSPECTS)
+    )
+    return Beside(lately, suspects)
 
 
 def add_results(tx: Transaction, scope: Scope, results: Sequence[MasterResult]) -> None:

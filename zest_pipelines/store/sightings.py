@@ -1,12 +1,12 @@
 """Sightings: which versions each page of a reading under way showed, and what all of them tell together.
 
 They stand in place of a set in memory of all that was seen, which grows with the partner's list and dies with its
-process. A version is named by its number alone, so an unchanged record costs eight bytes. Written by `zest_land`.
+process. A version is named by its number alone, so an unchanged record costs eight bytes. Written by `zest_land`, with
+the comparison of a page (`landed.changed`) and what is new on it (`landed.add`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resources.logins import Login
@@ -25,14 +25,6 @@ class Count:
     """Versions shown in whose place a later page showed another one."""
 
 
-_ADD = query(
-    "add_sighting",
-    Login.LAND,
-    """
-    INSERT INTO sync.sighting (tenant_id, snapshot_id, page, landed_nos, replaced)
-    VALUES (:tenant, :snapshot, :page, CAST(:landed_nos AS bigint[]), CAST(:replaced AS bigint[]))
-    """,
-)
 # Sets of numbers, by hash and without a join: nothing here that a wrong guess about their size could make slow.
 _COUNT = query(
     "count_sightings",
@@ -55,11 +47,6 @@ _FORGET = query(
     Login.LAND,
     "DELETE FROM sync.sighting WHERE tenant_id = :tenant AND snapshot_id = :snapshot",
 )
-
-
-def add(tx: Transaction, reading: Reading, page: int, landed_nos: Sequence[int], replaced: Sequence[int]) -> None:
-    """Note which versions the page showed (pages count from 1), and which known ones came to an end with it."""
-    _ADD.run(tx, page=page, landed_nos=list(landed_nos), replaced=list(replaced), **_key(reading))
 
 
 def count(tx: Transaction, reading: Reading) -> Count:

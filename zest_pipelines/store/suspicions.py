@@ -1,7 +1,7 @@
 """Suspicions: live records that a certified full reading did not show. A list that moves while it is read hides some,
 so each is proved or lifted by itself, in whatever reading that happens. Written by `zest_land`.
 
-Whoever settles one takes its row first. So a proof that was asked for before the record was seen again comes to
+Whoever ends one takes its row first. So a proof that was asked for before the record was seen again comes to
 nothing, and of two proofs one lands.
 """
 
@@ -76,6 +76,14 @@ _NOTE_ASKED = query(
     WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND partner_id = :partner_id
     """,
 )
+_ANY = query(
+    "any_suspicion",
+    Login.LAND,
+    """
+    SELECT EXISTS (SELECT FROM sync.suspicion
+                   WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity) AS found
+    """,
+)
 _COUNT = query(
     "count_suspicions",
     Login.LAND,
@@ -91,8 +99,14 @@ def raise_unseen(tx: Transaction, reading: Reading) -> None:
 
 
 def lift(tx: Transaction, reading: Reading, partner_ids: Sequence[str]) -> frozenset[str]:
-    """End the suspicions of these ids, however they are settled; the ids that were suspect."""
+    """End the suspicions of these ids, proved or lifted; the ids that were suspect."""
     return frozenset(_LIFT.column(tx, partner_ids=list(partner_ids), **reading.parameters()))
+
+
+def are_there(tx: Transaction, reading: Reading) -> bool:
+    """Whether the entity has any. While a reading goes on no others come: only the end of one raises them."""
+    row = _ANY.quick(tx, **reading.parameters()).fetchone()
+    return row is not None and row["found"]
 
 
 def land_absent(tx: Transaction, reading: Reading, absences: int) -> int:

@@ -50,13 +50,21 @@ def measured(work: Callable[[], None], postmaster: int) -> Cost:
 
 def server_cpu(postmaster: int) -> float:
     """Seconds that the server of this process id has used since it started."""
+    own, before = _own_ticks(postmaster), -1
+    ticks = 0
+    while own != before:  # else a child ended meanwhile, and is counted in neither place or in both
+        before = own
+        found = (_stat(int(entry.name)) for entry in os.scandir("/proc") if entry.name.isdigit())
+        ticks = sum(sum(stat[11:13]) for stat in found if stat and stat[1] == postmaster)
+        own = _own_ticks(postmaster)
+    return (own + ticks) / _TICKS
+
+
+def _own_ticks(postmaster: int) -> int:
+    """Its own, and its ended children's."""
     own = _stat(postmaster)
     assert own is not None, f"no PostgreSQL runs as process {postmaster}"
-    ticks = sum(own[11:15])  # its own, and its ended children's
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and (stat := _stat(int(entry.name))) and stat[1] == postmaster:
-            ticks += sum(stat[11:13])
-    return ticks / _TICKS
+    return sum(own[11:15])
 
 
 def _stat(pid: int) -> list[int] | None:
