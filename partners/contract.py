@@ -362,6 +362,14 @@ class Setting:
     """None: it must be given."""
 
 
+TLS_SECRETS = (
+    Setting("ca_certificate", "PEM of the authority to trust, where the partner has one of its own", ""),
+    Setting("client_certificate", "to be shown to the partner: PEM with its private key, or a .p12 file in base64", ""),
+    Setting("client_certificate_password", "of the private key or the .p12 file", ""),
+)
+"""What each partner that is called over HTTP can be given besides; the platform makes the client with it."""
+
+
 class Recovery(StrEnum):
     """What the partner offers when the answer to a write was lost. The strongest that it has."""
 

@@ -28,8 +28,8 @@ _NO_SECONDS = 1e9
 """From here on a number is no duration but seconds of the Unix epoch (those since 2001)."""
 _MILLISECONDS = 1e12
 """From here on, milliseconds of it."""
-_MOST_APART = timedelta(hours=1)
-"""A partner whose clock is further from ours is not believed to have told it: an answer may be an old one, kept."""
+_MOST_APART = timedelta(days=1)
+"""A clock that is further from ours tells no time: nobody has set it."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,12 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*", re.ASCII)
 
 
 def _theirs(headers: Mapping[str, str], now: datetime) -> datetime:
-    """What the partner's clock said when it answered (Date, by the second); ours where it does not tell."""
-    named = _instant(_text(headers, "date"))
-    return named if named is not None and abs(named - now) <= _MOST_APART else now
+    """What the partner's clock says now: Date, to the second, and Age if the answer was kept on the way. Ours where it
+    does not tell."""
+    named, age = _instant(_text(headers, "date")), _text(headers, "age").strip()
+    if named is None or abs(named - now) > _MOST_APART:
+        return now
+    return named + timedelta(seconds=int(age)) if re.fullmatch(r"[0-9]{1,8}", age) else named
 
 
 def _wait(text: str, now: datetime) -> timedelta | None:

@@ -31,7 +31,9 @@ import httpcore
 import httpx
 
 from resources.deadline import Deadline, DeadlineBackend
+from resources.tls import Tls, context
 
+PLAIN = Tls()
 TOO_LARGE = "response.too_large"
 """The event that a request's `trace` extension is told when the body goes beyond the limit."""
 
@@ -56,12 +58,15 @@ class Http:
     ca_file: Path | None = None
     """PEM file of the authorities to trust instead of the public ones."""
 
-    def client(self) -> httpx.Client:
-        """A new client for one thread of work, to be closed. OSError if `ca_file` cannot be read."""
+    def client(self, tls: Tls = PLAIN) -> httpx.Client:
+        """A new client for one thread of work, to be closed; `tls`: the connection's own certificates.
+
+        OSError if `ca_file` cannot be read, TlsError if a certificate cannot be used.
+        """
         for name in ("httpx", "httpcore"):  # they log addresses with their query and, at debug, credentials
             logging.getLogger(name).setLevel(logging.WARNING)
         return httpx.Client(
-            transport=_Transport(self),
+            transport=_Transport(self, tls_context(self.ca_file) if tls.is_plain else context(tls)),
             timeout=httpx.Timeout(self.total_seconds, connect=self.connect_seconds),
             headers={"accept-encoding": "gzip", "user-agent": "zest-pipelines"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -86,11 +91,11 @@ def _made_tls_context(ca_file: Path | None) -> ssl.SSLContext:
 class _Transport(httpx.BaseTransport):
     """One exchange a call, its answer read to the end. Errors are httpx's own, plus BodyTooLargeError."""
 
-    def __init__(self, settings: Http) -> None:
+    def __init__(self, settings: Http, tls: ssl.SSLContext) -> None:
         self._settings = settings
         self._deadline = Deadline()
         self._pool = httpcore.ConnectionPool(
-            ssl_context=tls_context(settings.ca_file),
+            ssl_context=tls,
             max_connections=2,
             keepalive_expiry=_KEEPALIVE_SECONDS,
             network_backend=DeadlineBackend(self._deadline),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import httpx
 
 from partners.contract import (
+    TLS_SECRETS,
     Capability,
     Connection,
     Connector,
@@ -67,7 +68,7 @@ FHIR = Partner(
     # Not KEY: some servers pass over If-None-Exist without a word, and a repeat would make a second visit.
     capability=Capability(Recovery.SEARCH, has_version_check=True, is_incremental=True),
     settings=_SETTINGS,
-    secrets=(Setting("token", "bearer token; empty if the server needs none", ""),),
+    secrets=(Setting("token", "bearer token; empty if the server needs none", ""), *TLS_SECRETS),
     limits=("tenant:600/60s", "tenant:concurrent=4"),
     mapping_version="2",
     map=map_record,

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import httpx
 
-from partners.contract import Capability, Connection, Connector, Entity, Gate, Partner, Recovery, Setting
+from partners.contract import TLS_SECRETS, Capability, Connection, Connector, Entity, Gate, Partner, Recovery, Setting
 from partners.errors import RejectedError
 from partners.orca.apis import ENDPOINTS
 from partners.orca.assignment import AssignmentError, parse_assignments
@@ -80,7 +80,7 @@ ORCA = Partner(
     writes={Entity.VISIT: "appointments", Entity.VISIT_RECORD: "acceptances"},
     capability=Capability(Recovery.SEARCH, has_version_check=False, is_incremental=True, replaces=True),
     settings=_SETTINGS,
-    secrets=_SECRETS,
+    secrets=(*_SECRETS, *TLS_SECRETS),
     limits=("tenant:120/60s", "tenant:concurrent=1"),
     mapping_version="1",
     map=map_record,

@@ -301,6 +301,34 @@ def test_nothing_is_left_of_a_supervisor_that_was_killed_outright(tmp_path: Path
     assert "other" in (tmp_path / "order").read_text()
 
 
+def test_a_killed_guard_is_started_again_and_keeps_no_child_from_coming_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    with Supervisor(tmp_path / "logs", grace=0.3, clock=clock) as supervisor:
+        supervisor.start(living(tmp_path / "head"))
+        former = supervisor._guard
+        former.kill()
+        former.wait()
+        supervisor.start(
+            Child("at once", living(tmp_path / "other").argv, env={"LIVE": LIVE})
+        )  # before anybody noticed
+        eventually(lambda: lives(tmp_path / "other"))
+        kill(supervisor, "head")
+        supervisor.tick()
+        clock.now = 1.0
+        supervisor.tick()
+        eventually(lambda: lives(tmp_path / "head"))
+        again = supervisor._guard
+        assert (again.poll(), again is former) == (None, False)
+        assert again.stdin is not None
+        again.stdin.close()  # as when the supervisor is killed
+        supervisor._guard = supervisor._new_guard()
+        eventually(lambda: not lives(tmp_path / "head") and not lives(tmp_path / "other"))
+        again.wait(20)
+    assert "the orphan guard ended with -9" in caplog.text
+
+
 def test_a_port_that_somebody_listens_on_is_told_before_a_process_trips_on_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -96,7 +96,19 @@ def test_an_instant_is_one_of_the_partners_clock(named: dict[str, str], seconds:
     assert said.rest == waiting(seconds)
 
 
-@pytest.mark.parametrize("date", ["", "today", "Thu, 01 Jan 1970 00:00:00 GMT", format_datetime(after(3601))])
+@pytest.mark.parametrize("hours", [-20, -2, 2, 20])
+def test_an_instant_is_understood_whatever_this_machines_clock_says(hours: int) -> None:
+    right = {"date": format_datetime(NOW, usegmt=True), "retry-after": format_datetime(after(60), usegmt=True)}
+    assert retry_after(right, after(3600 * hours)) == waiting(60)
+
+
+def test_an_answer_that_was_kept_on_the_way_is_as_old_as_it_says() -> None:
+    kept = {"date": format_datetime(after(-50), usegmt=True), "age": "50", "retry-after": format_datetime(after(60))}
+    assert retry_after(kept, NOW) == waiting(60)
+    assert retry_after(kept | {"age": "old"}, NOW) == waiting(110)
+
+
+@pytest.mark.parametrize("date", ["", "today", "Thu, 01 Jan 1970 00:00:00 GMT", format_datetime(after(86_401))])
 def test_a_partners_clock_that_cannot_be_right_is_not_gone_by(date: str) -> None:
     assert retry_after({"retry-after": str(EPOCH + 90), "date": date}, NOW) == waiting(90)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -30,7 +30,11 @@ from zest_pipelines.cli.options import (
     tell,
 )
 from zest_pipelines.cli.secret_files import read_secret
+from zest_pipelines.cli.words import local, utc
 from zest_pipelines.core.identifiers import check_tenant_id
+
+if TYPE_CHECKING:
+    from zest_pipelines.flows.check import Checked
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=7)
@@ -192,11 +196,17 @@ def check(
     with open_session(chosen_data_dir(data_dir)) as session:
         with session.transaction(Login.OPERATOR, tenant) as tx:
             tenants.connection(tx, tenant, declared.name)  # tells an unknown tenant from an unknown connection
-        report = run_check(session.services(), declared, tenant)
+        found = run_check(session.services(), declared, tenant)
     if json_:
-        print_json(_check_json(tenant, declared, report))
+        print_json(_check_json(tenant, declared, found))
     else:
-        _print_check(declared, report)
+        _print_check(declared, found.report)
+    if found.certificate_until is not None and found.is_ending:
+        until = local(found.certificate_until.isoformat())
+        tell(
+            f"The client certificate is valid until {until} only: have the partner issue another one and give it with "
+            f"zest connect {tenant} {declared.name} --secret-file FILE"
+        )
 
 
 def checked_url(text: str) -> str:
@@ -240,9 +250,22 @@ def checked_settings(partner: Partner, pairs: Sequence[str]) -> Mapping[str, str
 
 def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
     """The credential, checked against what the partner declares. InputError, which quotes nothing of it."""
+    from resources.tls import TlsError, context, expires_at
+    from zest_pipelines.flows.opening import tls_of
+
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise InputError('The secret file is not as it should be: write a JSON object of texts, {"token": "..."}')
-    return _complete(partner.secrets, given, "secret", "the JSON of --secret-file")
+    secret = _complete(partner.secrets, given, "secret", "the JSON of --secret-file")
+    tls = tls_of(secret)
+    try:
+        until = expires_at(tls)
+        if not tls.is_plain:
+            context(tls)
+    except TlsError as error:
+        raise InputError(str(error)) from None
+    if until is not None and until <= datetime.now(UTC):
+        raise InputError(f"The client certificate has expired ({utc(until)}): have the partner issue another one")
+    return secret
 
 
 def checked_interval(option: str, text: str) -> timedelta:
@@ -264,8 +287,10 @@ def _complete(declared: Sequence[Setting], given: Mapping[str, str], kind: str, 
     return {s.key: given.get(s.key) or s.default or "" for s in declared}
 
 
-def _check_json(tenant: str, partner: Partner, report: CheckReport) -> dict[str, Any]:
-    return {"tenant": tenant, "partner": partner.name, **asdict(report)}
+def _check_json(tenant: str, partner: Partner, found: Checked) -> dict[str, Any]:
+    until = None if found.certificate_until is None else utc(found.certificate_until)
+    told = {"certificate_until": until, "certificate_is_ending": found.is_ending}
+    return {"tenant": tenant, "partner": partner.name, **asdict(found.report), **told}
 
 
 def _print_check(partner: Partner, report: CheckReport) -> None:

@@ -29,6 +29,8 @@ from partners.limits import DAY, Kind, Rate
 from zest_pipelines.core.belief import FULL, Belief
 from zest_pipelines.core.turns import EMPTY, RESERVED, Priority, Queue
 
+MINUTES = 60
+"""Of which the calls are remembered one by one, to be looked at."""
 LATENESS = 1.0
 """Seconds: a call leaves less than this after its slot, or not at all."""
 SLICES = 100
@@ -152,15 +154,25 @@ def slot_after(bucket: Bucket, at: float, slots: int) -> float:
 
 
 def in_window(bucket: Bucket, now: float) -> int:
-    """Calls that count in the window now; of a paced or leaky limit, about so many."""
+    """Calls that count in the window now; of a paced or leaky limit, about so many: by the minutes of which its window
+    consists, or, if it is shorter than one or longer than MINUTES, by what fades."""
     match bucket.limit.kind:
         case Kind.COUNTED:
             first = _first_slice(bucket.limit, now)
             return sum(calls for number, calls in bucket.state.counts.items() if number >= first)
         case Kind.FIXED:
             return bucket.state.counts.get(_days(bucket.limit, now)[0], 0)
+        case _ if 60 <= bucket.limit.seconds <= 60 * MINUTES:
+            return min(bucket.limit.allowed, round(_by_minutes(bucket, now)))
         case _:
             return round(load(bucket, now))
+
+
+def _by_minutes(bucket: Bucket, now: float) -> float:
+    """Of the minute in which the window begins, as much as lies in it."""
+    first = now - bucket.limit.seconds
+    shares = ((min(1.0, (60 * (minute + 1) - first) / 60), calls) for minute, calls in bucket.state.used.items())
+    return sum(share * calls for share, calls in shares if share > 0)
 
 
 def load(bucket: Bucket, now: float) -> float:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from partners.limits import PACED_MOST
-from zest_pipelines.core.meters import LATENESS, Bucket, State, load
+from zest_pipelines.core.meters import LATENESS, MINUTES, Bucket, State, load
 
-MINUTES = 60
-"""Of which the calls are remembered one by one."""
 _BARS = "▁▂▃▄▅▆▇█"
 _MINUTES_A_BAR = 5
 _ALIKE = 0.9

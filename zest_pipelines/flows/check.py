@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from partners.contract import CheckReport, Partner
 from resources.logins import Login
+from resources.tls import expires_at
 from zest_pipelines.core.turns import Priority
-from zest_pipelines.flows.opening import connection_row, open_line
+from zest_pipelines.flows.opening import connection_row, open_lines
 from zest_pipelines.flows.services import Services
 
 _PATIENCE = timedelta(seconds=30)
+_WARNED_BEFORE = timedelta(days=60)
 
 
-def check(services: Services, partner: Partner, tenant: str) -> CheckReport:
+@dataclass(frozen=True)
+class Checked:
+    """What a test of a connection found."""
+
+    report: CheckReport
+    certificate_until: datetime | None
+    """Until when the certificate that we show is valid; None: we show none."""
+    is_ending: bool
+    """Whether that is within 60 days: a partner takes its time to issue another one."""
+
+
+def check(services: Services, partner: Partner, tenant: str) -> Checked:
     """What the partner lets us do. Raises PartnerError, VaultError, StoreError."""
     row = connection_row(services, partner, tenant, Login.LAND)
-    with open_line(services, partner, row, _PATIENCE, Priority.PEOPLE) as line:
-        return line.connector.check()
+    with open_lines(services, partner, row, _PATIENCE, Priority.PEOPLE) as lines:
+        until = expires_at(lines.tls)
+        report = lines.open(_PATIENCE).connector.check()
+    return Checked(report, until, until is not None and until <= services.now() + _WARNED_BEFORE)

@@ -7,10 +7,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from partners.contract import Connector, Partner
+from partners.contract import TLS_SECRETS, Connector, Partner
 from partners.errors import AuthenticationError
 from partners.limits import parse_limit
+from resources.http import PLAIN
 from resources.logins import Login
+from resources.tls import Tls, TlsError, context, expires_at
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.flows.gate import Ledger, LedgerGate
 from zest_pipelines.flows.seats import Seats
@@ -41,6 +43,7 @@ class Lines:
     """How long a call may wait for its slot."""
     seats: Seats
     closing: ExitStack
+    tls: Tls = PLAIN
     priority: Priority = Priority.BACKGROUND
 
     def open(self, patience: timedelta) -> Line:
@@ -48,10 +51,28 @@ class Lines:
         seat = self.seats.take(patience)
         self.closing.callback(seat.free)
         gate = LedgerGate(self.ledger, self.patience, self.priority, seat)
-        client = self.ledger.services.http.client()
+        client = self.ledger.services.http.client(self.tls)
         connector = self.partner.open(self.row.connection, self.secret, client, gate)
         self.closing.callback(connector.close)
         return Line(connector, gate)
+
+
+def tls_of(secret: Mapping[str, str]) -> Tls:
+    """The certificates in a credential (`TLS_SECRETS`)."""
+    return Tls(*(secret.get(each.key, "") for each in TLS_SECRETS))
+
+
+def _usable(tls: Tls, services: Services) -> Tls:
+    """Raises AuthenticationError if it is not: a call with it would be refused, and would be one call more."""
+    try:
+        until = expires_at(tls)
+        if not tls.is_plain:
+            context(tls)
+    except TlsError:
+        raise AuthenticationError("certificate_unusable") from None
+    if until is not None and until <= services.now():
+        raise AuthenticationError("client_certificate_expired")
+    return tls
 
 
 def connection_row(services: Services, partner: Partner, tenant: str, login: Login) -> ConnectionRow:
@@ -73,7 +94,8 @@ def open_lines(
     `patience`: how long a call waits for its slot; or, if that is longer, two paces of the slowest limit, within
     _MOST_PATIENCE.
 
-    Raises AuthenticationError if no credential is kept, VaultError if it cannot be opened.
+    Raises AuthenticationError if no credential is kept or its certificate cannot be used any more, VaultError if it
+    cannot be opened.
     """
     connection = row.connection
     if row.ciphertext is None and any(secret.default is None for secret in partner.secrets):
@@ -89,7 +111,8 @@ def open_lines(
     patience = max(patience, min(timedelta(seconds=2 * ledger.slowest), _MOST_PATIENCE))
     with ExitStack() as closing:
         seats = Seats.of(services, connection, limits, priority)
-        yield Lines(partner, row, secret, ledger, patience, seats, closing, priority)
+        tls = _usable(tls_of(secret), services)
+        yield Lines(partner, row, secret, ledger, patience, seats, closing, tls, priority)
 
 
 @contextmanager

@@ -115,11 +115,7 @@ class Supervisor:
         self._restore: list[Callable[[], object]] = []
 
     def __enter__(self) -> Self:
-        self._guard = subprocess.Popen(  # noqa: S603 (our own script)
-            [sys.executable, "-I", str(Path(__file__).with_name("orphan_guard.py")), str(self._grace)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # out of reach of a signal meant for the supervisor's group
-        )
+        self._guard = self._new_guard()
         for number in _SIGNALS:
             former = signal.signal(number, self._note_signal)
             self._restore.append(functools.partial(signal.signal, number, former))
@@ -131,9 +127,7 @@ class Supervisor:
         try:
             self.stop()
         finally:
-            assert self._guard.stdin is not None
-            self._guard.stdin.close()  # its end of input: by now it has nothing noted
-            self._guard.wait()
+            self._dismiss_guard()  # by now it has nothing noted
             while self._restore:
                 self._restore.pop()()
 
@@ -161,7 +155,9 @@ class Supervisor:
             time.sleep(_TICK)
 
     def tick(self) -> None:
-        """Note who has ended, and restart who is due. Waits for nothing but `beside`."""
+        """Note who has ended, and restart who is due, the guard too. Waits for nothing but `beside`."""
+        if self._guard.poll() is not None:
+            self._replace_guard()
         if self._beside is not None:
             self._beside()
         for entry in self._running.values():
@@ -212,8 +208,30 @@ class Supervisor:
                 preexec_fn=self._note_own_group,
             )
 
+    def _new_guard(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 (our own script)
+            [sys.executable, "-I", str(Path(__file__).with_name("orphan_guard.py")), str(self._grace)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # out of reach of a signal meant for the supervisor's group
+        )
+
+    def _dismiss_guard(self) -> None:
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()  # its end of input
+        self._guard.wait()
+
+    def _replace_guard(self) -> None:
+        _log.warning("the orphan guard ended with %s and is started again", self._guard.returncode)
+        self._dismiss_guard()
+        self._guard = self._new_guard()
+        for entry in self._running.values():
+            if not entry.cleared:
+                self._tell_guard("+", entry.process.pid)
+
     def _note_own_group(self) -> None:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as in the supervisor: the guard may have died this moment
         self._tell_guard("+", os.getpid())
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
     def _tell_guard(self, sign: str, group: int) -> None:
         assert self._guard.stdin is not None

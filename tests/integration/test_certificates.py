@@ -1,0 +1,231 @@
+"""Certificates of a connection: an authority of the partner's own, and ours as PEM or PKCS#12, also a wrong one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from textwrap import wrap
+
+import httpx
+import pytest
+from conftest import NewTenant, Tenant
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
+from test_wire_faults import Line, answering, partner
+
+from partners.contract import TLS_SECRETS, Entity
+from partners.errors import AuthenticationError
+from partners.fhir.partner import FHIR
+from resources.http import Http
+from resources.tls import Tls, TlsError, context, expires_at
+from zest_pipelines.cli.connections import checked_secret
+from zest_pipelines.cli.options import InputError
+from zest_pipelines.flows.check import check
+from zest_pipelines.flows.land import land
+
+PASSWORD = "canary-password"
+YEAR = timedelta(days=365)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def key_pem(self, password: str = "") -> str:
+        how: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if password:
+            how = serialization.BestAvailableEncryption(password.encode())
+        form = serialization.PrivateFormat.PKCS8
+        return self.key.private_bytes(serialization.Encoding.PEM, form, how).decode()
+
+    def pkcs12(self, password: str = PASSWORD) -> str:
+        how = serialization.BestAvailableEncryption(password.encode())
+        return base64.b64encode(
+            pkcs12.serialize_key_and_certificates(b"us", self.key, self.certificate, None, how)
+        ).decode()
+
+
+def issue(by: Issued | None = None, lasts: timedelta = YEAR) -> Issued:
+    """One for 127.0.0.1; without an issuer its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "under test" if by else "authority under test")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(by.certificate.subject if by else name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + lasts)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
+    )
+    return Issued(built.sign(by.key if by else key, hashes.SHA256()), key)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Issued:
+    return issue()
+
+
+@pytest.fixture(scope="module")
+def ours(authority: Issued) -> Issued:
+    return issue(authority)
+
+
+@pytest.fixture(scope="module")
+def demanding(authority: Issued, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """Of a partner that is known to its own authority alone, and asks for a certificate of it."""
+    folder, shown = tmp_path_factory.mktemp("certificates"), issue(authority)
+    (folder / "chain.pem").write_text(shown.pem + shown.key_pem())
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(folder / "chain.pem")
+    made.load_verify_locations(cadata=authority.pem)
+    made.verify_mode = ssl.CERT_REQUIRED
+    return made
+
+
+FORMS: dict[str, Callable[[Issued], tuple[str, str]]] = {
+    "PEM": lambda issued: (issued.pem + issued.key_pem(), ""),
+    "PEM, key first and with a password": lambda issued: (issued.key_pem(PASSWORD) + issued.pem, PASSWORD),
+    "PKCS#12": lambda issued: (issued.pkcs12(), PASSWORD),
+    "PKCS#12 in lines": lambda issued: ("\n".join(wrap(issued.pkcs12(), 76)), PASSWORD),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_partner_that_asks_for_a_certificate_gets_ours(
+    form: str, authority: Issued, ours: Issued, demanding: ssl.SSLContext
+) -> None:
+    tls = Tls(authority.pem, *FORMS[form](ours))
+    with partner(answering(OK), demanding) as there, Http(total_seconds=5).client(tls) as client:
+        assert client.get(there.url).text == "ok"
+    assert expires_at(tls) == ours.certificate.not_valid_after_utc
+
+
+@pytest.mark.parametrize("lacks", ["certificate", "ca"])
+def test_without_the_certificate_or_the_authority_nothing_is_sent(
+    lacks: str, authority: Issued, ours: Issued, demanding: ssl.SSLContext
+) -> None:
+    tls = replace(Tls(authority.pem, *FORMS["PKCS#12"](ours)), **{lacks: ""})
+    with (
+        partner(answering(OK), demanding) as there,
+        Http(total_seconds=5).client(tls) as client,
+        pytest.raises(httpx.TransportError),
+    ):
+        client.get(there.url)
+    assert there.requests == []
+
+
+BAD: dict[str, tuple[Callable[[Issued], tuple[str, str]], str]] = {
+    "another password": (lambda issued: (issued.pkcs12(), "wrong"), "check client_certificate_password"),
+    "no base64": (lambda issued: ("%%%", ""), "neither PEM nor base64"),
+    "half a file": (lambda issued: (issued.pkcs12()[:400], PASSWORD), "cannot be opened"),
+    "no key": (lambda issued: (issued.pem, ""), "has no private key"),
+    "the key's password": (lambda issued: (issued.pem + issued.key_pem(PASSWORD), ""), "private key cannot be read"),
+    "somebody else's key": (lambda issued: (issued.pem + issue().key_pem(), ""), "do not belong together"),
+    "a key alone": (lambda issued: (issued.key_pem(), ""), "no PEM certificate"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_used_is_refused_in_words_that_quote_nothing(case: str, ours: Issued) -> None:
+    given, words = BAD[case]
+    certificate, password = given(ours)
+    with pytest.raises(TlsError, match=words) as caught:
+        context(Tls("", certificate, password))
+    secret = {"token": "t", "client_certificate": certificate, "client_certificate_password": password}
+    with pytest.raises(InputError, match=words):
+        checked_secret(FHIR, secret)
+    assert certificate[:40] not in str(caught.value)
+    assert PASSWORD not in repr(Tls("", certificate, PASSWORD))
+
+
+def test_an_authority_that_is_none_and_an_expired_certificate_are_refused_when_they_are_given(
+    authority: Issued,
+) -> None:
+    with pytest.raises(InputError, match="no PEM certificate"):
+        checked_secret(FHIR, {"ca_certificate": "nothing"})
+    certificate, password = FORMS["PKCS#12"](issue(authority, timedelta(days=-1)))
+    with pytest.raises(InputError, match="has expired"):
+        checked_secret(FHIR, {"client_certificate": certificate, "client_certificate_password": password})
+
+
+def test_no_key_is_left_on_the_disk(ours: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen: list[bytes] = []
+    real = ssl.SSLContext.load_cert_chain
+
+    def noted(made: ssl.SSLContext, file: Path, *args: object, **named: object) -> None:
+        seen.append(file.read_bytes())
+        real(made, file, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", noted)
+    context.__wrapped__(Tls("", *FORMS["PEM"](ours)))
+    assert list(tmp_path.iterdir()) == []
+    assert b"ENCRYPTED PRIVATE KEY" in seen[0]
+
+
+# --- A connection -----------------------------------------------------------------------------------------------------
+
+
+def connected(new_tenant: NewTenant, name: str, url: str, authority: Issued, shown: Issued) -> Tenant:
+    """A tenant at that address, with these certificates."""
+    values = (authority.pem, *FORMS["PKCS#12"](shown))
+    secret = {"token": "t"} | {each.key: value for each, value in zip(TLS_SECRETS, values, strict=True)}
+    return new_tenant(None, name, base_url=url, secret=secret)
+
+
+def patients(line: Line) -> None:
+    """An empty list, or the server's description."""
+    asked = line.read()
+    kind = {"resourceType": "Bundle", "type": "searchset", "total": 0}
+    if b"/metadata" in asked.split(b"\r\n", 1)[0]:
+        kind = {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"}
+    body = json.dumps(kind).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: {len(body)}\r\n\r\n"
+    line.conn.sendall(head.encode() + body)
+
+
+def test_a_connection_reads_with_its_certificate_and_is_told_sixty_days_before_it_ends(
+    new_tenant: NewTenant, authority: Issued, demanding: ssl.SSLContext
+) -> None:
+    for name, lasts, is_ending in (("sakura", YEAR, False), ("momiji", timedelta(days=59), True)):
+        shown = issue(authority, lasts)
+        with partner(patients, demanding) as there:
+            tenant = connected(new_tenant, name, there.url, authority, shown)
+            assert land(tenant.services, tenant.partner, name, Entity.CLIENT).is_certified
+            found = check(tenant.services, tenant.partner, name)
+        assert (found.certificate_until, found.is_ending) == (shown.certificate.not_valid_after_utc, is_ending)
+
+
+def test_an_expired_certificate_costs_no_call_and_says_what_to_do(
+    new_tenant: NewTenant, authority: Issued, demanding: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with partner(patients, demanding) as there:
+        tenant = connected(new_tenant, "sakura", there.url, authority, issue(authority, timedelta(days=-1)))
+        report = land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+        with pytest.raises(AuthenticationError, match="client_certificate_expired"):
+            check(tenant.services, tenant.partner, tenant.name)
+    assert (report.state, report.reason, there.lines) == ("failed", "client_certificate_expired", [])
+    assert PASSWORD not in caplog.text
