@@ -19,7 +19,7 @@ import logging
 import ssl
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -58,15 +58,18 @@ class Http:
     ca_file: Path | None = None
     """PEM file of the authorities to trust instead of the public ones."""
 
-    def client(self, tls: Tls = PLAIN) -> httpx.Client:
+    def client(self, tls: Tls = PLAIN, before_sending: Callable[[], None] | None = None) -> httpx.Client:
         """A new client for one thread of work, to be closed; `tls`: the connection's own certificates.
 
+        `before_sending` is called for each request, before anything of it leaves, and may raise to keep it back.
         OSError if `ca_file` cannot be read, TlsError if a certificate cannot be used.
         """
         for name in ("httpx", "httpcore"):  # they log addresses with their query and, at debug, credentials
             logging.getLogger(name).setLevel(logging.WARNING)
         return httpx.Client(
-            transport=_Transport(self, tls_context(self.ca_file) if tls.is_plain else context(tls)),
+            transport=_Transport(
+                self, tls_context(self.ca_file) if tls.is_plain else context(tls), before_sending or _nothing
+            ),
             timeout=httpx.Timeout(self.total_seconds, connect=self.connect_seconds),
             headers={"accept-encoding": "gzip", "user-agent": "zest-pipelines"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -91,8 +94,9 @@ def _made_tls_context(ca_file: Path | None) -> ssl.SSLContext:
 class _Transport(httpx.BaseTransport):
     """One exchange a call, its answer read to the end. Errors are httpx's own, plus BodyTooLargeError."""
 
-    def __init__(self, settings: Http, tls: ssl.SSLContext) -> None:
+    def __init__(self, settings: Http, tls: ssl.SSLContext, before_sending: Callable[[], None]) -> None:
         self._settings = settings
+        self._before_sending = before_sending
         self._deadline = Deadline()
         self._pool = httpcore.ConnectionPool(
             ssl_context=tls,
@@ -103,6 +107,7 @@ class _Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send, and read the whole answer within the settings' bounds."""
+        self._before_sending()
         self._deadline.begin(self._settings.total_seconds)
         with _in_httpx_terms():
             answer = self._pool.handle_request(_core_request(request))
@@ -127,6 +132,10 @@ class _Transport(httpx.BaseTransport):
                 trace(TOO_LARGE, {})
             raise
         return httpx.Response(answer.status, headers=headers, content=body, extensions=_plain(answer.extensions))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _core_request(request: httpx.Request) -> httpcore.Request:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from conftest import NewTenant, Tenant
@@ -39,9 +40,10 @@ from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows import gate as gate_module
 from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.check import check
-from zest_pipelines.flows.gate import Later, Ledger, LedgerGate
+from zest_pipelines.flows.gate import Later, Ledger, LedgerGate, UngrantedError
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.lanes import Lanes
+from zest_pipelines.flows.opening import connection_row, open_line
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.seats import Seats
@@ -568,6 +570,26 @@ def test_a_seat_is_had_under_all_limits_or_under_none(services: Services) -> Non
     with pytest.raises(Deferred):
         sakura.take(AT_ONCE)
     Seats.of(services, Connection("momiji", "fhir", "", {}), both).take(AT_ONCE)  # the vendor's second one was left
+
+
+def test_a_connector_that_goes_round_its_gate_sends_nothing(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    clients: list[httpx.Client] = []
+
+    def opened(connection: Connection, secret: Any, client: httpx.Client, gate: Gate) -> Any:
+        clients.append(client)
+        return tenant.partner.open(connection, secret, client, gate)
+
+    row = connection_row(tenant.services, tenant.partner, tenant.name, Login.PUSH)
+    start, address = mark(sandbox), f"{sandbox.url}/Patient"
+    with open_line(tenant.services, replace(tenant.partner, open=opened), row, AT_ONCE) as line:
+        with pytest.raises(UngrantedError):
+            clients[0].get(address)
+        assert calls(sandbox, after=start) == []
+        line.gate.admit("patients")
+        clients[0].get(address)
+        with pytest.raises(UngrantedError):  # one call, one request
+            clients[0].get(address)
+    assert len(calls(sandbox, after=start)) == 1
 
 
 def test_the_next_seat_is_kept_for_the_push_that_a_person_waits_for(services: Services) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from dagster import (
@@ -19,6 +20,7 @@ from dagster import (
     multi_asset,
 )
 
+from partners.errors import Deferred
 from partners.fhir.partner import FHIR
 from partners.registry import ShownPartnersError
 from zest_pipelines.cli.failures import sentence
@@ -75,3 +77,8 @@ def test_a_partner_that_the_environment_hides_is_told_before_anything_is_run() -
     with pytest.raises(InputError, match="ZEST_PARTNERS hides paper here"):
         shown_definitions(replace(FHIR, name="paper"))
     assert "ZEST_PARTNERS: no partner is called 'fihr'" in (sentence(ShownPartnersError("fihr")) or "")
+
+
+def test_a_check_that_the_limits_put_off_says_until_when() -> None:
+    told = sentence(Deferred(datetime(2026, 12, 1, 3, 4, 5, tzinfo=UTC)))
+    assert told == "The limits leave no call before 2026-12-01 12:04:05 (Japan): try again then. zest limits shows them"

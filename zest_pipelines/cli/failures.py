@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from partners.errors import PartnerError
+from partners.errors import Deferred, PartnerError
 from partners.limits import LimitError
 from partners.reasons import Language, UnknownReason, explain
 from partners.registry import UnknownPartnerError
@@ -24,6 +24,7 @@ from resources.private_files import PrivateFileError
 from resources.vault import VaultError
 from zest_pipelines.cli.options import InputError, chosen_data_dir
 from zest_pipelines.cli.runs import RunFailedError
+from zest_pipelines.cli.words import local
 from zest_pipelines.core.identifiers import TenantIdError
 from zest_pipelines.core.moments import MomentError
 from zest_pipelines.local.dagster_home import DagsterHomeError
@@ -72,6 +73,9 @@ def sentence(error: Exception) -> str | None:
     """What to tell about an error that we know; None for one that we do not."""
     if isinstance(error, _SPEAKING):
         return _capital(str(error))
+    if isinstance(error, Deferred):  # nobody but this command waits for the call
+        when = local(error.until.isoformat())
+        return f"The limits leave no call before {when} (Japan): try again then. zest limits shows them"
     if isinstance(error, PartnerError):
         return partner_sentence(error.reason, error.params)
     if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError) and error.filename:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from partners.limits import Kind
@@ -19,11 +20,23 @@ def supply(bucket: Bucket, who: Who, now: float) -> Supply:
             pace = timedelta(seconds=interval(bucket))
             return Evenly(moment(bucket.state.free_at), pace, burst, share(who.weight, waiting(bucket, who, now)))
         case Kind.COUNTED:
-            returns = tuple((moment(at), calls) for at, calls in leaves(bucket, now))
+            beyond = max(
+                0, in_window(bucket, now) - bucket.allowed
+            )  # of a limit that was lowered: these give nothing back
+            returns = tuple((moment(at), calls) for at, calls in _after(beyond, leaves(bucket, now)))
             kept = returns[-1][0] - moment(now) if returns else timedelta(0)
             return Sliding(free, returns, max(timedelta(seconds=bucket.limit.seconds), kept))
         case Kind.FIXED:
             return Daily(free, bucket.allowed, moment(day_ends(bucket.limit, now)))
+
+
+def _after(beyond: int, leaving: Iterable[tuple[float, int]]) -> Iterator[tuple[float, int]]:
+    """The times and numbers without the first `beyond` calls."""
+    for at, calls in leaving:
+        passed = min(beyond, calls)
+        beyond -= passed
+        if calls > passed:
+            yield at, calls - passed
 
 
 def waiting(bucket: Bucket, who: Who, now: float) -> list[int]:

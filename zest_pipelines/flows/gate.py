@@ -189,6 +189,10 @@ class _Found:
         return [(name, bucket.limit) for name, bucket in self.named.items() if bucket.limit in meant]
 
 
+class UngrantedError(RuntimeError):
+    """A connector sent something without having asked its gate: a fault of its code, and nothing left."""
+
+
 class LedgerGate(Gate):
     """The gate of one connector; used by one thread, but for `shut`."""
 
@@ -209,6 +213,8 @@ class LedgerGate(Gate):
         self._leaves_until = float("inf")
         """Of the call that was let through last."""
         self._is_shut = False
+        self._is_granted = False
+        """Whether a call was let through and has not been sent."""
         self.calls = 0
         """How many it has admitted."""
         self.before_call: Callable[[], None] = _nothing
@@ -238,10 +244,19 @@ class LedgerGate(Gate):
                 continue  # the ledger says until when
             if time.monotonic() < slot.until:
                 self.calls += 1
-                self._leaves_until = slot.until
+                self._leaves_until, self._is_granted = slot.until, True
                 return
             if time.monotonic() >= give_up:  # the ledger is so slow that its slots are over when they come
                 raise Deferred(self.ledger.services.now())
+
+    def spend(self) -> None:
+        """Take note that a request is about to be sent. UngrantedError unless it was let through: each one, once.
+
+        Asked by the client itself, so that no code of a partner can go round the limits.
+        """
+        if not self._is_granted:
+            raise UngrantedError
+        self._is_granted = False
 
     def leave(self) -> None:
         """See Gate."""

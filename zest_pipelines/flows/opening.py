@@ -51,7 +51,7 @@ class Lines:
         seat = self.seats.take(patience)
         self.closing.callback(seat.free)
         gate = LedgerGate(self.ledger, self.patience, self.priority, seat)
-        client = self.ledger.services.http.client(self.tls)
+        client = self.ledger.services.http.client(self.tls, gate.spend)
         connector = self.partner.open(self.row.connection, self.secret, client, gate)
         self.closing.callback(connector.close)
         return Line(connector, gate)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from zest_pipelines.core.guard import Beside, Counts, Held, hold
+from zest_pipelines.core.guard import NOTHING_BESIDE, Beside, Counts, Held, hold
 from zest_pipelines.core.identity import (
     Act,
     Known,
@@ -64,7 +64,7 @@ class Plan:
     population: int
     """Records in force before, against which the guard measures."""
     beside: Beside
-    """What counts with its deletes."""
+    """What counts with its deletes, if it has any."""
 
     def held(self, approved: Counts | None = None) -> Held | None:
         """What the guard holds of it."""
@@ -81,7 +81,9 @@ def plan(tx: Transaction, scope: Scope) -> Plan:
     verdicts = _verdicts(tx, scope, asked, words) if asked else {}
     linked = {verdict.record_id for verdict in verdicts.values() if isinstance(verdict, Linked)}
     changes = tuple(_planned(each, verdicts, words, linked) for each in opened)
-    return Plan(changes, _counts(changes), masters.population(tx, scope), masters.beside(tx, scope))
+    counts = _counts(changes)
+    beside = masters.beside(tx, scope) if counts.deletes else NOTHING_BESIDE
+    return Plan(changes, counts, masters.population(tx, scope), beside)
 
 
 def _planned(
