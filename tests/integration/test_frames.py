@@ -54,7 +54,7 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/notebook.md").read_text(encoding="utf-8")
 MONDAY = week_of(today_in_japan()).first
 BY_WEEK = ("pushed_weeks", "reconciled_weeks")
-ASSETS = sorted(spec.key.path[-1] for spec in definitions.resolve_all_asset_specs())
+ASSETS = sorted(each.key.path[-1] for each in definitions.resolve_all_asset_specs() if each.key.path[0] == "fhir")
 FHIR = PARTNERS["fhir"]
 LANDED_CLIENTS = AssetKey(["fhir", "landed_clients"])
 

@@ -41,7 +41,10 @@ def do(tenant: Tenant, act: Any, *given: Any) -> None:
 def due_tenants(tenant: Tenant) -> set[tuple[str, ...]]:
     """Who is due, as the clock and as the sensor see it."""
     with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
-        return {due.outbound(tx, tenant.partner.name, "1"), due.urgent(tx, tenant.partner.name)}
+        return {
+            due.outbound(tx, tenant.partner.name, tenant.partner.mapping_version),
+            due.urgent(tx, tenant.partner.name),
+        }
 
 
 def audited(tenant: Tenant, act: str) -> list[Any]:
