@@ -326,3 +326,24 @@ def test_what_was_compared_while_an_application_was_under_way_meets_the_guard(
     finally:
         database.close()
     assert carry_over(tenant).held_fields == {"family_name": 60}
+
+
+def test_who_becomes_inactive_counts_as_deleted(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    theirs = [each for each in sandbox.state("Patient") if each["active"]]
+    for each in theirs[:6]:
+        sandbox.put(each | {"active": False})
+    land(tenant.services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+    assert (carry_over(tenant).applied, in_force(tenant)) == (6, len(theirs) - 6)
+    for each in theirs[6:11]:
+        sandbox.put(each | {"active": False, "gender": "other"})
+    sandbox.put(theirs[11] | {"birthDate": "1951-02-03"})
+    land(tenant.services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+
+    report = carry_over(tenant)
+
+    assert (report.held_deletes, report.deleted_lately, report.held_fields) == (5, 6, {})
+    assert (report.applied, in_force(tenant)) == (1, len(theirs) - 6)
+    approve(tenant)
+    assert (carry_over(tenant).applied, in_force(tenant)) == (5, len(theirs) - 11)

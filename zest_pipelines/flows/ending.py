@@ -96,8 +96,8 @@ def _hold(opened: OpenChange, held: Held, exceeded: Counts | None) -> MasterResu
 
 
 def _is_held(opened: OpenChange, held: Held) -> bool:
-    if opened.change.kind == "delete":
-        return held.deletes > 0
+    if opened.change.ends and held.deletes:
+        return True
     return any(name in held.changed for name in opened.change.fields)
 
 

@@ -103,8 +103,9 @@ def _retires(opened: OpenChange, verdict: Verdict | None, linked: Collection[UUI
 
 def _counts(changes: Sequence[Planned]) -> Counts:
     counted = [each.opened.change for each in changes if each.is_counted]
-    fields = Counter(name for change in counted if change.kind == "change" for name in change.fields)
-    return Counts(deletes=sum(change.kind == "delete" for change in counted), changed=dict(fields))
+    named = [(change, name) for change in counted if change.kind == "change" for name in change.fields]
+    fields = Counter(name for change, name in named if not (change.ends and name == "active"))
+    return Counts(deletes=sum(change.ends for change in counted), changed=dict(fields))
 
 
 def _verdicts(

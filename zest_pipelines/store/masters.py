@@ -60,6 +60,13 @@ class MasterChange:
     problem: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def ends(self) -> bool:
+        """Whether a record that was in force is so no longer: it is deleted, or told to be inactive."""
+        if self.kind == "delete":
+            return True
+        return bool(self.before and self.after and self.before.get("active") and not self.after.get("active"))
+
 
 @dataclass(frozen=True)
 class OpenChange:
@@ -302,7 +309,8 @@ _DELETED_LATELY: dict[Entity, Query] = {
             SELECT FROM sync.master_result r
             JOIN sync.master_change c USING (tenant_id, partner, entity, partner_id, landed_no)
             WHERE r.tenant_id = i.tenant_id AND r.partner = i.partner AND r.entity = i.entity
-              AND r.partner_id = i.partner_id AND r.outcome = 'applied' AND c.kind = 'delete'
+              AND r.partner_id = i.partner_id AND r.outcome = 'applied'
+              AND (c.kind = 'delete' OR (c.before ->> 'active' = 'true' AND c.after ->> 'active' = 'false'))
               AND r.made_at > clock_timestamp() - interval '1 day'
               AND r.made_at > {_LAST_YES})
         """,
