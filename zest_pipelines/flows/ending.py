@@ -104,7 +104,10 @@ def _is_held(opened: OpenChange, held: Held) -> bool:
 def words(much: Held | Counts) -> str:
     """How much it is: `12 deletes, 90 x address`."""
     deletes = [f"{much.deletes} deletes{_beside(much) if isinstance(much, Held) else ''}"] if much.deletes else []
-    return ", ".join([*deletes, *(f"{records} x {name}" for name, records in sorted(much.changed.items()))])
+    others = much.beside.changed if isinstance(much, Held) else {}
+    more = {name: f" ({records} more within an hour)" for name, records in others.items()}
+    changed = [f"{records} x {name}{more.get(name, '')}" for name, records in sorted(much.changed.items())]
+    return ", ".join([*deletes, *changed])
 
 
 def _beside(held: Held) -> str:
