@@ -592,6 +592,26 @@ def test_a_connector_that_goes_round_its_gate_sends_nothing(tenant: Tenant, sand
     assert len(calls(sandbox, after=start)) == 1
 
 
+@pytest.mark.parametrize("other", ["tenant:6/1d@00:00", "tenant:6/23h", "tenant:6/1d+6", "tenant:6/60s"])
+def test_a_limit_that_is_counted_in_another_way_goes_on_with_what_was_used(services: Services, other: str) -> None:
+    used = gate(services, ["tenant:6/1d", "endpoint=staff:9/1d"])
+    for _ in range(6):
+        used.admit("patients")
+    with pytest.raises(Deferred):
+        gate(services, [other]).admit("patients")
+    gate(services, [other], "momiji").admit("patients")
+    gate(services, ["endpoint=staff:9/1h"]).admit("staff")
+
+
+def test_a_limit_that_is_counted_in_another_way_stays_closed(services: Services) -> None:
+    closed = gate(services, ["tenant:600/1h"])
+    closed.admit("patients")
+    closed.heard("patients", Told(True, timedelta(minutes=10)))
+    for other in ("tenant:600/60s", "tenant:600/1d@00:00"):
+        with pytest.raises(Deferred):
+            gate(services, [other]).admit("patients")
+
+
 def test_the_next_seat_is_kept_for_the_push_that_a_person_waits_for(services: Services) -> None:
     limits, moment = [parse_limit("vendor:concurrent=2")], timedelta(milliseconds=1)
     sakura, momiji, kaede = (
