@@ -146,9 +146,9 @@ def test_a_limit_of_one_tenant_holds_up_no_other_and_the_vendors_holds_up_all(se
     gate(services, own, "two").admit("patients")
     with pytest.raises(Deferred):
         gate(services, own, "one").admit("patients")
-    gate(services, shared, "one").admit("patients")
+    gate(services, shared, "three").admit("patients")
     with pytest.raises(Deferred):
-        gate(services, shared, "two").admit("patients")
+        gate(services, shared, "four").admit("patients")
 
 
 def test_a_slot_that_was_missed_is_not_used(services: Services) -> None:
@@ -402,6 +402,25 @@ def test_opening_by_hand_and_sending_never_wait_for_each_other_in_a_ring(service
                 budgets.lock(tx, names)
                 budgets.close(tx, names, until)
         opening.result()
+
+
+def test_making_a_row_and_sending_never_wait_for_each_other_in_a_ring(services: Services) -> None:
+    """The last row is there and locked, the first one is missing, and another one makes it meanwhile."""
+    first, last = "fhir//vendor:paced/60s", "fhir/sakura/tenant:paced/60s"
+
+    def lock(names: list[str], seconds: float = 0.0) -> None:
+        with other_process(services) as other, other.database.transaction(Login.BUDGET, None) as tx:
+            budgets.lock(tx, names)
+            time.sleep(seconds)
+
+    lock([last])
+    with ThreadPoolExecutor(4) as pool:
+        senders = [pool.submit(lock, [last], 1.0)]
+        for names in ([first, last], [first], [first, last]):
+            time.sleep(0.2)
+            senders.append(pool.submit(lock, names))
+        for sender in senders:
+            sender.result()
 
 
 def broken_state(driver: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:

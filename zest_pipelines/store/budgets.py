@@ -37,14 +37,17 @@ _MAKE = query(
     "INSERT INTO sync.budget (bucket) SELECT unnest(CAST(:buckets AS text[])) ON CONFLICT DO NOTHING RETURNING bucket",
 )
 _COLUMNS = "bucket, state, coalesce(extract(epoch FROM closed_until), 0)::float8 AS closed_until"
-# In the order of their names, so that two senders never wait for each other in a ring. The clock is read where the rows
-# are given out, when they are locked; not now(), which is the time before the wait for the locks.
+# In the order of their names, so that two senders never wait for each other in a ring, and none of them while one is
+# missing: who then makes that one must hold nothing. The clock is read where the rows are given out, when they are
+# locked; not now(), which is the time before the wait for the locks.
 _LOCK = query(
     "lock_buckets",
     Login.BUDGET,
     f"""
     SELECT locked.*, extract(epoch FROM clock_timestamp())::float8 AS now
     FROM (SELECT {_COLUMNS} FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
+              AND cardinality(CAST(:buckets AS text[])) =
+                  (SELECT count(*) FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[])))
           ORDER BY bucket FOR UPDATE) AS locked
     """,
 )
@@ -166,7 +169,7 @@ def save_seats(tx: Transaction, seats: Mapping[str, Holders]) -> None:
 def _locked(tx: Transaction, buckets: Sequence[str]) -> tuple[Sequence[Mapping[str, Any]], frozenset[str]]:
     names, new = sorted(set(buckets)), frozenset[str]()
     rows = _LOCK.quick(tx, buckets=names).fetchall()
-    if len(rows) < len(names):
+    if not rows:
         new = frozenset(_MAKE.column(tx, buckets=names))
         rows = _LOCK.quick(tx, buckets=names).fetchall()
     return rows, new
