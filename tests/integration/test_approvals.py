@@ -326,3 +326,45 @@ def test_what_was_compared_while_an_application_was_under_way_meets_the_guard(
     finally:
         database.close()
     assert carry_over(tenant).held_fields == {"family_name": 60}
+
+
+def test_who_becomes_inactive_counts_as_deleted(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    theirs = [each for each in sandbox.state("Patient") if each["active"]]
+    for each in theirs[:6]:
+        sandbox.put(each | {"active": False})
+    land(tenant.services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+    assert (carry_over(tenant).applied, in_force(tenant)) == (6, len(theirs) - 6)
+    for each in theirs[6:11]:
+        sandbox.put(each | {"active": False, "gender": "other"})
+    sandbox.put(theirs[11] | {"birthDate": "1951-02-03"})
+    land(tenant.services, tenant.partner, tenant.name, CLIENT)
+    compare(tenant)
+
+    report = carry_over(tenant)
+
+    assert (report.held_deletes, report.deleted_lately, report.held_fields) == (5, 6, {})
+    assert (report.applied, in_force(tenant)) == (1, len(theirs) - 6)
+    approve(tenant)
+    assert (carry_over(tenant).applied, in_force(tenant)) == (5, len(theirs) - 11)
+
+
+def test_changes_of_a_field_that_come_in_instalments_are_held_as_if_they_came_at_once(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    theirs = [each for each in sandbox.state("Patient") if each["active"]]
+
+    def become_other(numbers: slice) -> ApplyReport:
+        for each in theirs[numbers]:
+            sandbox.put(each | {"gender": "other"})
+        land(tenant.services, tenant.partner, tenant.name, CLIENT)
+        compare(tenant)
+        return carry_over(tenant)
+
+    assert become_other(slice(0, 8)).applied == 8
+    report = become_other(slice(8, 12))
+    assert (report.applied, report.held_fields) == (0, {"sex": 4})
+    assert report.problems[0].params["why"] == "4 x sex (8 more within an hour)"
+    approve(tenant)
+    assert carry_over(tenant).applied == 4
+    assert become_other(slice(12, 14)).applied == 2  # counted from a person's yes on

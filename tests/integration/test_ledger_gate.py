@@ -146,9 +146,9 @@ def test_a_limit_of_one_tenant_holds_up_no_other_and_the_vendors_holds_up_all(se
     gate(services, own, "two").admit("patients")
     with pytest.raises(Deferred):
         gate(services, own, "one").admit("patients")
-    gate(services, shared, "one").admit("patients")
+    gate(services, shared, "three").admit("patients")
     with pytest.raises(Deferred):
-        gate(services, shared, "two").admit("patients")
+        gate(services, shared, "four").admit("patients")
 
 
 def test_a_slot_that_was_missed_is_not_used(services: Services) -> None:
@@ -404,6 +404,25 @@ def test_opening_by_hand_and_sending_never_wait_for_each_other_in_a_ring(service
         opening.result()
 
 
+def test_making_a_row_and_sending_never_wait_for_each_other_in_a_ring(services: Services) -> None:
+    """The last row is there and locked, the first one is missing, and another one makes it meanwhile."""
+    first, last = "fhir//vendor:paced/60s", "fhir/sakura/tenant:paced/60s"
+
+    def lock(names: list[str], seconds: float = 0.0) -> None:
+        with other_process(services) as other, other.database.transaction(Login.BUDGET, None) as tx:
+            budgets.lock(tx, names)
+            time.sleep(seconds)
+
+    lock([last])
+    with ThreadPoolExecutor(4) as pool:
+        senders = [pool.submit(lock, [last], 1.0)]
+        for names in ([first, last], [first], [first, last]):
+            time.sleep(0.2)
+            senders.append(pool.submit(lock, names))
+        for sender in senders:
+            sender.result()
+
+
 def broken_state(driver: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets, "_json", lambda _: {"free_at": "\0"})  # no text of PostgreSQL's
 
@@ -590,6 +609,26 @@ def test_a_connector_that_goes_round_its_gate_sends_nothing(tenant: Tenant, sand
         with pytest.raises(UngrantedError):  # one call, one request
             clients[0].get(address)
     assert len(calls(sandbox, after=start)) == 1
+
+
+@pytest.mark.parametrize("other", ["tenant:6/1d@00:00", "tenant:6/23h", "tenant:6/1d+6", "tenant:6/60s"])
+def test_a_limit_that_is_counted_in_another_way_goes_on_with_what_was_used(services: Services, other: str) -> None:
+    used = gate(services, ["tenant:6/1d", "endpoint=staff:9/1d"])
+    for _ in range(6):
+        used.admit("patients")
+    with pytest.raises(Deferred):
+        gate(services, [other]).admit("patients")
+    gate(services, [other], "momiji").admit("patients")
+    gate(services, ["endpoint=staff:9/1h"]).admit("staff")
+
+
+def test_a_limit_that_is_counted_in_another_way_stays_closed(services: Services) -> None:
+    closed = gate(services, ["tenant:600/1h"])
+    closed.admit("patients")
+    closed.heard("patients", Told(True, timedelta(minutes=10)))
+    for other in ("tenant:600/60s", "tenant:600/1d@00:00"):
+        with pytest.raises(Deferred):
+            gate(services, [other]).admit("patients")
 
 
 def test_the_next_seat_is_kept_for_the_push_that_a_person_waits_for(services: Services) -> None:

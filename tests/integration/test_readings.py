@@ -308,8 +308,11 @@ def test_who_takes_over_while_a_page_is_being_stored_waits_and_goes_on_after_it(
             states = first.result(20).state, second.result(20).state
     finally:
         database.close()
-    # The first one is alive after all, once its page is stored: the second leaves it alone, or begins after its end.
-    assert states == (("certified", "certified") if page == 3 else ("certified", "failed"))
+    # The first one is alive after all, once its page is stored: the second leaves it alone, or begins after its end,
+    # which with a page left may come before the second has looked again.
+    assert states in (
+        [("certified", "certified")] if page == 3 else [("certified", "failed"), ("certified", "certified")]
+    )
     assert (len(versions(tenant)), sightings_left(tenant)) == (6, 0)
 
 

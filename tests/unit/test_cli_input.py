@@ -12,13 +12,7 @@ import pytest
 
 from partners.registry import PARTNERS
 from zest_pipelines.cli import run
-from zest_pipelines.cli.connections import (
-    checked_interval,
-    checked_secret,
-    checked_settings,
-    checked_url,
-    new_counts,
-)
+from zest_pipelines.cli.connections import checked_interval, checked_secret, checked_settings, checked_url
 from zest_pipelines.cli.options import InputError, remember_data_dir
 
 SETTINGS = ["--set", "patient_identifier_system=urn:p", "--set", "staff_identifier_system=urn:s"]
@@ -220,20 +214,3 @@ def test_an_interval_is_minutes_hours_or_days(text: str, minutes: int) -> None:
 def test_an_interval_outside_of_a_minute_to_a_week_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         checked_interval("--land-every", text)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "anew"),
-    [
-        (["tenant:600/60s"], ["tenant:300/60s"], []),
-        (["tenant:600/60s"], ["tenant:600/60s", "endpoint=patients:10/1s"], []),
-        (["tenant:5000/1d"], ["tenant:5000/23h"], ["tenant:5000/23h"]),
-        (["tenant:5000/1d"], ["tenant:5000/1d@09:00"], ["tenant:5000/1d@09:00"]),
-        (["tenant:5000/1d@08:00"], ["tenant:5000/1d@09:00-10%"], []),
-        ([], ["tenant:5000/1d"], []),
-    ],
-)
-def test_a_limit_that_is_counted_in_another_way_than_before_begins_anew(
-    before: list[str], after: list[str], anew: list[str]
-) -> None:
-    assert new_counts(before, after) == anew

@@ -46,6 +46,7 @@ TARO = HANAKO | {
     "birth_date": "1951-10-09",
     "sex": "male",
 }
+KEIKO = TARO | {"given_name": "恵子", "given_kana": "ケイコ", "sex": "female"}
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,17 @@ def test_ours_that_a_person_has_just_given_away_is_not_given_to_another_one() ->
     ("after", "is_held"),
     [
         (TARO, True),
+        (TARO | {"birth_date": ""}, True),  # by the sex
+        (HANAKO | {"sex": "male"}, False),
+        (KEIKO, True),
         (HANAKO | {"family_kana": "タナカ"}, False),  # a marriage
         (HANAKO | {"birth_date": "1941-03-02"}, False),  # a correction
-        (TARO | {"birth_date": "1940"}, False),  # it may be that day
-        (TARO | {"birth_date": ""}, False),
-        (TARO | {"birth_date": "1951"}, True),
-        (TARO | {"family_kana": "", "given_kana": ""}, True),  # by the names as written
+        (KEIKO | {"birth_date": "1940"}, False),  # it may be that day
+        (KEIKO | {"birth_date": ""}, False),
+        (KEIKO | {"birth_date": "1951"}, True),
+        (KEIKO | {"family_kana": "", "given_kana": ""}, True),  # by the names as written
         (HANAKO | {"family_kana": "ﾀｶﾊｼ", "birth_date": "1951-10-09"}, False),
-        (TARO | {"birth_date": "昭和15年3月2日"}, False),  # the same day, by another calendar
+        (KEIKO | {"birth_date": "昭和15年3月2日"}, False),  # the same day, by another calendar
     ],
 )
 def test_an_id_means_another_person_if_name_and_birth_date_both_disagree(
@@ -141,10 +145,10 @@ def test_an_id_means_another_person_if_name_and_birth_date_both_disagree(
 
 
 def test_a_name_and_a_day_of_birth_that_change_one_after_the_other_are_another_person() -> None:
-    midway = TARO | {"birth_date": HANAKO["birth_date"]}
+    midway = KEIKO | {"birth_date": HANAKO["birth_date"]}
     link = Link(UUID(int=1), known=midway, first=HANAKO)
 
-    assert judge(CLIENT, TARO, link, Rule(creates=True), None) == Waiting(Question.REUSED, (UUID(int=1),))
+    assert judge(CLIENT, KEIKO, link, Rule(creates=True), None) == Waiting(Question.REUSED, (UUID(int=1),))
     assert judge(CLIENT, midway | {"phone": "0312345678"}, link, Rule(creates=True), None) == Known(UUID(int=1))
     assert judge(CLIENT, HANAKO, link, Rule(creates=True), None) == Known(UUID(int=1))
 
@@ -152,8 +156,8 @@ def test_a_name_and_a_day_of_birth_that_change_one_after_the_other_are_another_p
 def test_of_staff_the_day_of_entry_stands_for_the_birth_date() -> None:
     link = Link(UUID(int=1), HANAKO | {"employed_from": "2020-04-01"})
 
-    assert judge(STAFF, TARO | {"employed_from": "2020-04-01"}, link, Rule(True), None) == Known(UUID(int=1))
-    assert isinstance(judge(STAFF, TARO | {"employed_from": "2026-04-01"}, link, Rule(True), None), Waiting)
+    assert judge(STAFF, KEIKO | {"employed_from": "2020-04-01"}, link, Rule(True), None) == Known(UUID(int=1))
+    assert isinstance(judge(STAFF, KEIKO | {"employed_from": "2026-04-01"}, link, Rule(True), None), Waiting)
 
 
 def test_a_link_in_question_is_valid_again_when_the_partner_takes_it_back_unless_ours_has_another_id() -> None:

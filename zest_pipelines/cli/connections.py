@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from partners.contract import CheckReport, Connection, Partner, Setting
-from partners.limits import parse_limit, parse_limits
+from partners.limits import parse_limits
 from partners.windows import parse_windows
 from resources.logins import Login
 from zest_pipelines.cli.identities import checked_identity, checked_keys
@@ -143,7 +143,6 @@ def connect(
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.store import tenants
-    from zest_pipelines.store.errors import UnknownConnectionError
 
     check_tenant_id(tenant)
     declared = partner_named(partner)
@@ -158,11 +157,6 @@ def connect(
     with open_session(chosen_data_dir(data_dir)) as session:
         sealed = None if secret is None else session.seal(secret, tenant, declared.name)
         with session.transaction(Login.OPERATOR, tenant) as tx:
-            try:
-                former = tenants.connection(tx, tenant, declared.name).limits
-                begun_anew = new_counts(declared.limits if former is None else former, limits or declared.limits)
-            except UnknownConnectionError:
-                begun_anew = []
             if not same_records and tenants.has_identities(tx, tenant, declared.name):
                 check_same_place(tenants.connection(tx, tenant, declared.name).connection.base_url, connection.base_url)
             tenants.connect(
@@ -182,11 +176,6 @@ def connect(
             )
     if not is_private(connection.base_url):
         tell("Note: http is not encrypted, so the credential and the visits can be read on their way. Prefer https.")
-    for each in begun_anew:
-        tell(
-            f"Note: {each} begins to count now. What was used under the former limit is not known to it, nor whether "
-            "the partner has closed that. Where much may be used up, pause the connection for its window."
-        )
     for each in limits or ():
         if each.startswith("vendor:"):
             tell(
@@ -282,14 +271,6 @@ def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
     if until is not None and until <= datetime.now(UTC):
         raise InputError(f"The client certificate has expired ({utc(until)}): have the partner issue another one")
     return secret
-
-
-def new_counts(before: Sequence[str], after: Sequence[str]) -> list[str]:
-    """The limits of `after` that stand in the place of another one, which was counted in another way."""
-    known = [parse_limit(each) for each in before]
-    places, counts = {(each.scope, each.endpoint) for each in known}, {each.measured for each in known}
-    new = [parse_limit(each) for each in after]
-    return [str(each) for each in new if (each.scope, each.endpoint) in places and each.measured not in counts]
 
 
 def checked_interval(option: str, text: str) -> timedelta:

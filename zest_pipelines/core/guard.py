@@ -10,7 +10,7 @@ tenant of ten records or fewer: there every set is small, and each delete still 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FEW = 10
 """Records: fewer changed, or no more deleted, never hold."""
@@ -29,12 +29,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Beside:
-    """What counts with the deletes that are about to be written, as far as no person's yes has come since."""
+    """What counts with what is about to be written, as far as no person's yes has come since."""
 
     lately: int = 0
     """Records that were deleted within a day and have not come back."""
     suspects: int = 0
     """Records in force that a reading did not show, and nobody knows yet whether they are gone."""
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """Other records that changed in a field within an hour, by its name."""
 
 
 NOTHING_BESIDE = Beside()
@@ -49,7 +51,7 @@ class Held:
     changed: Mapping[str, int]
     """The fields that change in too many records, with how many; empty: changes may go."""
     beside: Beside = NOTHING_BESIDE
-    """What counted with the deletes that are held."""
+    """What counted with what is held."""
 
 
 def hold(
@@ -58,8 +60,9 @@ def hold(
     """What must wait for a person; None: all may be written. `population`: records in force before.
 
     Held are deletes that, with what is beside them, are above 10 and above 5 % of what was in force a day ago, and the
-    changes of a field above 30 % of the population and of at least 10 records. Exactly 10, 5 % or 30 % pass. What a
-    person approved is a ceiling: up to and including it all passes, one more holds again.
+    changes of a field that, with those beside them, are above 30 % of the population and of at least 10 records.
+    Exactly 10, 5 % or 30 % pass. What a person approved is a ceiling: up to and including it all passes, one more holds
+    again.
     """
     ceiling = approved or Counts()
     is_within = counts.deletes <= ceiling.deletes
@@ -68,14 +71,19 @@ def hold(
     changed = {
         name: records
         for name, records in counts.changed.items()
-        if _are_many_changes(records, population, ceiling.changed.get(name, 0))
+        if records > ceiling.changed.get(name, 0)
+        and _are_many_changes(records + beside.changed.get(name, 0), population)
     }
-    return Held(deletes, changed, beside if deletes else NOTHING_BESIDE) if deletes or changed else None
+    if not deletes and not changed:
+        return None
+    counted = Beside(*((beside.lately, beside.suspects) if deletes else ()))
+    others = {name: records for name, records in beside.changed.items() if name in changed}
+    return Held(deletes, changed, replace(counted, changed=others))
 
 
 def _are_many(deletes: int, population: int) -> bool:
     return deletes > FEW and deletes * 100 > DELETED_PERCENT * population
 
 
-def _are_many_changes(records: int, population: int, approved: int) -> bool:
-    return records >= FEW and records > approved and records * 100 > CHANGED_PERCENT * population
+def _are_many_changes(records: int, population: int) -> bool:
+    return records >= FEW and records * 100 > CHANGED_PERCENT * population

@@ -168,10 +168,16 @@ def _means(word: Word, link: Link) -> bool:
     return word.act is Act.SAME or (word.act is Act.LINK and word.record_id == link.record_id)
 
 
+def sexes_disagree(one: Master, other: Master) -> bool:
+    """Whether one is told to be male and the other female."""
+    return {one.get("sex"), other.get("sex")} == {"male", "female"}
+
+
 def _is_another(entity: Entity, before: Master, after: Master) -> bool:
-    """Whether both disagree: the name, and the day of birth, or of staff the day of entry."""
+    """Whether the name disagrees, and with it the day of birth (of staff the day of entry) or the sex."""
     born = BORN[entity]
-    return names_disagree(before, after) and dates_disagree(before.get(born), after.get(born))
+    is_other_day = dates_disagree(before.get(born), after.get(born))
+    return names_disagree(before, after) and (is_other_day or sexes_disagree(before, after))
 
 
 def _is_alike(entity: Entity, seen: Master, now: Master) -> bool:

@@ -24,6 +24,7 @@ from zest_pipelines.core.identity import (
     dates_disagree,
     form,
     names_disagree,
+    sexes_disagree,
 )
 
 Name = TypeVar("Name", bound=Hashable)
@@ -99,9 +100,8 @@ def _only(new: Master, agreeing: Sequence[Candidate], alike: int, taken: Collect
 
 def _contradicts(ours: Master, theirs: Master) -> bool:
     """Whether they cannot be one person, whatever else agrees: sex, name, or the day of birth or entry."""
-    sexes = {ours.get("sex"), theirs.get("sex")} & {"male", "female"}
     dates = any(dates_disagree(ours.get(born), theirs.get(born)) for born in BORN.values())
-    return len(sexes) > 1 or dates or _kana_disagree(ours, theirs)
+    return sexes_disagree(ours, theirs) or dates or _kana_disagree(ours, theirs)
 
 
 def _kana_disagree(ours: Master, theirs: Master) -> bool:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import time, timedelta
 from typing import NamedTuple, assert_never
@@ -112,6 +112,33 @@ def aligned(bucket: Bucket, now: float) -> Bucket:
         )
         moved = moved._replace(counts=counts, lent=lent)
     return bucket._replace(state=moved)
+
+
+def begun(limit: Rate, others: Sequence[State], now: float) -> State:
+    """The state of a limit that is called for the first time, beside what was kept of others on the same calls.
+
+    What was used of them counts as used of it, at this moment: a limit that is counted in another way from now on is no
+    second quota. Of their calls those of about one window of theirs are known, so it may begin fuller than it is.
+    """
+    calls = min(limit.allowed, max(map(_known_calls, others), default=0))
+    state = State(seen=now, load=float(calls))
+    if not calls:
+        return State()
+    match limit.kind:
+        case Kind.PACED | Kind.LEAKY:
+            return state._replace(free_at=now + calls * interval(Bucket(limit)))
+        case Kind.COUNTED:
+            return state._replace(counts={int(now // _slice(limit)): calls})
+        case Kind.FIXED:
+            return state._replace(counts=dict.fromkeys(_days(limit, now), calls), reset=limit.reset)
+        case kind:
+            assert_never(kind)
+
+
+def _known_calls(state: State) -> int:
+    counts = state.counts
+    counted = counts[max(counts)] if counts and state.reset is not None else sum(counts.values())
+    return max(counted, sum(state.used.values()), round(state.load))
 
 
 def first_slot(bucket: Bucket, at: float, priority: Priority) -> float:

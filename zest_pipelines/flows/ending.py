@@ -96,15 +96,18 @@ def _hold(opened: OpenChange, held: Held, exceeded: Counts | None) -> MasterResu
 
 
 def _is_held(opened: OpenChange, held: Held) -> bool:
-    if opened.change.kind == "delete":
-        return held.deletes > 0
+    if opened.change.ends and held.deletes:
+        return True
     return any(name in held.changed for name in opened.change.fields)
 
 
 def words(much: Held | Counts) -> str:
     """How much it is: `12 deletes, 90 x address`."""
     deletes = [f"{much.deletes} deletes{_beside(much) if isinstance(much, Held) else ''}"] if much.deletes else []
-    return ", ".join([*deletes, *(f"{records} x {name}" for name, records in sorted(much.changed.items()))])
+    others = much.beside.changed if isinstance(much, Held) else {}
+    more = {name: f" ({records} more within an hour)" for name, records in others.items()}
+    changed = [f"{records} x {name}{more.get(name, '')}" for name, records in sorted(much.changed.items())]
+    return ", ".join([*deletes, *changed])
 
 
 def _beside(held: Held) -> str:

@@ -22,13 +22,14 @@ from partners.limits import MOST_CALLS, Kind, Limit, LimitScope, Rate
 from partners.throttling import Told
 from resources.logins import Login
 from zest_pipelines.core.budget import Ask, Wait, admit, applies, refused
-from zest_pipelines.core.meters import LATENESS, Bucket, State, interval
+from zest_pipelines.core.meters import LATENESS, Bucket, State, begun, interval
 from zest_pipelines.core.turns import Priority, Who
 from zest_pipelines.core.usage import doubtful
-from zest_pipelines.flows.naming import bucket_name
+from zest_pipelines.flows.naming import bucket_name, place_of_calls
 from zest_pipelines.flows.seats import Seat
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import budgets
+from zest_pipelines.store.budgets import Entry
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import StoreError
 
@@ -147,11 +148,23 @@ class Ledger:
                 found[name] = min(each, found.get(name, each), key=lambda limit: limit.allowed)  # two of old times
         return dict(sorted(found.items()))
 
+    def _begun(self, tx: Transaction, name: str, named: Mapping[str, Rate], now: float) -> Entry:
+        """A new bucket as it begins beside others on the same calls, stored."""
+        others = budgets.beside(tx, place_of_calls(self._connection, named[name]), named.keys())
+        state = begun(named[name], [each.state for each in others], now)
+        closed_until = max((each.closed_until for each in others), default=0.0)
+        budgets.save(tx, {name: state})
+        if closed_until > now:
+            budgets.close(tx, [name], _moment(closed_until))
+        return Entry(state, closed_until)
+
     @contextmanager
     def _locked(self, named: Mapping[str, Rate]) -> Iterator[_Found]:
         with self.services.database.transaction(Login.BUDGET, None) as tx:
             before = time.monotonic()
-            entries, now = budgets.lock(tx, list(named))
+            entries, now, new = budgets.lock(tx, list(named))
+            for name in new:
+                entries[name] = self._begun(tx, name, named, now)
             if time.monotonic() - before > _LONG_SECONDS:
                 before, now = time.monotonic(), budgets.clock(tx)
             buckets = [Bucket(limit, entries[name].state, entries[name].closed_until) for name, limit in named.items()]

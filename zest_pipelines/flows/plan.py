@@ -64,7 +64,7 @@ class Plan:
     population: int
     """Records in force before, against which the guard measures."""
     beside: Beside
-    """What counts with its deletes, if it has any."""
+    """What counts with its deletes and changes, if it has any."""
 
     def held(self, approved: Counts | None = None) -> Held | None:
         """What the guard holds of it."""
@@ -83,6 +83,9 @@ def plan(tx: Transaction, scope: Scope) -> Plan:
     changes = tuple(_planned(each, verdicts, words, linked) for each in opened)
     counts = _counts(changes)
     beside = masters.beside(tx, scope) if counts.deletes else NOTHING_BESIDE
+    if counts.changed:
+        ids = [each.opened.change.partner_id for each in changes if each.is_counted]
+        beside = replace(beside, changed=masters.changed_lately(tx, scope, ids))
     return Plan(changes, counts, masters.population(tx, scope), beside)
 
 
@@ -103,8 +106,9 @@ def _retires(opened: OpenChange, verdict: Verdict | None, linked: Collection[UUI
 
 def _counts(changes: Sequence[Planned]) -> Counts:
     counted = [each.opened.change for each in changes if each.is_counted]
-    fields = Counter(name for change in counted if change.kind == "change" for name in change.fields)
-    return Counts(deletes=sum(change.kind == "delete" for change in counted), changed=dict(fields))
+    named = [(change, name) for change in counted if change.kind == "change" for name in change.fields]
+    fields = Counter(name for change, name in named if not (change.ends and name == "active"))
+    return Counts(deletes=sum(change.ends for change in counted), changed=dict(fields))
 
 
 def _verdicts(

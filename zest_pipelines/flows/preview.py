@@ -72,7 +72,7 @@ class _Counted:
     kinds: Counter[str] = field(default_factory=Counter)
     fields: Counter[str] = field(default_factory=Counter)
     deletes: int = 0
-    """Of the deleted ones, those that the guard counts."""
+    """Of those that are deleted or become inactive, what the guard counts."""
     written: Counter[str] = field(default_factory=Counter)
     """Of the records that change in a field, those that the guard counts."""
     newly: Counter[str] = field(default_factory=Counter)
@@ -98,11 +98,14 @@ class _Counted:
             self.kinds["respelled"] += 1
             kind = Kind.NONE
         self.kinds[kind] += newest.content is not None or kind is Kind.DELETE
-        self.deletes += kind is Kind.DELETE and newest.is_owner
+        ends = kind is Kind.CHANGE and any(
+            each.name == "active" and each.before and not each.after for each in found.fields
+        )
+        self.deletes += newest.is_owner and (ends or kind is Kind.DELETE)
         if kind is Kind.CHANGE:
             self.fields.update(moved)
             if newest.is_owner:
-                self.written.update(moved)
+                self.written.update(name for name in moved if not (ends and name == "active"))
             for name in moved:
                 self._show(name, newest)
 

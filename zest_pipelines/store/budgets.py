@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any
@@ -34,17 +34,20 @@ UNUSED = Entry(State(), 0.0)
 _MAKE = query(
     "make_buckets",
     Login.BUDGET,
-    "INSERT INTO sync.budget (bucket) SELECT unnest(CAST(:buckets AS text[])) ON CONFLICT DO NOTHING",
+    "INSERT INTO sync.budget (bucket) SELECT unnest(CAST(:buckets AS text[])) ON CONFLICT DO NOTHING RETURNING bucket",
 )
 _COLUMNS = "bucket, state, coalesce(extract(epoch FROM closed_until), 0)::float8 AS closed_until"
-# In the order of their names, so that two senders never wait for each other in a ring. The clock is read where the rows
-# are given out, when they are locked; not now(), which is the time before the wait for the locks.
+# In the order of their names, so that two senders never wait for each other in a ring, and none of them while one is
+# missing: who then makes that one must hold nothing. The clock is read where the rows are given out, when they are
+# locked; not now(), which is the time before the wait for the locks.
 _LOCK = query(
     "lock_buckets",
     Login.BUDGET,
     f"""
     SELECT locked.*, extract(epoch FROM clock_timestamp())::float8 AS now
     FROM (SELECT {_COLUMNS} FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
+              AND cardinality(CAST(:buckets AS text[])) =
+                  (SELECT count(*) FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[])))
           ORDER BY bucket FOR UPDATE) AS locked
     """,
 )
@@ -53,6 +56,15 @@ _READ = query(
     Login.BUDGET,
     f"""
     SELECT {_COLUMNS} FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[]))
+    """,
+)
+# Once in a bucket's life, so it may read them all.
+_BESIDE = query(
+    "buckets_beside",
+    Login.BUDGET,
+    f"""
+    SELECT {_COLUMNS} FROM sync.budget
+    WHERE starts_with(bucket, :prefix) AND bucket <> ALL (CAST(:besides AS text[])) AND NOT state ? 'seats'
     """,
 )
 _CLOCK = query("clock", Login.BUDGET, "SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -89,10 +101,16 @@ _IS_CLOSED = query(
 )
 
 
-def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float]:
-    """At least one bucket, locked until the transaction ends, and the database's clock once they are."""
-    rows = _locked(tx, buckets)
-    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows)
+def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float, frozenset[str]]:
+    """At least one bucket, locked until the transaction ends; the database's clock once they are; and which of them are
+    new."""
+    rows, new = _locked(tx, buckets)
+    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows), new
+
+
+def beside(tx: Transaction, prefix: str, besides: Collection[str]) -> tuple[Entry, ...]:
+    """The limits on calls whose names begin so, but for `besides`; nothing is locked."""
+    return tuple(map(_entry, _BESIDE.all(tx, prefix=prefix, besides=sorted(besides))))
 
 
 def clock(tx: Transaction) -> float:
@@ -139,7 +157,7 @@ def is_closed(tx: Transaction, buckets: Sequence[str]) -> bool:
 
 def lock_seats(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Holders], float]:
     """The seats of limits on calls in flight, as `lock`."""
-    rows = _locked(tx, buckets)
+    rows, _ = _locked(tx, buckets)
     return {row["bucket"]: row["state"].get("seats", {}) for row in rows}, max(row["now"] for row in rows)
 
 
@@ -148,13 +166,13 @@ def save_seats(tx: Transaction, seats: Mapping[str, Holders]) -> None:
     _SAVE.run_many(tx, [{"bucket": bucket, "state": Jsonb({"seats": each})} for bucket, each in sorted(seats.items())])
 
 
-def _locked(tx: Transaction, buckets: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    names = sorted(set(buckets))
+def _locked(tx: Transaction, buckets: Sequence[str]) -> tuple[Sequence[Mapping[str, Any]], frozenset[str]]:
+    names, new = sorted(set(buckets)), frozenset[str]()
     rows = _LOCK.quick(tx, buckets=names).fetchall()
-    if len(rows) < len(names):
-        _MAKE.run(tx, buckets=names)
+    if not rows:
+        new = frozenset(_MAKE.column(tx, buckets=names))
         rows = _LOCK.quick(tx, buckets=names).fetchall()
-    return rows
+    return rows, new
 
 
 # --- As JSON: what is as it was at first is left out ------------------------------------------------------------------

@@ -60,6 +60,13 @@ class MasterChange:
     problem: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def ends(self) -> bool:
+        """Whether a record that was in force is so no longer: it is deleted, or told to be inactive."""
+        if self.kind == "delete":
+            return True
+        return bool(self.before and self.after and self.before.get("active") and not self.after.get("active"))
+
 
 @dataclass(frozen=True)
 class OpenChange:
@@ -284,11 +291,27 @@ _POPULATION: dict[Entity, Query] = {
     )
     for entity in MASTERS
 }
-_LAST_YES = """coalesce((
+_LAST_YES_TO = """coalesce((
     SELECT max(u.used_at) FROM sync.approval_use u JOIN sync.approval a USING (approval_id)
     WHERE a.tenant_id = :tenant AND a.partner = :partner AND a.entity = :entity
-      AND u.outcome = 'let_through' AND a.deletes > 0), '-infinity')"""
-"""When a person last let deletes of the scope through."""
+      AND u.outcome = 'let_through' AND %s), '-infinity')"""
+"""When a person last let so much of the scope through."""
+_LAST_YES = _LAST_YES_TO % "a.deletes > 0"
+# Index: master_result_applied, and the primary key of the changes.
+_CHANGED_LATELY = query(
+    "fields_changed_lately",
+    Login.APPLY,
+    f"""
+    SELECT changed.field, count(DISTINCT c.partner_id) AS records
+    FROM sync.master_result r
+    JOIN sync.master_change c USING (tenant_id, partner, entity, partner_id, landed_no)
+    CROSS JOIN unnest(c.fields) AS changed (field)
+    WHERE r.tenant_id = :tenant AND r.partner = :partner AND r.entity = :entity AND r.outcome = 'applied'
+      AND r.made_at > clock_timestamp() - interval '1 hour' AND r.made_at > {_LAST_YES_TO % "a.changed <> '{}'"}
+      AND c.kind = 'change' AND c.partner_id <> ALL (CAST(:besides AS text[]))
+    GROUP BY changed.field
+    """,
+)
 # The inactive ones of a tenant are few beside its results. Indexes: identity_of_owner, and both primary keys.
 _DELETED_LATELY: dict[Entity, Query] = {
     entity: query(
@@ -302,7 +325,8 @@ _DELETED_LATELY: dict[Entity, Query] = {
             SELECT FROM sync.master_result r
             JOIN sync.master_change c USING (tenant_id, partner, entity, partner_id, landed_no)
             WHERE r.tenant_id = i.tenant_id AND r.partner = i.partner AND r.entity = i.entity
-              AND r.partner_id = i.partner_id AND r.outcome = 'applied' AND c.kind = 'delete'
+              AND r.partner_id = i.partner_id AND r.outcome = 'applied'
+              AND (c.kind = 'delete' OR (c.before ->> 'active' = 'true' AND c.after ->> 'active' = 'false'))
               AND r.made_at > clock_timestamp() - interval '1 day'
               AND r.made_at > {_LAST_YES})
         """,
@@ -435,6 +459,13 @@ def beside(tx: Transaction, scope: Scope) -> Beside:
         counted[scope.entity].run(tx, **scope.parameters()).scalar_one() for counted in (_DELETED_LATELY, _SUSPECTS)
     )
     return Beside(lately, suspects)
+
+
+def changed_lately(tx: Transaction, scope: Scope, besides: Sequence[str]) -> dict[str, int]:
+    """How many records, but for these, changed in each field within an hour, and since a person has last let changes
+    through."""
+    rows = _CHANGED_LATELY.all(tx, besides=list(besides), **scope.parameters())
+    return {row["field"]: row["records"] for row in rows}
 
 
 def add_results(tx: Transaction, scope: Scope, results: Sequence[MasterResult]) -> None:
