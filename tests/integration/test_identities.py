@@ -485,6 +485,30 @@ def test_a_wrong_link_is_undone_ours_stays_as_it_is_and_a_person_says_who_it_is(
     assert audited.detail["reason"] == "they are two"
 
 
+def test_an_undone_link_does_not_come_back_though_a_name_is_corrected(tenant: Tenant, other: RunningSandbox) -> None:
+    move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    there = second(tenant, other, creates=(), keys=KEYS)
+    (theirs,) = move_in(there, people(1)[0])
+    bring_in(there)
+    undo(there, theirs)
+    assert carry_over(there).waiting == 1
+    renamed(there, theirs, name=[_name("IDE", "佐籐"), _name("SYL", "サトウ")])
+    report = bring_in(tomorrow(there))
+    assert (report.waiting, links(there)) == (1, {})
+
+
+def test_an_undone_record_is_not_made_anew_though_a_name_is_corrected(tenant: Tenant) -> None:
+    (id_,) = move_in(tenant, people(1)[0])
+    bring_in(tenant)
+    undo(tenant, id_)
+    assert carry_over(tenant).waiting == 1
+    before = len(clients(tenant))
+    renamed(tenant, id_, name=[_name("IDE", "佐籐"), _name("SYL", "サトウ")])
+    report = bring_in(tomorrow(tenant))
+    assert (report.waiting, len(clients(tenant))) == (1, before)
+
+
 def test_the_record_that_a_link_made_is_kept_when_it_is_undone_and_a_new_one_is_made_on_a_persons_word(
     tenant: Tenant,
 ) -> None:
@@ -574,6 +598,63 @@ def test_the_owner_stays_whatever_happens_to_it_until_a_person_names_another_one
     assert owners(tenant, record) == ["fhir"]
     carry_over(tenant)
     assert address(tenant, record) == "かえで市"
+
+
+@pytest.fixture
+def linked(tenant: Tenant, other: RunningSandbox) -> tuple[Tenant, list[str], list[str]]:
+    """Twenty of the first partner's clients, of whom a second one has another address; and their ids at both."""
+    here = move_in(tenant, *(each | {"address": [{"text": "みどり市"}]} for each in people(20)))
+    bring_in(tenant)
+    there = second(tenant, other, creates=(), keys=KEYS)
+    others = move_in(there, *(each | {"address": [{"text": "青葉市"}]} for each in people(20)))
+    bring_in(there)
+    return there, here, others
+
+
+def own(there: Tenant) -> None:
+    """Name the second partner the owner."""
+    settle.own(there.services, there.partner, there.name, CLIENT, "the first system is given up")
+
+
+def test_what_a_new_owner_writes_over_meets_the_guard(
+    tenant: Tenant, linked: tuple[Tenant, list[str], list[str]]
+) -> None:
+    there, here, _ = linked
+    own(there)
+    report = carry_over(there)
+    assert report.held_fields["address"] == report.held == 20
+    assert {address(tenant, record) for record in map(links(tenant).__getitem__, here)} == {"みどり市"}
+    held = settle.mass_changes(there.services, there.partner, there.name)
+    settle.approve(there.services, there.partner, there.name, held)
+    assert carry_over(there).applied == 20
+    assert {address(tenant, record) for record in map(links(tenant).__getitem__, here)} == {"青葉市"}
+
+
+def test_an_owner_whose_link_is_undone_before_it_is_one_leaves_the_record_to_the_old_one(
+    tenant: Tenant, linked: tuple[Tenant, list[str], list[str]]
+) -> None:
+    there, here, others = linked
+    record = links(there)[others[0]]
+    own(there)
+    undo(there, others[0])
+    carry_over(tenant)
+    carry_over(there)
+    assert owners(tenant, record) == ["fhir"]
+    assert owners(tenant, links(tenant)[here[1]]) == ["other"]
+
+
+def test_the_new_owners_word_that_a_record_is_gone_counts_too(
+    tenant: Tenant, linked: tuple[Tenant, list[str], list[str]]
+) -> None:
+    there, _, others = linked
+    record = links(there)[others[0]]
+    there.sandbox.delete("Patient", others[0])
+    bring_in(tomorrow(there))
+    assert clients(tenant)[record].active
+    own(there)
+    carry_over(there)
+    assert owners(tenant, record) == ["other"]
+    assert not clients(tenant)[record].active
 
 
 def test_of_each_kind_of_master_the_first_connection_makes_them(tenant: Tenant, other: RunningSandbox) -> None:

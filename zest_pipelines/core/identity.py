@@ -128,9 +128,10 @@ NAMES = ("family_name", "given_name")
 def judge(entity: Entity, new: Master, link: Link | None, rule: Rule, word: Word | None) -> Verdict | Newcomer:
     """Who the record is.
 
-    A word counts only while the record is the person about whom it was said. A link that a person has said needs the
-    caller's look whether ours is still free. Somebody else is whoever is not the one who was last applied, nor the one
-    whom the id meant first: a name and a day of birth that are changed one after the other are somebody else too.
+    A word counts only while the record is the person about whom it was said; that it is not whom it was linked to
+    counts until it clearly is somebody else. A link that a person has said needs the caller's look whether ours is
+    still free. Somebody else is whoever is not the one who was last applied, nor the one whom the id meant first: a
+    name and a day of birth that are changed one after the other are somebody else too.
     """
     is_other = link is not None and any(_is_another(entity, seen, new) for seen in (link.known, link.first) if seen)
     if link is not None and not is_other and not link.is_taken:
@@ -143,8 +144,8 @@ def judge(entity: Entity, new: Master, link: Link | None, rule: Rule, word: Word
                 return New()
             case Act.LINK if word.record_id is not None:
                 return Linked(word.record_id)
-            case Act.UNLINK:
-                return Waiting(Question.UNMATCHED)
+    if word is not None and word.act is Act.UNLINK and not _is_another(entity, word.about, new):
+        return Waiting(Question.UNMATCHED)
     if link is not None:
         return Waiting(Question.REUSED if is_other else Question.AMBIGUOUS, (link.record_id,))
     return New() if rule.creates else Newcomer()

@@ -32,7 +32,7 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         masters.lock_application(tx, scope)
         identities.undo(tx, scope)
         identities.change_owners(tx, scope)
-        planned = plan(tx, scope)
+        planned = plan(tx, scope, partner)
         guard, uses = _asked(planned, approvals.standing(tx, scope))
         ended = [Ended(each, end(tx, scope, each, guard)) for each in planned.changes]
         masters.add_results(tx, scope, [each.result for each in ended if each.is_news])

@@ -16,7 +16,7 @@ from zest_pipelines.flows.plan import Planned
 from zest_pipelines.store import identities, masters
 from zest_pipelines.store.database import Transaction, savepoint
 from zest_pipelines.store.errors import ConstraintError
-from zest_pipelines.store.masters import MasterResult, OpenChange, Scope
+from zest_pipelines.store.masters import MasterChange, MasterResult, OpenChange, Scope
 
 HELD, GREW = "mass_change_held", "mass_change_grew"
 GUARDED: Collection[str] = (HELD, GREW)
@@ -67,7 +67,7 @@ def end(tx: Transaction, scope: Scope, planned: Planned, guard: Guard) -> Master
         return MasterResult(change.partner_id, change.landed_no, "rejected", change.problem, change.params)
     if isinstance(planned.verdict, Waiting):
         return _wait(tx, scope, opened, planned.verdict)
-    if guard.held is not None and planned.is_counted and _is_held(opened, guard.held):
+    if guard.held is not None and planned.counted is not None and _is_held(planned.counted, guard.held):
         return _hold(opened, guard.held, guard.exceeded)
     try:
         with savepoint(tx):
@@ -95,10 +95,10 @@ def _hold(opened: OpenChange, held: Held, exceeded: Counts | None) -> MasterResu
     return MasterResult(change.partner_id, change.landed_no, "held", HELD, {"why": why})
 
 
-def _is_held(opened: OpenChange, held: Held) -> bool:
-    if opened.change.ends and held.deletes:
+def _is_held(counted: MasterChange, held: Held) -> bool:
+    if counted.ends and held.deletes:
         return True
-    return any(name in held.changed for name in opened.change.fields)
+    return counted.kind == "change" and any(name in held.changed for name in counted.fields)
 
 
 def words(much: Held | Counts) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from partners.contract import Partner, PointRead
 from zest_pipelines.core.guard import NOTHING_BESIDE, Beside, Counts, Held, hold
 from zest_pipelines.core.identity import (
     Act,
@@ -29,7 +30,7 @@ from zest_pipelines.core.matching import match
 from zest_pipelines.store import identities, masters
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.identities import Said
-from zest_pipelines.store.masters import OpenChange, Scope
+from zest_pipelines.store.masters import MasterChange, OpenChange, Scope
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,8 @@ class Planned:
     retires: bool = False
     """Whether the linked master loses the partner's last id for it, or is told to be gone."""
 
-    @property
-    def is_counted(self) -> bool:
-        """Whether the guard counts it: it would change or retire a master that is in force."""
-        change = self.opened.change
-        if not self.opened.is_newest or self.opened.link is None or not self.opened.is_owner:
-            return False
-        if change.kind == "delete":
-            return self.retires
-        return change.kind == "change" and isinstance(self.verdict, Known)
+    counted: MasterChange | None = None
+    """What the guard counts, which would change or retire a master that is in force; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +65,8 @@ class Plan:
         return hold(self.counts, self.population, approved, self.beside)
 
 
-def plan(tx: Transaction, scope: Scope) -> Plan:
-    """What is to become of the scope's open changes."""
+def plan(tx: Transaction, scope: Scope, partner: Partner) -> Plan:
+    """What is to become of the scope's open changes. `partner`: the scope's."""
     opened = masters.open_changes(tx, scope)
     words = identities.words(tx, scope) if opened else {}
     asked = [
@@ -80,20 +74,65 @@ def plan(tx: Transaction, scope: Scope) -> Plan:
     ]
     verdicts = _verdicts(tx, scope, asked, words) if asked else {}
     linked = {verdict.record_id for verdict in verdicts.values() if isinstance(verdict, Linked)}
-    changes = tuple(_planned(each, verdicts, words, linked) for each in opened)
+    over = _written_over(opened, verdicts, words)
+    standing = masters.as_they_stand(tx, scope, over) if over else {}
+    changes = tuple(_planned(each, verdicts, words, linked, standing) for each in opened)
     counts = _counts(changes)
-    beside = masters.beside(tx, scope) if counts.deletes else NOTHING_BESIDE
+    beside = beside_deletes(tx, scope, partner) if counts.deletes else NOTHING_BESIDE
     if counts.changed:
-        ids = [each.opened.change.partner_id for each in changes if each.is_counted]
+        ids = [each.counted.partner_id for each in changes if each.counted is not None]
         beside = replace(beside, changed=masters.changed_lately(tx, scope, ids))
     return Plan(changes, counts, masters.population(tx, scope), beside)
 
 
+def beside_deletes(tx: Transaction, scope: Scope, partner: Partner) -> Beside:
+    """What the guard counts with deletes, now."""
+    return masters.beside(tx, scope, are_asked_for=isinstance(partner.capability.proves_absence, PointRead))
+
+
 def _planned(
-    opened: OpenChange, verdicts: Mapping[int, Verdict], words: Mapping[str, Said], linked: Collection[UUID]
+    opened: OpenChange,
+    verdicts: Mapping[int, Verdict],
+    words: Mapping[str, Said],
+    linked: Collection[UUID],
+    standing: Mapping[UUID, Master],
 ) -> Planned:
     said, verdict = words.get(opened.change.partner_id), verdicts.get(opened.change.landed_no)
-    return Planned(opened, verdict, None if said is None else said.at, _retires(opened, verdict, linked))
+    retires = _retires(opened, verdict, linked)
+    counted = _counted(opened, verdict, standing, retires=retires)
+    return Planned(opened, verdict, None if said is None else said.at, retires, counted)
+
+
+def _written_over(
+    opened: Sequence[OpenChange], verdicts: Mapping[int, Verdict], words: Mapping[str, Said]
+) -> list[UUID]:
+    """Our records into which a partner writes what it said while another one owned them, or before they were retired:
+    how its own word has changed does not tell what changes in them."""
+    found = []
+    for each in opened:
+        verdict, said = verdicts.get(each.change.landed_no), words.get(each.change.partner_id)
+        is_new_owner = said is not None and said.word.act is Act.OWN
+        if each.is_owner and isinstance(verdict, Known) and (each.change.kind == "add" or is_new_owner):
+            found.append(verdict.record_id)
+    return found
+
+
+def _counted(
+    opened: OpenChange, verdict: Verdict | None, standing: Mapping[UUID, Master], *, retires: bool
+) -> MasterChange | None:
+    """`standing`: masters as they stand, of those written over."""
+    change = opened.change
+    if not opened.is_newest or opened.link is None or not opened.is_owner:
+        return None
+    if change.kind == "delete":
+        return change if retires else None
+    if not isinstance(verdict, Known) or change.after is None:
+        return None
+    before = standing.get(verdict.record_id)
+    if before is None:
+        return change if change.kind == "change" else None
+    fields = tuple(name for name, value in change.after.items() if name in before and before[name] != value)
+    return replace(change, kind="change", before=before, fields=fields) if before["active"] and fields else None
 
 
 def _retires(opened: OpenChange, verdict: Verdict | None, linked: Collection[UUID]) -> bool:
@@ -105,7 +144,7 @@ def _retires(opened: OpenChange, verdict: Verdict | None, linked: Collection[UUI
 
 
 def _counts(changes: Sequence[Planned]) -> Counts:
-    counted = [each.opened.change for each in changes if each.is_counted]
+    counted = [each.counted for each in changes if each.counted is not None]
     named = [(change, name) for change in counted if change.kind == "change" for name in change.fields]
     fields = Counter(name for change, name in named if not (change.ends and name == "active"))
     return Counts(deletes=sum(change.ends for change in counted), changed=dict(fields))

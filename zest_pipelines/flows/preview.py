@@ -16,6 +16,7 @@ from partners.contract import Entity, Partner, SourceRecord
 from resources.logins import Login
 from zest_pipelines.core.difference import Difference, Kind, difference
 from zest_pipelines.core.guard import Beside, Counts, Held, hold
+from zest_pipelines.flows.plan import beside_deletes
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken, is_stand_in
 from zest_pipelines.store import approvals, history, masters, tenants
@@ -122,7 +123,7 @@ def preview(
     scope, counted = Scope(tenant, partner.name, entity), _Counted()
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         own = tenants.connection(tx, tenant, partner.name).connection.settings
-        population, beside = masters.population(tx, scope), masters.beside(tx, scope)
+        population, beside = masters.population(tx, scope), beside_deletes(tx, scope, partner)
         fresh = [each.ceiling for each in approvals.standing(tx, scope) if each.is_fresh]
         mapper = Mapper(partner, entity, {**own, **settings})
         for newest in history.newest_contents(tx, scope):

@@ -35,7 +35,7 @@ def mass_changes(
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         tenants.connection(tx, tenant, partner.name)
         for each in wanted:
-            planned = plan(tx, Scope(tenant, partner.name, each))
+            planned = plan(tx, Scope(tenant, partner.name, each), partner)
             held = planned.held()
             if held is not None:
                 found.append(MassChange(each, planned.population, held))

@@ -78,18 +78,26 @@ _UNDO = query(
     """,
 )
 # The newest word on who owns a record counts, whichever partner it was about. First the owner so far, then the new one:
-# a record never has two. Index: identity_decision_of_owner.
+# a record never has two, nor none because the link that was to own it has been undone since. Indexes:
+# identity_decision_of_owner, identity_of_partner_id, identity_decision_of_record.
 _OWN = tuple(
     query(
         name,
         Login.APPLY,
         f"""
         UPDATE sync.identity i SET is_owner = {is_owner}
-        FROM (SELECT DISTINCT ON (record_id) record_id, partner, decided_at FROM sync.identity_decision
+        FROM (SELECT DISTINCT ON (record_id) record_id, partner, partner_id, decided_at FROM sync.identity_decision
               WHERE tenant_id = :tenant AND entity = :entity AND act = 'own'
               ORDER BY record_id, decided_at DESC) AS d
+        JOIN sync.identity owner ON owner.tenant_id = :tenant AND owner.partner = d.partner AND owner.entity = :entity
+            AND owner.partner_id = d.partner_id AND owner.record_id = d.record_id AND owner.valid_to IS NULL
+            AND owner.valid_from < d.decided_at
         WHERE i.tenant_id = :tenant AND i.entity = :entity AND i.record_id = d.record_id AND i.valid_to IS NULL
           AND i.valid_from < d.decided_at AND i.is_owner <> {is_owner} AND {whose}
+          AND NOT EXISTS (
+              SELECT FROM sync.identity_decision undone
+              WHERE undone.tenant_id = :tenant AND undone.partner = d.partner AND undone.entity = :entity
+                AND undone.partner_id = d.partner_id AND undone.decided_at > owner.valid_from AND undone.act = 'unlink')
         """,
     )
     for name, is_owner, whose in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -278,6 +278,17 @@ _RETIRE: dict[Entity, Query] = {
     ),
 }
 _PUT: dict[Entity, Query] = {Entity.CLIENT: _PUT_CLIENT, Entity.STAFF: _PUT_STAFF}
+_AS_THEY_STAND: dict[Entity, Query] = {
+    entity: query(
+        f"{entity}_masters_as_they_stand",
+        Login.APPLY,
+        f"""
+        SELECT m.{entity}_id AS record_id, to_jsonb(m) AS master FROM schedule.{entity} m
+        WHERE m.tenant_id = :tenant AND m.{entity}_id = ANY (CAST(:records AS uuid[]))
+        """,
+    )
+    for entity in MASTERS
+}
 _POPULATION: dict[Entity, Query] = {
     entity: query(
         f"active_{entity}_count",
@@ -333,7 +344,8 @@ _DELETED_LATELY: dict[Entity, Query] = {
     )
     for entity in MASTERS
 }
-# Indexes: the primary keys of suspicion and of the master, and identity_of_partner_id.
+# Left out are those of before a person's yes; where suspects are asked for, of these those for whom the partner was asked
+# and did not say. Indexes: the primary keys of suspicion and of the master, and identity_of_partner_id.
 _SUSPECTS: dict[Entity, Query] = {
     entity: query(
         f"{entity}_suspects_in_force",
@@ -342,7 +354,9 @@ _SUSPECTS: dict[Entity, Query] = {
         SELECT count(*) FROM sync.suspicion s
         JOIN sync.identity i USING (tenant_id, partner, entity, partner_id)
         JOIN schedule.{entity} m ON m.tenant_id = i.tenant_id AND m.{entity}_id = i.record_id AND m.active
-        WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.since > {_LAST_YES}
+        WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity
+          AND (s.since > {_LAST_YES}
+               OR CAST(:are_asked_for AS boolean) AND s.asked_at IS NULL)
           AND i.valid_to IS NULL AND i.is_owner
         """,
     )
@@ -453,11 +467,19 @@ def population(tx: Transaction, scope: Scope) -> int:
     return count
 
 
-def beside(tx: Transaction, scope: Scope) -> Beside:
-    """What counts with the deletes of the scope's partner: both since a person has last let deletes through."""
-    lately, suspects = (
-        counted[scope.entity].run(tx, **scope.parameters()).scalar_one() for counted in (_DELETED_LATELY, _SUSPECTS)
-    )
+def as_they_stand(tx: Transaction, scope: Scope, records: Collection[UUID]) -> dict[UUID, Mapping[str, Any]]:
+    """These of our records as the product keeps them, by id."""
+    rows = _AS_THEY_STAND[scope.entity].all(tx, tenant=scope.tenant, records=list(records))
+    return {row["record_id"]: row["master"] for row in rows}
+
+
+def beside(tx: Transaction, scope: Scope, *, are_asked_for: bool) -> Beside:
+    """What counts with the deletes of the scope's partner: both since a person has last let deletes through.
+
+    `are_asked_for`: whether the partner is asked for each suspect.
+    """
+    lately: int = _DELETED_LATELY[scope.entity].run(tx, **scope.parameters()).scalar_one()
+    suspects: int = _SUSPECTS[scope.entity].run(tx, are_asked_for=are_asked_for, **scope.parameters()).scalar_one()
     return Beside(lately, suspects)
 
 
