@@ -130,7 +130,7 @@ class _Standing:
 
 
 _FAMILIES = ("ratelimit", "x-ratelimit", "x-rate-limit", "x-intensive-rate-limit")
-"""What the names of the headers begin with: the IETF draft's to version 6, the older ones, SmartHR's of a subdomain."""
+"""What the names of the headers begin with: the IETF draft's to version 6, older ones, and SmartHR's second one."""
 _COUNT = re.compile(r"\s*(-?\d{1,18})(?:\.\d+)?\s*(?:;.*)?", re.ASCII)
 _MEMBER = re.compile(r'("(?:[^"\\]|\\.)*"|[^",;=\s]+)\s*([;=][^,]*)?')
 """Of a structured field: a policy's name, then its parameters; in version 7, a name and its value."""

@@ -25,7 +25,7 @@ class SmartHrConnector:
         """Read one crew with the token."""
         may_read = True
         try:
-            self._server.crews(1, at_once=1)
+            self._server.look()
         except AuthenticationError as error:
             if error.reason != "permission_missing":
                 raise

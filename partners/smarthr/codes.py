@@ -2,7 +2,8 @@
 
 An error is `{code, type, message, errors}`. The code decides and not the status, which is 403 for a missing permission,
 for a plan and for an address that is not let in. `message` and `errors` may hold a person's data and are never read.
-What has no such body is not the application's word: of a user's fault only a 401 speaks then.
+What has no such body is not the application's word: of a user's fault only a 401 speaks then, and a 404 or a redirect,
+where there is no SmartHR.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from partners.contract import Json
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 from partners.throttling import told
 from partners.wire import Answered, Cause, Exchange, NotSent, read_json
-
-PROTOCOL = "SmartHR API"
 
 NOT_FOUND, TOO_MANY = 4, 6
 _PERMISSION = "従業員 (crews)"

@@ -1,28 +1,30 @@
 """Reading crews, in full or since a cursor.
 
-- There is no filter by the time of change, so the list is read by that time, newest first: of the changed ones as far
-  as the cursor and some minutes beyond, of all to its end.
-- Pages are numbered and cut from live data. What is changed or added meanwhile moves to the front and pushes the others
-  down: some come twice, and who moved comes with the next reading, since a cursor is the newest time on the first page
-  and never a later one. Who is deleted pulls the others up, one of them unseen over the page's edge; the total tells,
-  and the pages before are read again.
-- That and the order among equal times are a full reading's to judge: its certificate counts ids against the total.
+There is no filter by the time of change, so the list is read by that time, newest first: of the changed ones as far as
+the cursor and some minutes beyond, of all to its end. Pages are numbered and cut from live data:
+
+- What is changed or added meanwhile moves to the front and pushes the others down. Some come twice. Who has moved comes
+  with the next reading, since a cursor is the newest time on the first page and never a later one.
+- Who is deleted pulls the others up, one of them unseen over the page's edge; where an edge lies among equal times, who
+  is on which side may change with each call. A full reading is judged by its certificate, which counts ids against the
+  total. One of changes has none, so its cursor moves on only if its pages surely followed each other: else the next
+  reading begins where this one did.
 - Where a page is not in that order, SmartHR has not taken the wish, and the whole list is read.
-- A name of a position that is changed is no change of a crew. The next full reading brings it.
+- A position that gets another name changes no crew. The next full reading brings it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from partners.contract import Gone, Json, Page, SourceRecord
-from partners.smarthr.server import AT_ONCE, FIELDS, Listed, Server, id_of
+from partners.smarthr.server import FIELDS, Listed, Server, id_of
 
 OVERLAP = timedelta(minutes=5)
-"""How far beyond the cursor a reading of changes goes."""
+"""How far beyond the cursor a reading of changes goes: a change may be seen later than its time says."""
 _NAMED = ("positions", "job_category")
 _MOST_PAGE = 1_000_000
 
@@ -35,53 +37,58 @@ class Place:
     """The next one."""
     newest: datetime | None = None
     """The latest change on the first page; None: not read, or it says none."""
+    edge: datetime | None = None
+    """The time of the last crew on the page before."""
     total: int | None = None
-    """As the last page told."""
+    """As the page before told."""
+    is_gapless: bool = True
+    """Whether each page surely began where the one before ended."""
 
     @classmethod
     def parse(cls, token: str | None) -> Place:
         """The place in a token. One that is none of ours is as good as none: all is read."""
         try:
             told = json.loads(token or "{}")
-            page, newest, total = told["page"], told["newest"], told["total"]
-            parsed = None if newest is None else parse_moment(newest)
+            newest, edge = (None if told[name] is None else parse_moment(told[name]) for name in ("newest", "edge"))
+            place = cls(told["page"], newest, edge, told["total"], told["is_gapless"])
         except (ValueError, TypeError, KeyError):
             return cls()
-        is_ours = type(page) is int and 1 < page <= _MOST_PAGE and (total is None or type(total) is int)
-        return cls(page, parsed, total) if is_ours else cls()
+        is_ours = type(place.page) is int and 1 < place.page <= _MOST_PAGE and type(place.is_gapless) is bool
+        return place if is_ours and (place.total is None or type(place.total) is int) else cls()
 
     def token(self) -> str:
         """What `parse` reads."""
-        newest = None if self.newest is None else _instant(self.newest)
-        return json.dumps({"page": self.page, "newest": newest, "total": self.total})
+        times = {"newest": self.newest, "edge": self.edge}
+        told = {name: None if time is None else _instant(time) for name, time in times.items()}
+        return json.dumps({"page": self.page, "total": self.total, "is_gapless": self.is_gapless, **told})
 
     def after(self, listed: Listed) -> Place:
-        """Past a page, or before it again by as many pages as were deleted meanwhile."""
-        newest = _newest(listed) if self.page == 1 and self.newest is None else self.newest
-        lost = 0 if self.total is None or listed.total is None else max(self.total - listed.total, 0)
-        following = max(self.page - -(-lost // AT_ONCE), 1) if lost else self.page + 1
-        return Place(following, newest, listed.total)
+        """Past a page."""
+        times = _times(listed)
+        follows = self.edge is not None and bool(times) and times[0] < self.edge
+        is_smaller = self.total is not None and (listed.total is None or listed.total < self.total)
+        is_gapless = self.page == 1 or (self.is_gapless and follows and not is_smaller)
+        newest = _newest(listed) if self.page == 1 else self.newest
+        return Place(self.page + 1, newest, times[-1] if times else None, listed.total, is_gapless)
 
 
 def read_crews(server: Server, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
     """The pages of all crews, or of those changed since the cursor. Raises PartnerError."""
     since, place = _since(cursor), Place.parse(resume)
     while True:
-        listed, number = server.crews(place.page), place.page
+        listed = server.crews(place.page)
         place = place.after(listed)
-        is_back = place.page <= number
-        is_last = not is_back and (not listed.has_more or (since is not None and _is_before(listed, since - OVERLAP)))
         page = Page(
             tuple(map(crew_record, listed.crews)),
             is_full=since is None,
             total=listed.total if since is None else None,
             nameless=listed.nameless,
         )
-        if is_last:
-            newest = place.newest or since
+        if not listed.has_more or (since is not None and _ends_before(listed, since - OVERLAP)):
+            newest = place.newest if since is None or place.is_gapless else since
             yield replace(page, is_last=True, cursor=None if newest is None else _instant(newest))
             return
-        yield replace(page, resume=place.token() if place.page > 1 else None)
+        yield replace(page, resume=place.token())
 
 
 def fetch_crew(server: Server, partner_id: str) -> SourceRecord | Gone:
@@ -118,31 +125,26 @@ def _names(said: object) -> object:
     return said["name"] if isinstance(said, dict) and "name" in said else said
 
 
-def _times(listed: Listed) -> list[datetime | None]:
-    return [_time(crew) for crew in listed.crews]
-
-
-def _time(crew: Json) -> datetime | None:
+def _times(listed: Listed) -> Sequence[datetime]:
+    """The times of all crews on a page, in its order; none if one of them has none."""
     try:
-        return parse_moment(crew.get("updated_at"))
+        return [parse_moment(crew.get("updated_at")) for crew in listed.crews]
     except ValueError:
-        return None
+        return ()
 
 
 def _newest(listed: Listed) -> datetime | None:
     """The latest change on a page, not later than the answer: a time in the future would hide changes until then."""
-    known = [time for time in _times(listed) if time is not None]
-    if not known:
+    times = _times(listed)
+    if not times:
         return None
-    newest = max(known)
-    return newest if listed.at is None else min(newest, listed.at)
+    return max(times) if listed.at is None else min(max(times), listed.at)
 
 
-def _is_before(listed: Listed, moment: datetime) -> bool:
+def _ends_before(listed: Listed, moment: datetime) -> bool:
     """Whether all that comes after this page was changed before: it ends there, and is in order."""
-    times = [time for time in _times(listed) if time is not None]
-    is_ordered = len(times) == len(listed.crews) and times == sorted(times, reverse=True)
-    return bool(times) and is_ordered and times[-1] < moment
+    times = _times(listed)
+    return bool(times) and times[-1] < moment and list(times) == sorted(times, reverse=True)
 
 
 def _since(cursor: str | None) -> datetime | None:

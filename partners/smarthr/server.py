@@ -18,7 +18,7 @@ import httpx
 from partners.contract import Gate, Gone, Json
 from partners.errors import RejectedError, RetryableError
 from partners.smarthr import codes
-from partners.wire import Answered, Exchange, Request, exchange, read_json
+from partners.wire import Answered, Cause, Exchange, NotSent, Request, exchange, read_json
 
 CREWS = "crews"
 """What the limits call the calls about crews."""
@@ -73,21 +73,26 @@ class Server:
     """As `checked_base` gives it."""
     token: str = field(repr=False)
 
-    def crews(self, page: int, at_once: int = AT_ONCE) -> Listed:
+    def crews(self, page: int) -> Listed:
         """A page of the crews, those changed last first; the first page is 1. Raises PartnerError."""
-        asked = {"page": str(page), "per_page": str(at_once), "sort": "-updated_at"}
-        answer = self._get(CREWS, asked)
-        told = read_json(answer) if isinstance(answer, Answered) and answer.status == 200 else None
-        if not isinstance(answer, Answered) or not isinstance(told, list):
-            raise codes.failure(answer)
+        answer = self._get(CREWS, {"page": str(page), "per_page": str(AT_ONCE), "sort": "-updated_at"})
+        told, headers = _list_in(answer)
         crews = tuple(each for each in told if isinstance(each, dict) and id_of(each))
-        total, links = answer.headers.get("x-total-count", "").strip(), answer.headers.get("link", "")
+        total, links = headers.get("x-total-count", "").strip(), headers.get("link", "")
         count = int(total) if _COUNT.fullmatch(total) else None
-        # Without links (a proxy may drop them) the count tells, and without both a page that is full.
-        has_more = bool(_NEXT.search(links)) if links else page * at_once < (count or 0)
-        if not links and count is None:
-            has_more = len(told) >= at_once
-        return Listed(crews, len(told) - len(crews), count, has_more, _answered_at(answer))
+        if links:
+            has_more = bool(_NEXT.search(links))
+        else:  # a proxy may drop them, and one page alone has none
+            has_more = len(told) >= AT_ONCE if count is None else page * AT_ONCE < count
+        return Listed(crews, len(told) - len(crews), count, has_more, _answered_at(headers))
+
+    def look(self) -> None:
+        """Read one crew, to see whether that can be done. Raises PartnerError; here a host that nobody knows is a wrong
+        address."""
+        answer = self._get(CREWS, {"page": "1", "per_page": "1"})
+        if isinstance(answer, NotSent) and answer.cause is Cause.DNS:
+            raise RejectedError("address_wrong")
+        _list_in(answer)
 
     def crew(self, partner_id: str) -> Json | Gone:
         """One crew as it is now. PartnerError if SmartHR says neither that nor that there is none."""
@@ -131,10 +136,18 @@ def checked_base(address: str) -> str:
     return base
 
 
-def _answered_at(answer: Answered) -> datetime | None:
+def _list_in(answer: Exchange) -> tuple[list[object], Mapping[str, str]]:
+    """The list that was answered, and the headers beside it. Raises PartnerError."""
+    told = read_json(answer) if isinstance(answer, Answered) and answer.status == 200 else None
+    if not isinstance(answer, Answered) or not isinstance(told, list):
+        raise codes.failure(answer)
+    return told, answer.headers
+
+
+def _answered_at(headers: Mapping[str, str]) -> datetime | None:
     """What its Date says (RFC 9110, 6.6.1)."""
     try:
-        told = parsedate_to_datetime(answer.headers.get("date", ""))
+        told = parsedate_to_datetime(headers.get("date", ""))
     except ValueError:
         return None
     return told if told.tzinfo is not None else None

@@ -367,9 +367,11 @@ def _events(clinic: Clinic, fields: Json) -> Any:
     return [{"data": {"user": "ormaster", **each}} for each in hits]
 
 
-def run(config: OrcaConfig, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then return. PortInUseError before anything is opened."""
-    serve(OrcaServer(config), on_ready)
+def run(config: OrcaConfig, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then return; `on_ready` is told the address. PortInUseError before anything is
+    opened."""
+    server = OrcaServer(config)
+    serve(server, server.closing, lambda: on_ready(server.url))
 
 
 def _kept_rows(path: Path | None) -> list[Json]:

@@ -1,5 +1,5 @@
-"""A SmartHR that plays a corporation's HR system, for demos and tests: its list of crews by the documents, with limits, a
-log and a temper. It is written from the same documents as the connector, so it is no independent evidence of what the
+"""A SmartHR that plays a corporation's HR system, for demos and tests: its list of crews by the documents, with limits,
+a log and a temper. It is written from the same documents as the connector, so it is no independent evidence of what the
 real one does, and not for data of real people.
 """
 

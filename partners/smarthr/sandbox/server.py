@@ -1,8 +1,8 @@
 """A SmartHR over real sockets, with its limits, its log and its faults. `run` serves until a signal; tests serve in a
 thread.
 
-Below `/_sandbox/` is the hand of a test or a demo: health, log, state, faults, and edits as the corporation's people make
-them. These calls are no part of SmartHR, need no token and are not logged; they answer callers on loopback only.
+Below `/_sandbox/` is the hand of a test or a demo: health, log, state, faults, and edits as the corporation's people
+make them. These calls are no part of SmartHR, need no token and are not logged; they answer callers on loopback only.
 """
 
 from __future__ import annotations
@@ -350,6 +350,8 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
-def run(config: SmartHrConfig, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then return. PortInUseError before anything is opened."""
-    serve(SmartHrServer(config), on_ready)
+def run(config: SmartHrConfig, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then return; `on_ready` is told the address. PortInUseError before anything is
+    opened."""
+    server = SmartHrServer(config)
+    serve(server, server.closing, lambda: on_ready(server.url))
