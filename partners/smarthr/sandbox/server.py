@@ -72,6 +72,7 @@ class Fault:
 
     kind: FaultKind
     page: int | None = None
+    """Of the list; 0: where one crew is asked for."""
     times: int | None = None
     """How often; None: always."""
     code: int = 5
@@ -215,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(address.path, query)
 
     def _answer(self, path: str, query: Mapping[str, str]) -> None:
-        server, page = self.server, _number(query, "page", 1)
+        server, page = self.server, _number(query, "page", 1) if path == _CREWS else 0
         with server.lock:
             faults = [each for each in server.faults if each.befalls(page)]
             for fault in faults:
