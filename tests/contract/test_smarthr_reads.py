@@ -211,6 +211,18 @@ def test_where_the_wish_for_an_order_is_passed_over_the_whole_list_is_read(
     assert sorted(numbers(read(connector, cursor_at(3)))) == list(range(250))
 
 
+def test_a_cursor_is_never_later_than_the_first_page_in_whatever_order_they_come(
+    smarthr: RunningSmartHr, connector: Connector
+) -> None:
+    smarthr.put_crews(crews(200))
+    saved = (SAVED + timedelta(hours=1)).isoformat()  # after others, on the first page, may have been
+    moved = {"kind": FaultKind.MOVED, "page": 2, "times": 1, "crew": crew_id(150), "said": {"updated_at": saved}}
+    smarthr.set_faults({"kind": FaultKind.UNSORTED}, moved)
+    pages = read(connector)
+    assert 150 in numbers(pages)
+    assert pages[-1].cursor == cursor_at(0)
+
+
 def test_a_time_in_the_future_hides_no_change_that_comes_before_it(
     smarthr: RunningSmartHr, connector: Connector
 ) -> None:
@@ -305,6 +317,14 @@ def test_the_limits_are_told_to_the_gate_with_the_time_of_the_window_that_is_ful
     assert (raised.value.reason, gate.told[-1].is_refusal) == ("partner_busy", True)
     assert raised.value.not_before is not None
     assert gate.admitted == ["crews"] * 3
+
+
+def test_its_own_word_for_too_many_calls_is_told_to_the_gate_whatever_the_status(smarthr: RunningSmartHr) -> None:
+    gate = NotingGate()
+    smarthr.fail(FaultKind.ERROR, code=6, status=403)
+    with connected(smarthr.url, gate=gate) as connector, pytest.raises(RetryableError):
+        read(connector)
+    assert [told.is_refusal for told in gate.told] == [True]
 
 
 def test_a_full_second_or_minute_rests_for_no_longer_than_that() -> None:
