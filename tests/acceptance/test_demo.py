@@ -31,7 +31,7 @@ def test_the_demo_ends_equal_goes_on_the_second_time_and_leaves_nothing_behind(t
         is_clinic = (
             tenant == "demo-clinic"
         )  # patients for tests are not read, and what is cancelled leaves nothing there
-        assert (counts["clients"], counts["staff"], counts["visits"]) == (190 if is_clinic else 200, 40, 300)
+        assert (counts["clients"], counts["staff"], counts["visits"]) == (95 if is_clinic else 200, 40, 300)
         assert counts["differences"] == 0
         assert min(counts["booked"], counts["encounters"]) > 0
         assert (counts["cancelled"] == 0) is is_clinic

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,8 +61,7 @@ _LIMITS = ("tenant:6000/60s", "tenant:concurrent=4")
 _MATCH_ON = {Entity.STAFF: ("number", "family_kana", "given_kana")}
 """Of a partner that does not make the staff."""
 _LAND_EVERY = timedelta(hours=1)
-_LINK_EVERY = timedelta(minutes=1)
-"""Of a partner whose staff are linked to those of another one, who may come later."""
+_SYNC_SECONDS = 60
 _SHOWN = 10
 
 
@@ -109,20 +110,23 @@ def _start_partners(data_dir: DataDir, logins: Logins, stage: Stage) -> list[Pai
                 folder = data_dir.sandbox / (tenant if name == "fhir" else f"{tenant}-{name}")
                 partners[name] = demo_partner(folder, tenant, name, seed)
                 stage.start(partners[name].child)
-                _connect(database, vault, partners[name])
             if "orca" in partners:
                 partners["smarthr"].put("crews", crews_of(partners["orca"].ask("state")[0]["staff"]))
+            for number, partner in enumerate(partners.values()):
+                is_new = _connect(database, vault, partner)
+                if is_new and number + 1 < len(partners):  # who comes after it is linked to its masters
+                    _sync(data_dir, partner, stage)
             pairs.append(Pair(tenant, Product(logins, tenant), partners, logins))
     return pairs
 
 
-def _connect(database: Database, vault: Vault, partner: DemoPartner) -> None:
-    """Add tenant and connection; left as it is where it points to the partner already."""
+def _connect(database: Database, vault: Vault, partner: DemoPartner) -> bool:
+    """Add tenant and connection, and whether that was new; left as it is where it points to the partner already."""
     tenant, declared = partner.tenant, partner_named(partner.name)
     with database.transaction(Login.OPERATOR, tenant) as tx:
         try:
             if tenants.connection(tx, tenant, partner.name).connection.base_url == partner.url:
-                return
+                return False
         except UnknownTenantError:
             tenants.add(tx, tenant, TENANTS[tenant].name)
         except UnknownConnectionError:
@@ -134,11 +138,22 @@ def _connect(database: Database, vault: Vault, partner: DemoPartner) -> None:
             Connection(tenant, partner.name, partner.url, {**defaults, **partner.settings}),
             timing="minute",
             limits=_LIMITS if declared.writes else None,
-            land_every=_LAND_EVERY if is_first else _LINK_EVERY,
+            land_every=_LAND_EVERY,
             ciphertext=vault.encrypt(partner.secret, tenant=tenant, partner=partner.name),
             match_on={} if is_first else _MATCH_ON,
             reads=declared.reads,
         )
+    return True
+
+
+def _sync(data_dir: DataDir, partner: DemoPartner, stage: Stage) -> None:
+    """Have the partner's masters taken in now, as an operator would. If that fails, the comparison tells."""
+    words = ["sync", partner.tenant, partner.name]
+    stage.say(f"zest {' '.join(words)}")
+    argv = [sys.executable, "-m", "zest_pipelines.cli", *words, "--data-dir", str(data_dir.path)]
+    place = data_dir.logs / f"sync-{partner.tenant}-{partner.name}.log"
+    with place.open("wb") as log, contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=_SYNC_SECONDS, check=False)  # noqa: S603 (our own command)
 
 
 def _cycle(pairs: Sequence[Pair], ui: str, stage: Stage) -> None:

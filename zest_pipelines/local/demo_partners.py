@@ -38,7 +38,7 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
 _SECRET_OPTION = {"fhir": "--token-file", "orca": "--credential-file", "smarthr": "--token-file"}
 _PEOPLE: Mapping[str, Mapping[str, int]] = {
     "fhir": {"--clients": CLIENTS, "--staff": STAFF},
-    "orca": {"--clients": CLIENTS, "--staff": STAFF},
+    "orca": {"--clients": CLIENTS // 2, "--staff": STAFF},  # it is asked for each of them alone
     "smarthr": {"--staff": 0},  # they are hired by the demo
 }
 _WITH_JOURNAL = ("fhir", "orca")
