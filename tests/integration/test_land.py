@@ -403,6 +403,18 @@ def test_names_that_may_be_data_are_not_told(fresh: Tenant, sandbox: RunningSand
     assert set(land_clients(fresh).unknown_fields) == {"Patient.?", "Patient._line2", f"Patient.{'a' * 40}"}
 
 
+def test_a_reading_that_is_not_made_tells_no_field_that_another_one_still_counts(fresh: Tenant) -> None:
+    statement = (
+        "INSERT INTO sync.unknown_field (tenant_id, partner, entity, field, records) "
+        "VALUES (:tenant, 'fhir', 'client', 'bed', 1)"
+    )
+    fresh.sql(statement, Login.LAND, tenant=fresh.name)
+    fresh.sql("UPDATE sync.connection SET paused_at = clock_timestamp(), pause_reason = 'test'", Login.OPERATOR)
+    report = land(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
+    assert (report.reason, report.unknown_fields) == ("connection_paused", {})
+    assert fresh.sql("SELECT told_at FROM sync.unknown_field", Login.LAND)[0].told_at is None
+
+
 def test_a_look_at_the_fields_that_breaks_costs_no_record(fresh: Tenant) -> None:
     def breaks(*_: object) -> Any:
         raise RuntimeError("a fault of ours")
