@@ -44,7 +44,7 @@ def limits(
     elif found:
         _print(found)
     else:
-        out().print("No such tenant is connected. Next: zest connect")
+        out().print(f"{tenant or 'No tenant'} is not connected to a partner. Next: zest connect", markup=False)
 
 
 def reopen(
