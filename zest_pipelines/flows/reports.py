@@ -9,6 +9,9 @@ from datetime import datetime, timedelta
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.limits import Outlook
 
+MOST_PROBLEMS = 20
+"""Named in one report, of each kind."""
+
 
 @dataclass(frozen=True)
 class Problem:
