@@ -33,6 +33,7 @@ _STILL_SECONDS = 90.0
 """For so long it waits while the partner or its limits let nothing through: the request stands, and the slot is
 somebody else's meanwhile."""
 _AT_WORK = ("time_box_ended", "push_under_way")
+_NOT_READ = "edits_not_yet_read"
 
 
 @dataclass(frozen=True)
