@@ -436,7 +436,8 @@ class Partner:
     title: str
     reads: tuple[Entity, ...]
     writes: Mapping[Entity, str]
-    """What is written, and the endpoint (as the gate knows it) that its writing calls."""
+    """What is written, and the endpoint (as the gate knows it) that its writing calls. Empty: the partner is only read;
+    nothing of the way out is there for it, and neither `send`, `send_batch` nor `find` is called."""
     capability: Capability
     settings: tuple[Setting, ...]
     secrets: tuple[Setting, ...]

@@ -94,6 +94,26 @@ def orca(
         raise InputError(f"{error} with --port") from None
 
 
+def smarthr(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which made-up people there are.")] = 1,
+    staff: Annotated[int, typer.Option(min=0, help="How many crews to make up.")] = 40,
+    token_file: Annotated[
+        str | None,
+        typer.Option(help='JSON file {"token": "..."} with what callers must show; - for standard input.'),
+    ] = None,
+    state_file: Annotated[Path | None, typer.Option(help="Keeps the crews: a restart goes on.")] = None,
+) -> None:
+    """A SmartHR with made-up Japanese people, until Ctrl-C. It prints its address once it answers."""
+    from partners.smarthr.sandbox import PortInUseError, SmartHrConfig, run
+
+    token = "" if token_file is None else _token(token_file)
+    try:
+        run(SmartHrConfig(port=port, seed=seed, staff=staff, token=token, state_file=state_file), _tell_url)
+    except PortInUseError as error:
+        raise InputError(f"{error} with --port") from None
+
+
 def _config(values: dict[str, Any]) -> SandboxConfig:
     """The checked options. InputError names those that are wrong and quotes no value."""
     from pydantic import TypeAdapter, ValidationError
