@@ -28,6 +28,8 @@ class FileName:
     sender: str
     """Code of the office that it comes from."""
     receiver: str
+    month: str
+    """Six digits; 000000: of no month."""
 
 
 def parse_name(kind: str, name: str) -> FileName | None:
@@ -35,7 +37,7 @@ def parse_name(kind: str, name: str) -> FileName | None:
     found = _NAME.fullmatch(name)
     if found is None or found["id"].upper() != kind:
         return None
-    return FileName(found["time"], name, found["sender"], found["receiver"])
+    return FileName(found["time"], name, found["sender"], found["receiver"], found["month"])
 
 
 def claims_to_be(kind: str, name: str) -> bool:

@@ -39,39 +39,41 @@ class Folder:
 
     def names(self) -> list[Seen]:
         """What is in it, folders left out. Raises PartnerError."""
-        self._ask()
+        self.ask()
         try:
             now = time.time()
             with os.scandir(self.path) as entries:
                 files = [(each.name, each.stat().st_mtime) for each in entries if each.is_file()]
         except OSError as error:
-            raise self._failure(error) from None
+            raise failure(error) from None
         return [Seen(name, abs(now - touched) >= self.still_seconds) for name, touched in files]
 
     def content(self, name: str) -> bytes | None:
         """All of a file; None: somebody has taken it away meanwhile. Raises PartnerError."""
-        self._ask()
+        self.ask()
         try:
             with (self.path / name).open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._failure(error) from None
+            raise failure(error) from None
         if len(content) > MOST_BYTES:
             raise RejectedError("file_unreadable", {"file": name, "why": "too_long"})
         return content
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask the gate for one call. Raises Deferred."""
         self.gate.admit(FILES)
         self.gate.leave()
 
-    @staticmethod
-    def _failure(error: OSError) -> RejectedError | RetryableError:
-        match error:
-            case FileNotFoundError() | NotADirectoryError():
-                return RejectedError("folder_missing")
-            case PermissionError():
-                return RejectedError("folder_forbidden")
-            case _:
-                return RetryableError("partner_unreachable")
+
+def failure(error: OSError) -> RejectedError | RetryableError:
+    """What a folder's fault means."""
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return RejectedError("folder_missing")
+        case PermissionError():
+            return RejectedError("folder_forbidden")
+        case _:
+            return RetryableError("partner_unreachable")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from partners.carecsv.filenames import FileName, claims_to_be, parse_name
 from partners.carecsv.folder import Folder
@@ -72,6 +73,18 @@ def fetch_client(folder: Folder, receiver: str, partner_id: str) -> SourceRecord
             if found is not None and found.partner_id == partner_id:
                 return found
     return Gone()
+
+
+def senders(folder: Folder, receiver: str) -> dict[str, str]:
+    """By each client's id the office that told of it last. Files that cannot be read tell of nobody. Raises
+    PartnerError."""
+    files, _ = _files(folder, receiver)
+    found: dict[str, str] = {}
+    for each in files:
+        with suppress(RejectedError):
+            told = [record.partner_id for record in map(_record, _rows(folder, each)) if record is not None]
+            found |= dict.fromkeys(told, each.sender)
+    return found
 
 
 def _files(folder: Folder, receiver: str) -> tuple[Sequence[FileName], list[RejectedError]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
 ENCODING = "cp932"
 
@@ -17,6 +18,13 @@ class TableError(ValueError):
     def __init__(self, line: int) -> None:
         super().__init__(f"line {line}")
         self.line = line
+
+
+def content(table: Sequence[Sequence[str]]) -> bytes:
+    """The rows as a file. UnicodeEncodeError for a letter that cp932 does not have."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerows(table)
+    return text.getvalue().encode(ENCODING)
 
 
 def rows(content: bytes) -> list[list[str]]:

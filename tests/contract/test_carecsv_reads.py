@@ -116,6 +116,7 @@ def test_a_file_that_is_still_being_written_waits_with_all_after_it(office: Care
 
 def test_an_empty_folder_and_files_of_others_are_no_clients(office: CareOffice, tmp_path: Path) -> None:
     CareOffice(tmp_path, receiver="1370000009").send([client(1)], later(0))
+    tmp_path = office.folder
     (tmp_path / "UPPLAN_202612_1370000001_43_1370000002_11_20261126093000.CSV").write_bytes(b"1")
     (tmp_path / "readme.txt").write_text("x")
     (tmp_path / "UPHOSOKU").mkdir()
@@ -208,7 +209,9 @@ def test_pages_are_short_and_a_client_on_two_of_them_comes_once(
     ],
 )
 def test_what_is_set_wrong_is_said(tmp_path: Path, url: str | None, settings: Any, reason: str) -> None:
-    connection = Connection("hidamari", "carecsv", url or tmp_path.as_uri(), {"office": RECEIVER} | settings)
+    connection = Connection(
+        "hidamari", "carecsv", url or tmp_path.as_uri(), {"office": RECEIVER, "kind": "13"} | settings
+    )
     with Http().client() as client, pytest.raises(RejectedError, match=reason):
         CARECSV.open(connection, {}, client, NotingGate()).check()
 

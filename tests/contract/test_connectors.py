@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import carecsv_bench
 import fhir_bench
 import orca_bench
 import pytest
@@ -372,10 +371,6 @@ class ReadBench:
 
 @pytest.fixture(params=ONLY_READ)
 def read_bench(request: pytest.FixtureRequest) -> Iterator[ReadBench]:
-    if request.param == "carecsv":
-        with carecsv_bench.counted_office() as (office, calls):
-            yield ReadBench(PARTNERS["carecsv"], partial(carecsv_bench.connected, office), calls, "139999-0000000000")
-        return
     assert request.param == "smarthr"
     with running_smarthr(smarthr_bench.CONFIG) as smarthr:
 

@@ -36,7 +36,7 @@ def tenant(services: Services, office: CareOffice) -> Tenant:
         tenants.add(tx, "sakura", "Tenant sakura")
         tenants.connect(
             tx,
-            Connection("sakura", "carecsv", office.folder.as_uri(), {"office": RECEIVER}),
+            Connection("sakura", "carecsv", office.base.as_uri(), {"office": RECEIVER, "kind": "13"}),
             timing="minute",
             limits=None,
             land_every=timedelta(hours=1),

@@ -115,7 +115,12 @@ def smarthr(
 
 
 def carecsv(
-    folder: Annotated[Path, typer.Argument(help="Where the files are put.", exists=True, file_okay=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder of the exchange; the file is put into `in` there.", exists=True, file_okay=False
+        ),
+    ],
     office: Annotated[str, typer.Option(help="Code of the office that they are sent to, ten digits.")] = "1370000002",
     seed: Annotated[int, typer.Option(help="Decides which made-up people there are.")] = 1,
     clients: Annotated[int, typer.Option(min=1, help="How many clients the file tells of.")] = 200,

@@ -27,12 +27,44 @@ VERSION = "202410"
 
 @dataclass
 class CareOffice:
-    """It sends to one folder."""
+    """It exchanges files with one folder, as a program between the two does: it fills `in`, and empties `out`."""
 
-    folder: Path
+    base: Path
     receiver: str = RECEIVER
     log: list[str] = field(default_factory=list)
-    """Names of the files, as they were put there."""
+    """Names of the files, as they were put and taken."""
+    actuals: dict[tuple[str, str], list[list[str]]] = field(default_factory=dict)
+    """By insured and month: the rows that it was told last, all 25 columns."""
+
+    def __post_init__(self) -> None:
+        for each in (self.folder, self.out):
+            each.mkdir(exist_ok=True)
+
+    @property
+    def folder(self) -> Path:
+        """Where it puts files."""
+        return self.base / "in"
+
+    @property
+    def out(self) -> Path:
+        """Where it takes them from."""
+        return self.base / "out"
+
+    def take(self) -> list[str]:
+        """Take all files that are there, oldest first, and do as they say; returns their names."""
+        names = sorted(
+            (each.name for each in self.out.iterdir() if each.suffix == ".CSV"), key=lambda name: name.rsplit("_", 1)[1]
+        )
+        for name in names:
+            kind, month, *_ = name.split("_")
+            with (self.out / name).open(encoding=ENCODING, newline="") as file:
+                table = list(csv.reader(file))
+            of = {row[2]: [each for each in table if each[2] == row[2]] for row in table}
+            for insured, rows in of.items():
+                self.actuals[insured, month] = rows if kind == "UPJSK" else []
+            (self.out / name).unlink()
+            self.log.append(name)
+        return names
 
     def send(self, clients: Sequence[Row], at: datetime | None = None, *, part: str = "43") -> str:
         """Put one file of clients into the folder, whole or not at all; returns its name. `at`: its time, now without.
