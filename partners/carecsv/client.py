@@ -18,7 +18,7 @@ import httpx
 from partners.carecsv import actuals, reading
 from partners.carecsv.actuals import Client, Facts, Kept, Office
 from partners.carecsv.folder import Folder, failure
-from partners.carecsv.outbox import ACTUALS, DELETIONS, Outbox
+from partners.carecsv.outbox import ACTUALS, DELETIONS, Outbox, UnsureError
 from partners.contract import (
     Absent,
     Access,
@@ -115,7 +115,8 @@ class CareCsvConnector:
                 self.outbox.keep(client, self._as_sent(client, each.after))
                 is_put = True
         except OSError as error:
-            lost: Reply = Unknown("connection_cut_unsure") if is_put else _denied(failure(error))
+            is_sure = not (is_put or isinstance(error, UnsureError))
+            lost: Reply = _denied(failure(error)) if is_sure else Unknown("connection_cut_unsure")
             return [each if isinstance(each, Refused | Conflict) else lost for each in replies]
         except Deferred:
             raise  # nothing was written: what is asked for comes first

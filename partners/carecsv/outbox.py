@@ -24,6 +24,10 @@ RECEIVERS_KIND = "43"
 Row = Sequence[str]
 
 
+class UnsureError(OSError):
+    """It is there, and may not outlive a power cut."""
+
+
 @dataclass(frozen=True)
 class Outbox:
     """Of one connection."""
@@ -92,8 +96,16 @@ def _put(place: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(place)
-    folder = os.open(place.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        _sync(place.parent)
+    except OSError as error:
+        raise UnsureError(*error.args) from None
+
+
+def _sync(folder: Path) -> None:
+    """Have the disk know the names in it."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 from uuid import uuid4
 
 from fhir_bench import NotingGate
 
 from partners.carecsv import partner as declaration
 from partners.carecsv.actuals import parsed
+from partners.carecsv.client import CareCsvConnector
 from partners.carecsv.layouts import INSURED, INSURER
-from partners.carecsv.outbox import Outbox
+from partners.carecsv.outbox import Outbox, UnsureError
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, made_up
 from partners.contract import Command, Connection, Connector, Entity, Verb, Visit, VisitRecord
@@ -27,11 +28,15 @@ SETTINGS = {"office": RECEIVER, "kind": "13"}
 
 
 @contextmanager
-def connected(office: CareOffice, gate: Any = None, *, still: float = 0.0, **settings: str) -> Iterator[Connector]:
+def connected(
+    office: CareOffice, gate: Any = None, *, still: float = 0.0, batch_size: str = "500", **settings: str
+) -> Iterator[Connector]:
     """A connector to the office's folder; `still`: seconds for which nobody must have touched a file."""
     connection = Connection("hidamari", "carecsv", office.base.as_uri(), SETTINGS | settings)
     with patch.object(declaration, "STILL_SECONDS", still):
-        connector = CARECSV.open(connection, {}, Http().client(), gate or NotingGate())
+        opened = CARECSV.open(connection, {}, Http().client(), gate or NotingGate())
+    assert isinstance(opened, CareCsvConnector)
+    connector = replace(opened, batch_size=int(batch_size))
     try:
         yield connector
     finally:
@@ -71,42 +76,37 @@ def stored(office: CareOffice, command: Command) -> list[Any]:
 
 
 class Disk:
-    """The folder's disk, which may fail."""
+    """The folder's disk, which may fail; it counts how often the folder is opened to be written."""
 
     def __init__(self) -> None:
         self.calls = 0
-        """How often the folder was opened to be written."""
-        self._blocks = ExitStack()
+        self._faults, self._counting = ExitStack(), ExitStack()
         real = Outbox.open
 
         def opened(box: Outbox) -> None:
             self.calls += 1
             real(box)
 
-        self._counting = patch.object(Outbox, "open", opened)
-        self._counting.start()
+        self._counting.enter_context(patch.object(Outbox, "open", opened))
 
     def fail(self, kind: str) -> None:
-        """`refuse`: nothing can be written; `cut_after`: all is written, and then it fails."""
-        keep = Outbox.keep
+        """`refuse`: nothing can be written; `cut_after`: all is written, and then it fails; `away`: it is not there."""
+        real, error = Outbox.keep, OSError(errno.EIO, "the disk under test")
 
         def kept(*given: Any) -> None:
             if kind == "cut_after":
-                keep(*given)
-            raise OSError(errno.EIO, "the disk under test")
+                real(*given)
+                raise UnsureError(errno.EIO, "the disk under test")
+            raise error
 
-        self._blocks.enter_context(patch.object(Outbox, "keep", kept))
+        name, broken = ("open", Mock(side_effect=error)) if kind == "away" else ("keep", kept)
+        self._faults.enter_context(patch.object(Outbox, name, broken))
 
     def heal(self) -> None:
         """It works again."""
-        self._blocks.close()
+        self._faults.close()
 
     def end(self) -> None:
         """Count no more."""
         self.heal()
-        self._counting.stop()
-
-
-def gone(base: Path) -> CareOffice:
-    """A folder whose disk does not answer."""
-    return CareOffice(base)
+        self._counting.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from conftest import Tenant
+from flow_bench import expire_lease, forget_backoff, push_now
 
 from partners.carecsv import partner as declaration
 from partners.carecsv.layouts import INSURED
@@ -88,6 +90,59 @@ def test_a_bad_file_is_told_until_it_is_gone_and_the_others_are_taken(tenant: Te
     assert len(in_force(tenant)) == 1
     (office.folder / bad).unlink()
     assert take_in(tenant)[0].is_certified
+
+
+def push_all(tenant: Tenant) -> None:
+    """As the coming minutes would."""
+    for _ in range(5):
+        expire_lease(tenant)
+        forget_backoff(tenant)
+        if push_now(tenant).pending == 0:
+            return
+    raise AssertionError(tenant.sql("SELECT reason, state FROM sync.pending", Login.OPERATOR))
+
+
+def test_actuals_go_out_by_months_whoever_comes_and_a_change_replaces_them(tenant: Tenant, office: CareOffice) -> None:
+    office.send([made_up(1, number) for number in range(1, 4)], AT)
+    take_in(tenant)
+    nurse = uuid4()
+    tenant.sql(
+        "INSERT INTO schedule.staff (tenant_id, staff_id, family_name, given_name, family_kana, given_kana, "
+        "qualification, active) VALUES ('sakura', :id, '林', '桜', '', '', '', true)",
+        Login.APPLY,
+        id=nurse,
+    )
+    first, second = (
+        tenant.add_visit(
+            client_id=client,
+            staff_id=nurse,
+            starts_at=f"2026-12-0{day}T09:00:00+09:00",
+            ends_at=f"2026-12-0{day}T10:00:00+09:00",
+        )
+        for day, client in enumerate(tenant.ids("client")[:2], start=1)
+    )
+    push_all(tenant)
+    assert office.take() == []
+    for visit in (first, second):
+        tenant.sql(
+            "INSERT INTO schedule.visit_record (tenant_id, visit_id, started_at, ended_at, status) "
+            "SELECT tenant_id, visit_id, starts_at, ends_at, 'done' FROM schedule.visit WHERE visit_id = :id",
+            id=visit,
+        )
+    push_all(tenant)
+    assert len(office.take()) == 1
+    days = sorted((row[9], row[11], row[12]) for rows in office.actuals.values() for row in rows)
+    assert days == [("20261201", "0900", "1000"), ("20261202", "0900", "1000")]
+
+    tenant.edit_visit(first, status="cancelled")
+    tenant.edit_visit(second, service_code="131211")
+    push_all(tenant)
+    assert sorted(name.split("_")[0] for name in office.take()) == ["DLTJSK", "UPJSK"]
+    (row,) = [row for rows in office.actuals.values() for row in rows]
+    assert (row[9], row[14]) == ("20261202", "131211")
+    push_all(tenant)
+    assert office.take() == []
+    assert tenant.outcomes(second)[-1] == (2, "delivered")
 
 
 def test_a_folder_that_is_gone_takes_nobody_with_it(tenant: Tenant, office: CareOffice) -> None:
