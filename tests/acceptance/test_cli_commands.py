@@ -117,6 +117,7 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
     assert _without_times(status) == {
         "tenant": tenant,
         "partner": "fhir",
+        "reads": ["client", "staff"],
         "timing": "minute",
         "weight": 1,
         "deliver_within_seconds": None,
