@@ -17,8 +17,9 @@ from partners.carecsv import partner as declaration
 from partners.carecsv.actuals import parsed
 from partners.carecsv.client import CareCsvConnector
 from partners.carecsv.layouts import INSURED, INSURER
-from partners.carecsv.outbox import Outbox, UnsureError
+from partners.carecsv.outbox import Outbox
 from partners.carecsv.partner import CARECSV
+from partners.carecsv.places import UnsureError
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, made_up
 from partners.contract import Command, Connection, Connector, Entity, Verb, Visit, VisitRecord
 from resources.http import Http
