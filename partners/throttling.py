@@ -74,7 +74,8 @@ def _text(headers: Mapping[str, str], name: str) -> str:
 
 # --- Times ----------------------------------------------------------------------------------------------------------
 
-_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
+"""None below nothing: that names no time."""
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*", re.ASCII)
 
 

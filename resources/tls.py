@@ -7,7 +7,6 @@ with a password of that moment, and removed at once.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 import ssl
@@ -63,7 +62,7 @@ def context(tls: Tls) -> ssl.SSLContext:
     """The one context for these. Raises TlsError."""
     try:
         made = ssl.create_default_context(cadata=tls.ca) if tls.ca else httpx.create_ssl_context(trust_env=False)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, ValueError, TypeError):  # the last one of letters that no PEM has
         raise TlsError("The CA certificate is no PEM certificate: give the authority's own file as it is") from None
     if tls.certificate:
         _show(made, tls)
@@ -78,20 +77,28 @@ def _show(made: ssl.SSLContext, tls: Tls) -> None:
     with tempfile.TemporaryDirectory(prefix="zest-tls-") as folder:  # for its owner alone
         file = Path(folder) / "identity.pem"
         file.write_bytes(encrypted + listed)
-        made.load_cert_chain(file, password=password)
+        try:
+            made.load_cert_chain(file, password=password)
+        except ssl.SSLError:
+            raise TlsError("The client certificate is too weak to be used: have one issued by today's rules") from None
 
 
 def _identity(tls: Tls) -> tuple[x509.Certificate, Any, list[x509.Certificate]]:
     """Certificate, private key and the certificates between it and its authority."""
-    password = tls.password.encode() or None
+    password = _bytes(tls.password) or None
     if tls.certificate.lstrip().startswith("-----BEGIN"):
-        certificate, key, chain = _of_pem(tls.certificate.encode(), password)
+        certificate, key, chain = _of_pem(_bytes(tls.certificate), password)
     else:
         certificate, key, chain = _of_pkcs12(tls.certificate, password)
     public = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if certificate.public_key().public_bytes(*public) != key.public_key().public_bytes(*public):
         raise TlsError("The client certificate and the private key do not belong together: give those that do")
     return certificate, key, chain
+
+
+def _bytes(text: str) -> bytes:
+    """Half a letter too: such a text is wrong, and that is said of it as of any other."""
+    return text.encode(errors="surrogatepass")
 
 
 def _of_pem(text: bytes, password: bytes | None) -> tuple[x509.Certificate, Any, list[x509.Certificate]]:
@@ -111,11 +118,11 @@ def _of_pem(text: bytes, password: bytes | None) -> tuple[x509.Certificate, Any,
 def _of_pkcs12(text: str, password: bytes | None) -> tuple[x509.Certificate, Any, list[x509.Certificate]]:
     try:
         content = base64.b64decode("".join(text.split()), validate=True)
-    except binascii.Error:
+    except ValueError:  # of base64, and of letters that it has not
         raise TlsError("The client certificate is neither PEM nor base64: encode the .p12 file with base64") from None
     try:
         held = load_pkcs12(content, password)
-    except ValueError:
+    except (ValueError, TypeError):
         raise TlsError(
             "The PKCS#12 file cannot be opened: check client_certificate_password, and that the file is whole"
         ) from None

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from partners.contract import Command, Entity, Json, VisitRecord
+from partners.contract import Command, Entity, Json, Verb, VisitRecord
 from partners.errors import RejectedError, RetryableError
 from partners.orca import codes, xml2
 from partners.orca.apis import Api
@@ -54,12 +54,13 @@ class Acceptances:
         }
 
     def ours(self, command: Command) -> Sequence[Entry]:
-        """The one under the id that is known; else one that says what the command says."""
+        """The one under the id that is known; else one that says what the command says. To be cancelled is under its
+        own id or not there: what says the same is the clinic's."""
         known = known_entry(command.partner_id)
         if known is not None and known.number:
             listed = self._listed(known.day)
             found = [each for each in listed if (each.patient, each.number) == (known.patient, known.number)]
-            if found:
+            if found or command.verb is Verb.CANCEL:
                 return found
         return self.same(command)
 

@@ -34,7 +34,9 @@ _SETTINGS = (
     ),
     Setting("doctors", "doctor, and department, for members of staff by their codes: 20001=10001, 20002=10002/02", ""),
     Setting("medical_content", "code of the medical content (診療内容) of visits; empty: ORCA's own first", "01"),
-    Setting("patient_numbers", "ranges of patient numbers that a full reading goes through, such as 1-", "1-"),
+    Setting(
+        "patient_numbers", "ranges of patient numbers that a full reading goes through, such as 1-5000, 20230001-", ""
+    ),
     Setting("push_log", "whether the server keeps a log of what it told others, deletes too (WebORCA): yes, no", "no"),
     Setting("users", "whether our user may list the users (職員情報), with when they came and left: yes or no", "no"),
 )

@@ -5,7 +5,7 @@
 - That list lacks who was brought in without a date, and says nothing of who is not there. So a full reading goes
   through the numbers, a hundred a call, and asks for each patient that there is. It begins with the first number and
   ends where a thousand in a row are nobody's, or reads the ranges that the connection is set to; whom the list of
-  changes knows beyond them is read as well.
+  changes knows beyond them is read as well. Where it cannot tell them, somebody has to say the ranges.
 - A patient is always taken from the same call, which alone tells of a death and of a patient for tests; a content that
   came from two calls would change with each reading. So a full reading costs a call a patient, and is rare.
 - "Today" is the server's own: nothing depends on our clock. A day is read again for a day after it.
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from partners.contract import Gone, Json, Page, SourceRecord
-from partners.errors import RetryableError
+from partners.errors import RejectedError, RetryableError
 from partners.orca import codes
 from partners.orca.apis import Api
 from partners.orca.people import plain_number, user_code
@@ -59,8 +59,13 @@ class Range:
     """None: until GAP in a row are nobody's."""
 
 
+_UNTOLD = (Range(1, None),)
+
+
 def parse_ranges(written: str) -> tuple[Range, ...]:
-    """`1-5000, 20230001-`: the ranges, in rising order. Raises RangeError."""
+    """`1-5000, 20230001-`: the ranges, in rising order; none of an empty text. Raises RangeError."""
+    if not written.strip():
+        return ()
     found = [_RANGE.fullmatch(part.strip()) for part in written.split(",")]
     if not all(found):
         raise RangeError(written)
@@ -80,7 +85,10 @@ def parse_ranges(written: str) -> tuple[Range, ...]:
 def read_patients(
     server: Server, cursor: str | None, resume: str | None, ranges: Sequence[Range], *, has_log: bool
 ) -> Iterator[Page]:
-    """The pages of all patients, or of those changed since the cursor. Raises PartnerError."""
+    """The pages of all patients, or of those changed since the cursor. Raises PartnerError.
+
+    `ranges`: those that somebody has told; none: from 1 on, and whoever the list of changes tells.
+    """
     since = _day_in(cursor, "since")
     if since is None or resume is not None:
         yield from _all(server, ranges, resume)
@@ -131,9 +139,11 @@ def patient_record(patient: Json) -> SourceRecord:
     return SourceRecord(plain_number(text(patient, "Patient_ID")), "", content)
 
 
-def _all(server: Server, ranges: Sequence[Range], resume: str | None) -> Iterator[Page]:
+def _all(server: Server, told: Sequence[Range], resume: str | None) -> Iterator[Page]:
     """Every patient, in the order of the numbers; those beyond the ranges on the last page."""
     today = _day_in(resume, "since") or _today(server)
+    ranges = told or _UNTOLD
+    _dated(server, today, is_needed=not told)  # before a call a patient is made
     number = _number_in(resume)
     for each in ranges:
         number, unused = max(number, each.first), 0
@@ -145,9 +155,17 @@ def _all(server: Server, ranges: Sequence[Range], resume: str | None) -> Iterato
             resume = _spelled(since=today.isoformat(), number=number)
             if there:
                 yield Page(tuple(_asked(server, there)), is_full=True, resume=resume)
-    dated = _changed(server, _FIRST_DAY, today) or set()
+    dated = _dated(server, today, is_needed=not told)
     beyond = [one for one in sorted(dated, key=_in_order) if not _is_in(one, ranges, number)]
     yield Page(tuple(_asked(server, beyond)), is_full=True, is_last=True, cursor=_spelled(since=today.isoformat()))
+
+
+def _dated(server: Server, today: date, *, is_needed: bool) -> set[str]:
+    """The numbers of whoever was entered or saved on a day. RejectedError if that cannot be told and `is_needed`."""
+    found = _changed(server, _FIRST_DAY, today)
+    if found is None and is_needed:
+        raise RejectedError("patient_numbers_missing")
+    return found or set()
 
 
 def _is_in(number: str, ranges: Sequence[Range], reached: int) -> bool:
@@ -236,7 +254,10 @@ def fetch_staff(server: Server, code: str, *, has_users: bool) -> SourceRecord |
 
 
 def _staff(server: Server, *, has_users: bool) -> list[SourceRecord]:
-    listed = {text(row, "Code"): row for number in ("02", "03") for row in listing(server, number)}
+    doctors = listing(server, "02")
+    if not doctors:  # no clinic is without; who takes the list for whole has nobody left
+        raise RetryableError("partner_list_incomplete", {"why": "no_doctors"})
+    listed = {text(row, "Code"): row for row in (*doctors, *listing(server, "03"))}
     users = {code: row for row in _users(server) if (code := _code_of(row))} if has_users else {}
     contents = {code: _content(code, listed.get(code), users.get(code)) for code in sorted({*listed, *users}) if code}
     return [SourceRecord(code, "", content) for code, content in contents.items()]

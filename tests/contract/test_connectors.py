@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import carecsv_bench
 import fhir_bench
 import orca_bench
 import pytest
@@ -19,6 +20,8 @@ from fhir_bench import CONFIG, NotingGate
 from partner import PROOFS
 from partner_process import RunningPartner, running_partner
 
+from partners.carecsv.partner import CARECSV
+from partners.carecsv.sandbox import CareOffice
 from partners.contract import (
     Absent,
     Capability,
@@ -141,6 +144,34 @@ def orca(sandbox: RunningOrca) -> Bench:
     )
 
 
+def carecsv(office: CareOffice, disk: carecsv_bench.Disk) -> Bench:
+    @contextmanager
+    def connect(url: str | None = None, gate: Any = None, **settings: str) -> Iterator[Connector]:
+        if url is not None:
+            disk.fail("away")
+        with carecsv_bench.connected(office, gate, **settings) as connector:
+            yield connector
+
+    def reject_batch(_: Command) -> None:
+        pytest.skip("none of its batches is refused as a whole")
+
+    def refused_visit() -> Command:
+        command = carecsv_bench.visit()
+        return replace(command, fields=replace(command.fields, service_code="訪問"))  # type: ignore[type-var]
+
+    return Bench(
+        CARECSV,
+        connect,
+        carecsv_bench.visit,
+        lambda command: carecsv_bench.stored(office, command),
+        lambda: disk.calls,
+        disk.fail,
+        reject_batch,
+        disk.heal,
+        refused_visit,
+    )
+
+
 def proof(partner: Partner, server: RunningPartner) -> Bench:
     address = partner.name.removeprefix("proof_"), "hidamari"
 
@@ -186,11 +217,19 @@ _PLANNED = Command(
 
 
 @pytest.fixture(scope="module")
-def benches() -> Iterator[dict[str, Callable[[], Bench]]]:
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Callable[[], Bench]]]:
     """A bench of each partner, by its name."""
     with running_sandbox(CONFIG) as fhir_, running_orca(orca_bench.CONFIG) as orca_, running_partner() as partner:
         of_proofs = {name: partial(proof, declared, partner) for name, declared in PROOFS.items()}
-        yield {"fhir": partial(fhir, fhir_), "orca": partial(orca, orca_), **of_proofs}
+        disk = carecsv_bench.Disk()
+        office = CareOffice(tmp_path_factory.mktemp("care"))
+        yield {
+            "fhir": partial(fhir, fhir_),
+            "orca": partial(orca, orca_),
+            "carecsv": partial(carecsv, office, disk),
+            **of_proofs,
+        }
+        disk.end()
 
 
 @pytest.fixture(params=[*(name for name in PARTNERS if name not in ONLY_READ), *PROOFS])
@@ -351,6 +390,8 @@ def test_a_batch_whose_answer_is_lost_is_unknown_in_all(batching: Bench) -> None
 
 
 def test_there_are_no_batches_unless_the_connection_says_so(bench: Bench) -> None:
+    if bench.partner is CARECSV:
+        pytest.skip("a file is a batch, and no server has to know of it")
     with bench.connect() as connector:
         assert connector.batch_size == 1
 

@@ -206,14 +206,20 @@ def test_who_was_saved_since_is_read_alone_and_a_list_cut_short_is_asked_for_in_
     assert len(asked) >= 3
 
 
-def test_more_in_one_day_than_a_list_can_tell_means_all_are_read() -> None:
-    with running_orca(replace(CONFIG, rules=Rules(most_listed=4))) as orca, connected(orca.url) as connector:
-        cursor = read(connector)[-1].cursor
-        for number in patients(orca)[:6]:
-            orca.put_patient(int(number))
-        pages = read(connector, cursor)
-        assert all(page.is_full for page in pages)
-        assert ids(pages) == patients(orca)
+def test_more_in_one_day_than_a_list_can_tell_means_all_are_read_in_the_ranges_that_somebody_tells() -> None:
+    with running_orca(replace(CONFIG, rules=Rules(most_listed=4))) as orca:
+        with connected(orca.url) as connector:
+            cursor = read(connector)[-1].cursor
+            for number in patients(orca)[:6]:
+                orca.put_patient(int(number))
+            before = len(orca.journal())
+            with pytest.raises(RejectedError, match="patient_numbers_missing"):
+                read(connector, cursor)
+            assert "patientgetv2" not in {row["api"] for row in orca.journal(before)}
+        with connected(orca.url, patient_numbers="1-") as connector:
+            pages = read(connector, cursor)
+            assert all(page.is_full for page in pages)
+            assert ids(pages) == patients(orca)
 
 
 def test_a_delete_is_told_by_the_log_where_there_is_one_and_proved_by_asking(orca: RunningOrca) -> None:
@@ -239,6 +245,15 @@ def test_a_list_without_rows_is_no_fault(orca: RunningOrca) -> None:
 
 
 # --- Staff and the check ----------------------------------------------------------------------------------------------
+
+
+def test_a_list_without_a_doctor_is_no_list_of_a_clinic() -> None:
+    empty = b'{"physicianres": {"Api_Result": "00", "Physician_Information": []}}'
+    with replaying({"system01lstv2": empty}) as (url, _), connected(url, format="json") as connector:
+        with pytest.raises(RetryableError, match="partner_list_incomplete"):
+            list(connector.read(Entity.STAFF, None))
+        with pytest.raises(RetryableError, match="partner_list_incomplete"):
+            connector.fetch(Entity.STAFF, "10001")
 
 
 def test_who_has_left_is_told_by_the_users_where_they_may_be_listed(orca: RunningOrca) -> None:

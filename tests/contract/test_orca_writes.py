@@ -360,6 +360,20 @@ def test_a_record_of_a_visit_is_accepted_changed_and_taken_back(orca: RunningOrc
     assert [effect for effect, _ in orca.writes(start)] == ["cancelled", "created", "cancelled"]
 
 
+def test_an_acceptance_of_the_clinics_own_stays_where_ours_is_gone(orca: RunningOrca) -> None:
+    known = delivered(orca, visit_record(orca))
+    send(orca, replace(known, verb=Verb.CANCEL))
+    first, second = patients(orca)[:2]
+    other = replace(visit_record(orca), fields=known.fields, links=known.links | {Entity.CLIENT: second})
+    assert known.links[Entity.CLIENT] == first
+    delivered(orca, other)  # gets the number that was free again
+    theirs = delivered(orca, replace(visit_record(orca), fields=known.fields, links=known.links))
+    assert theirs.partner_id != known.partner_id
+    cancel = replace(known, verb=Verb.CANCEL)
+    assert send(orca, cancel) == Delivered(str(known.partner_id), "", "nothing_to_cancel")
+    assert find(orca, theirs).matches
+
+
 def test_a_second_acceptance_of_the_day_is_a_persons_to_judge_and_a_lost_one_is_ours(orca: RunningOrca) -> None:
     first = visit_record(orca)
     orca.fail(FaultKind.LOST, api="acceptmodv2")

@@ -18,7 +18,7 @@ import pytest
 from conftest import NewTenant, Tenant
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from test_wire_faults import Line, answering, partner
@@ -43,7 +43,7 @@ class Issued:
     """A certificate and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
     @property
     def pem(self) -> str:
@@ -136,9 +136,22 @@ def test_without_the_certificate_or_the_authority_nothing_is_sent(
     assert there.requests == []
 
 
+def weak() -> str:
+    """PEM of a certificate with a key of 1024 bits."""
+    key = rsa.generate_private_key(65537, 1024)
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "under test")]), datetime.now(UTC)
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    dated = built.serial_number(1).not_valid_before(now).not_valid_after(now + YEAR)
+    return Issued(dated.sign(key, hashes.SHA256()), key).pem + Issued(dated.sign(key, hashes.SHA256()), key).key_pem()
+
+
 BAD: dict[str, tuple[Callable[[Issued], tuple[str, str]], str]] = {
     "another password": (lambda issued: (issued.pkcs12(), "wrong"), "check client_certificate_password"),
     "no base64": (lambda issued: ("%%%", ""), "neither PEM nor base64"),
+    "wide letters": (lambda issued: ("ＭＩＩ", ""), "neither PEM nor base64"),
+    "a PEM block with wide letters": (lambda issued: (issued.key_pem() + "ＭＩＩ", ""), "no PEM certificate"),
+    "half a letter in the password": (lambda issued: (issued.pkcs12(), "\udc80"), "check client_certificate_password"),
+    "a weak key": (lambda issued: (weak(), ""), "too weak"),
     "half a file": (lambda issued: (issued.pkcs12()[:400], PASSWORD), "cannot be opened"),
     "no key": (lambda issued: (issued.pem, ""), "has no private key"),
     "the key's password": (lambda issued: (issued.pem + issued.key_pem(PASSWORD), ""), "private key cannot be read"),
@@ -163,8 +176,9 @@ def test_what_cannot_be_used_is_refused_in_words_that_quote_nothing(case: str, o
 def test_an_authority_that_is_none_and_an_expired_certificate_are_refused_when_they_are_given(
     authority: Issued,
 ) -> None:
-    with pytest.raises(InputError, match="no PEM certificate"):
-        checked_secret(FHIR, {"ca_certificate": "nothing"})
+    for none in ("nothing", "ＭＩＩ"):
+        with pytest.raises(InputError, match="no PEM certificate"):
+            checked_secret(FHIR, {"ca_certificate": none})
     certificate, password = FORMS["PKCS#12"](issue(authority, timedelta(days=-1)))
     with pytest.raises(InputError, match="has expired"):
         checked_secret(FHIR, {"client_certificate": certificate, "client_certificate_password": password})

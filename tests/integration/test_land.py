@@ -111,6 +111,43 @@ def test_a_role_that_changed_lands_its_holder_anew(tenant: Tenant, sandbox: Runn
     assert landed(tenant, "staff")[-1].master["qualification"] == "看護師長"
 
 
+ROLE_FAULTS: list[dict[str, Any]] = [
+    {"kind": FaultKind.SHORT_LIST, "page": 1},
+    {"kind": FaultKind.SHORT_LIST, "page": 1, "times": 1},
+    {"kind": FaultKind.EMPTY_LIST, "times": 1},
+    {"kind": FaultKind.SHIFTED_ROWS, "page": 1, "times": 1},
+    {"kind": FaultKind.WRONG_TOTAL, "page": 1, "times": 1},
+    {"kind": FaultKind.DROP_ENTRY, "page": 2, "times": 1},
+]
+
+
+@pytest.mark.parametrize("fault", ROLE_FAULTS, ids=lambda fault: f"{fault['kind']} {fault.get('times', 'always')}")
+@pytest.mark.parametrize("is_full", [True, False])
+def test_who_left_does_not_come_back_because_a_list_of_roles_is_short(
+    tenant: Tenant, sandbox: RunningSandbox, fault: dict[str, Any], is_full: bool
+) -> None:
+    sandbox.configure(max_count=3)
+    for role in sandbox.state("PractitionerRole"):
+        sandbox.put(role | {"active": False, "period": {"start": "2020-04-01", "end": "2021-03-31"}})
+    assert land_clients(tenant, Entity.STAFF).is_certified
+    before = {row.partner_id: row.master for row in _newest_staff(tenant)}
+    assert len([each for each in before.values() if not each["active"]]) > 5
+    for practitioner in sandbox.state("Practitioner"):  # so that the changed ones are asked for their roles
+        sandbox.put(practitioner | {"language": "ja"})
+    sandbox.set_faults(FaultRule(type="PractitionerRole", **fault))
+    report = land_clients(tomorrow(tenant) if is_full else tenant, Entity.STAFF)
+    sandbox.clear_faults()
+    if not report.is_certified:
+        assert report.reason == "partner_list_incomplete"
+    now = {row.partner_id: row.master for row in _newest_staff(tenant)}
+    assert [each for each, master in now.items() if master["active"] and not before[each]["active"]] == []
+    assert land_clients(tenant, Entity.STAFF).is_certified
+
+
+def _newest_staff(tenant: Tenant) -> list[Any]:
+    return list({row.partner_id: row for row in landed(tenant, "staff")}.values())
+
+
 # Kind of fault, further matchers, the state, the reason and what its sentence mentions.
 FAULTS: list[tuple[FaultKind, dict[str, Any], str, str, str]] = [
     (FaultKind.DROP_ENTRY, {"page": 2}, "incomplete", "partner_list_incomplete", "count_differs"),
@@ -401,6 +438,18 @@ def test_names_that_may_be_data_are_not_told(fresh: Tenant, sandbox: RunningSand
     sandbox.put(patient(sandbox, **{"山田": 1, "03-1234-5678": 1, "00000010": 1, "Yamada": 1, "a" * 41: 1, "[1]": 1}))
     sandbox.put(patient(sandbox, **{"_line2": 1, "a" * 40: 1}, id="other"))
     assert set(land_clients(fresh).unknown_fields) == {"Patient.?", "Patient._line2", f"Patient.{'a' * 40}"}
+
+
+def test_a_reading_that_is_not_made_tells_no_field_that_another_one_still_counts(fresh: Tenant) -> None:
+    statement = (
+        "INSERT INTO sync.unknown_field (tenant_id, partner, entity, field, records) "
+        "VALUES (:tenant, 'fhir', 'client', 'bed', 1)"
+    )
+    fresh.sql(statement, Login.LAND, tenant=fresh.name)
+    fresh.sql("UPDATE sync.connection SET paused_at = clock_timestamp(), pause_reason = 'test'", Login.OPERATOR)
+    report = land(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
+    assert (report.reason, report.unknown_fields) == ("connection_paused", {})
+    assert fresh.sql("SELECT told_at FROM sync.unknown_field", Login.LAND)[0].told_at is None
 
 
 def test_a_look_at_the_fields_that_breaks_costs_no_record(fresh: Tenant) -> None:

@@ -31,7 +31,7 @@ from zest_pipelines.flows.opening import connection_row
 from zest_pipelines.flows.pages import SHAPE
 from zest_pipelines.flows.reports import LandReport
 from zest_pipelines.flows.versions import Mapper
-from zest_pipelines.store import landed, landing, sightings, suspicions
+from zest_pipelines.store import due, landed, landing, sightings, suspicions
 from zest_pipelines.store.database import Database
 
 SIX = {f"p{number}": "佐藤" for number in range(1, 7)}  # three pages
@@ -366,6 +366,22 @@ def test_what_is_listed_without_an_id_leaves_the_reading_incomplete_and_the_rest
     report = read(tenant)
     assert (report.state, report.params) == ("incomplete", {"why": "record_without_id"})
     assert (suspects(tenant), versions(tenant)[-1]) == ({}, ("p7", "田中"))
+
+
+def test_a_reading_that_is_not_complete_is_made_anew_after_minutes_once_and_then_as_often_as_any(
+    tenant: Tenant, listed: Listed
+) -> None:
+    read(tenant)
+    listed.pages = lambda number, page: [replace(page, nameless=1)]
+    for is_early in (True, False):
+        assert read(tenant).state == "incomplete"
+        for passed, is_due in ((0, False), (6, is_early), (61, True)):
+            rewind = "UPDATE sync.snapshot SET finished_at = clock_timestamp() - make_interval(mins => :passed)"
+            tenant.sql(
+                f"{rewind} WHERE started_at = (SELECT max(started_at) FROM sync.snapshot)", Login.LAND, passed=passed
+            )
+            with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
+                assert bool(due.inbound(tx, tenant.partner.name, [Entity.CLIENT])) == is_due, passed
 
 
 def test_proofs_end_when_their_time_is_over_and_go_on_with_the_next_reading(

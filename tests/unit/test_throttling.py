@@ -33,7 +33,6 @@ TIMES = [
     ("86401", DAY),
     ("999999999", DAY),
     ("9" * 400, DAY),
-    ("-5", 0),
     (str(EPOCH + 90), 90),
     (str(EPOCH + 90.5), 90.5),
     (str(EPOCH - 90), 0),
@@ -64,6 +63,7 @@ def test_a_time_is_read_however_it_is_written_and_is_never_past_nor_far_off(text
     [
         "",
         "soon",
+        "-5",
         "nan",
         "inf",
         "1e3",
@@ -161,7 +161,7 @@ FIGURES = [
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "30"}, 30),
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "2026-11-24T09:00:30Z"}, 30),
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": format_datetime(after(30), usegmt=True)}, 30),
-    ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "-30"}, 0),
+    ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "-30"}, None),
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "9" * 50}, DAY),
     (
         {"x-intensive-rate-limit-remaining": "0", "x-intensive-rate-limit-reset": "42", "x-rate-limit-remaining": "9"},

@@ -77,7 +77,9 @@ def add_tenant(
 def connect(
     tenant: TenantArgument,
     partner: PartnerArgument,
-    base_url: Annotated[str, typer.Option(help="The partner's address, http or https.", show_default=False)],
+    base_url: Annotated[
+        str, typer.Option(help="The partner's address: https, http, sftp or file.", show_default=False)
+    ],
     timing: Annotated[
         Timing | None,
         typer.Option(help="When changes go out; not for a partner that is only read.", show_default=False),
@@ -149,7 +151,8 @@ def connect(
 
     check_tenant_id(tenant)
     declared = partner_named(partner)
-    connection = Connection(tenant, declared.name, checked_url(base_url), checked_settings(declared, set_ or []))
+    place = checked_url(base_url, declared.schemes)
+    connection = Connection(tenant, declared.name, place, checked_settings(declared, set_ or []))
     overwriting = on_conflict is OnConflict.OVERWRITE
     when = checked_timing(declared, timing, closed=closed, deliver_within=deliver_within, on_conflict=overwriting)
     limits = [str(each) for each in parse_limits(limit, declared.endpoints)] if limit else None
@@ -220,16 +223,18 @@ def check(
         )
 
 
-def checked_url(text: str) -> str:
-    """The address without a slash at its end. InputError if no partner can be called at it."""
+def checked_url(text: str, schemes: Sequence[str] = ("https", "http")) -> str:
+    """The address without a slash at its end. InputError if a partner of these schemes cannot be called at it."""
     try:
         parts = urlsplit(text.strip())
-        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_place = not parts.netloc and parts.path.startswith("/") if parts.scheme == "file" else bool(parts.hostname)
+        is_right = parts.scheme in schemes and is_place and parts.port != 0
         is_right &= text.strip().isprintable() and " " not in text.strip()
     except ValueError:
         is_right = False
     if not is_right:
-        raise InputError("--base-url is not an address: write https://host/path, with http or https")
+        how = "file:///path or sftp://host/path" if "file" in schemes else "https://host/path, with http or https"
+        raise InputError(f"--base-url is not an address of this partner: write {how}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError("--base-url holds more than an address: leave out user, password, ? and #")
     return parts.geturl().rstrip("/")
@@ -262,7 +267,7 @@ def check_same_place(before: str, after: str) -> None:
 def is_private(url: str) -> bool:
     """Whether nobody on the way can read what is sent: https, or this very machine."""
     parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return parts.scheme in ("https", "file", "sftp") or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def checked_settings(partner: Partner, pairs: Sequence[str]) -> Mapping[str, str]:

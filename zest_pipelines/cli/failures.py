@@ -75,7 +75,7 @@ def sentence(error: Exception) -> str | None:
         return _capital(str(error))
     if isinstance(error, Deferred):  # nobody but this command waits for the call
         when = local(error.until.isoformat())
-        return f"The limits leave no call before {when} (Japan): try again then. zest limits shows them"
+        return f"The limits leave no call before {when}: try again then. zest limits shows them"
     if isinstance(error, PartnerError):
         return partner_sentence(error.reason, error.params)
     if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError) and error.filename:

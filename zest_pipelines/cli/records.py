@@ -58,6 +58,9 @@ def status(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
         out().print("No tenant is connected yet. Next: zest tenant add ID --name NAME, then zest connect")
 
 
+_AT_LIMITS = " zest limits shows until when; zest reopen {partner} where that cannot be meant."
+
+
 def explain(
     tenant: TenantArgument,
     entity: Annotated[Kind, typer.Argument(metavar="visit|visit_record", help="What it is.", show_default=False)],
@@ -152,7 +155,8 @@ def print_connections(connections: Sequence[Json]) -> None:
             out().print(f"{told}. See zest explain, then zest release or zest abandon", soft_wrap=True, markup=False)
         if error := each["last_error"]:
             told = f"{each['tenant']}, {each['partner']}: last error {local(error['at'])}: {error['message']}"
-            out().print(f"{told} {error['next_action']}", soft_wrap=True, markup=False)
+            more = _AT_LIMITS.format(partner=each["partner"]) if error["reason"] == "budget_deferred" else ""
+            out().print(f"{told} {error['next_action']}{more}", soft_wrap=True, markup=False)
 
 
 def _connection(found: ConnectionStatus, hindrances: Hindrances) -> Json:

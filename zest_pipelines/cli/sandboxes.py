@@ -114,6 +114,27 @@ def smarthr(
         raise InputError(f"{error} with --port") from None
 
 
+def carecsv(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder of the exchange; the file is put into `in` there.", exists=True, file_okay=False
+        ),
+    ],
+    office: Annotated[str, typer.Option(help="Code of the office that they are sent to, ten digits.")] = "1370000002",
+    seed: Annotated[int, typer.Option(help="Decides which made-up people there are.")] = 1,
+    clients: Annotated[int, typer.Option(min=1, help="How many clients the file tells of.")] = 200,
+    first: Annotated[int, typer.Option(min=1, help="The number of the first of them.")] = 1,
+) -> None:
+    """A care manager's office: puts one file (UPHOSOKU) of made-up clients into the folder, and prints its name."""
+    from partners.carecsv.sandbox.office import CareOffice, made_up
+
+    if not (len(office) == 10 and office.isascii() and office.isdecimal()):
+        raise InputError("--office is a code of ten digits, such as 1370000002")
+    rows = [made_up(seed, number) for number in range(first, first + clients)]
+    _tell_url(CareOffice(folder, office).send(rows))
+
+
 def _config(values: dict[str, Any]) -> SandboxConfig:
     """The checked options. InputError names those that are wrong and quotes no value."""
     from pydantic import TypeAdapter, ValidationError

@@ -26,4 +26,4 @@ def utc(moment: datetime | None) -> str | None:
 
 def local(text: str) -> str:
     """In Japan's time, for people."""
-    return datetime.fromisoformat(text).astimezone(JAPAN).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromisoformat(text).astimezone(JAPAN).strftime("%Y-%m-%d %H:%M:%S JST")

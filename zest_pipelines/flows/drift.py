@@ -15,14 +15,17 @@ from zest_pipelines.store import drift
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landing import Reading
 
+NO_READING = ("connection_paused", "reading_under_way")
+"""Reasons for which none was made."""
 MOST_FIELDS = 20
 """Told at once; more of them with the next reading."""
 
 
 def told_once(tx: Transaction, reading: Reading, report: LandReport) -> LandReport:
-    """The report with the unknown fields that are news, and the records of these alone."""
+    """The report with the unknown fields that are news, and the records of these alone. One of no reading of its own
+    tells none: another one may still be counting them."""
     before = drift.told(tx, reading)
-    news = drift.tell(tx, reading, MOST_FIELDS)
+    news = {} if report.reason in NO_READING else drift.tell(tx, reading, MOST_FIELDS)
     return replace(
         report,
         unknown_fields=news,

@@ -16,7 +16,7 @@ from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.land import freshness
 from zest_pipelines.flows.push_period import counts, problems
-from zest_pipelines.flows.reports import Freshness, PeriodReport, Problem, PushReport
+from zest_pipelines.flows.reports import MOST_PROBLEMS, Freshness, PeriodReport, Problem, PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import hindrances, periods
 from zest_pipelines.store import watch as outgoing
@@ -24,8 +24,6 @@ from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.landing import Reading
 from zest_pipelines.store.watch import Stuck
-
-_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         left = outgoing.waiting(tx, target)
         held = hindrances.held(tx, target) if left.pending or left.is_moving else None
-        stuck = outgoing.stuck(tx, target, _MOST_PROBLEMS) if left.oldest else ()
-        parked = outgoing.parked(tx, target, _MOST_PROBLEMS) if left.parked else ()
+        stuck = outgoing.stuck(tx, target, MOST_PROBLEMS) if left.oldest else ()
+        parked = outgoing.parked(tx, target, MOST_PROBLEMS) if left.parked else ()
     backlog = PushReport(
         pending=left.pending,
         pending_parked=left.parked,

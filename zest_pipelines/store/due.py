@@ -26,7 +26,8 @@ _TENANTS = query(
     Login.SCHEDULE,
     "SELECT c.tenant_id FROM sync.connection c WHERE c.partner = :partner ORDER BY c.tenant_id",
 )
-# A reading that failed, or was killed, is tried again after five minutes. Index: snapshot_newest.
+# A reading that failed, or was killed, is tried again after five minutes; one that was not complete once: what it lacks
+# may be lasting, and everything is read anew for it. Index: snapshot_newest.
 _INBOUND = query(
     "due_inbound",
     Login.SCHEDULE,
@@ -35,13 +36,17 @@ _INBOUND = query(
     WHERE c.partner = :partner AND c.paused_at IS NULL AND EXISTS (
         SELECT FROM unnest(CAST(:entities AS text[])) AS wanted (entity)
         LEFT JOIN LATERAL (
-            SELECT s.state, s.started_at, s.finished_at FROM sync.snapshot s
-            WHERE s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = wanted.entity
+            SELECT s.state, s.started_at, s.finished_at, lag(s.state) OVER (ORDER BY s.started_at) AS before FROM (
+                SELECT n.state, n.started_at, n.finished_at FROM sync.snapshot n
+                WHERE n.tenant_id = c.tenant_id AND n.partner = c.partner AND n.entity = wanted.entity
+                ORDER BY n.started_at DESC LIMIT 2) AS s
             ORDER BY s.started_at DESC LIMIT 1) AS last ON true
         WHERE last.started_at IS NULL
            OR CASE last.state WHEN 'certified' THEN last.started_at + c.land_every
                               WHEN 'reading' THEN last.started_at + interval '5 minutes'
-                              ELSE last.finished_at + least(c.land_every, interval '5 minutes') END
+                              ELSE last.finished_at + CASE
+                                  WHEN last.state = 'incomplete' AND last.before = 'incomplete' THEN c.land_every
+                                  ELSE least(c.land_every, interval '5 minutes') END END
               <= clock_timestamp())
     ORDER BY c.tenant_id
     """,

@@ -344,8 +344,8 @@ _DELETED_LATELY: dict[Entity, Query] = {
     )
     for entity in MASTERS
 }
-# Left out are those of before a person's yes; where suspects are asked for, of these those for whom the partner was asked
-# and did not say. Indexes: the primary keys of suspicion and of the master, and identity_of_partner_id.
+# Left out are those of before a person's yes; where suspects are asked for, of these those for whom the partner was
+# asked and did not say. Indexes: the primary keys of suspicion and of the master, and identity_of_partner_id.
 _SUSPECTS: dict[Entity, Query] = {
     entity: query(
         f"{entity}_suspects_in_force",

@@ -139,7 +139,8 @@ _MASTER = query(
     GROUP BY last.state, last.reason, last.started_at
     """,
 )
-# Of what still stands: the record is not settled, no good reading followed, the record did not land anew.
+# Of what still stands: the record is not settled, no good reading followed, the record neither landed anew nor has got
+# another result.
 _LAST_ERROR = query(
     "last_error",
     Login.OPERATOR,
@@ -164,6 +165,10 @@ _LAST_ERROR = query(
            AND NOT EXISTS (SELECT FROM sync.landed_version later WHERE later.tenant_id = m.tenant_id
                            AND later.partner = m.partner AND later.entity = m.entity
                            AND later.partner_id = m.partner_id AND later.landed_no > m.landed_no)
+           AND NOT EXISTS (SELECT FROM sync.master_result later WHERE later.tenant_id = m.tenant_id
+                           AND later.partner = m.partner AND later.entity = m.entity
+                           AND later.partner_id = m.partner_id AND later.landed_no = m.landed_no
+                           AND later.result_no > m.result_no)
          ORDER BY m.result_no DESC LIMIT 1)) AS errors
     ORDER BY at DESC LIMIT 1
     """,

@@ -15,7 +15,8 @@ from stage.reader_process import services_for
 from stage.readers import Ground, connect
 
 from partners.contract import Entity
-from resources.http import Http
+from resources.http import PLAIN, Http
+from resources.tls import Tls
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
@@ -31,9 +32,10 @@ class _Memory(Http):
 
     answers: Sequence[bytes] = ()
 
-    def client(self) -> httpx.Client:
+    def client(self, tls: Tls = PLAIN, before_sending: Callable[[], None] | None = None) -> httpx.Client:
         """See Http."""
-        return httpx.Client(transport=httpx.MockTransport(self._answer))
+        hooks = {"request": [lambda _: before_sending()]} if before_sending is not None else {}
+        return httpx.Client(transport=httpx.MockTransport(self._answer), event_hooks=hooks)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         page = int(parse_qs(request.url.query.decode()).get("page", ["0"])[0])
