@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
@@ -17,6 +18,7 @@ import httpx
 from partners.contract import Gate, Gone, Json
 from partners.errors import RejectedError, RetryableError
 from partners.fhir import codes
+from partners.fhir.tokens import ENDPOINT, Service
 from partners.wire import Answered, Exchange, Request, exchange, tell_gate
 
 ENDPOINTS: Mapping[str, str] = {
@@ -26,6 +28,7 @@ ENDPOINTS: Mapping[str, str] = {
     "Appointment": "appointments",
     "Encounter": "encounters",
     "metadata": "metadata",
+    "token": ENDPOINT,
 }
 """What the limits call the calls about a resource type."""
 
@@ -57,7 +60,11 @@ class Server:
     base: str = field(repr=False)
     """As `checked_base` gives it."""
     token: str = field(default="", repr=False)
-    """Bearer token; empty: the server is open."""
+    """Bearer token; empty: the server is open, or gives tokens."""
+    service: Service | None = None
+    """Who asks for tokens there; None: it gives none."""
+
+    # Each of these raises PartnerError where the server gives tokens and none can be had: then nothing was applied.
 
     def get(self, resource_type: str, path: str, params: Mapping[str, str] | None = None) -> Exchange:
         """GET `path` below the base address, as fresh as the server has it."""
@@ -100,9 +107,23 @@ class Server:
     ) -> Exchange:
         # no-cache: some servers answer a search out of what it found a minute ago, and a read-back must not.
         sent = {"accept": _FHIR_JSON, "cache-control": "no-cache", **(headers or {})}
-        if self.token:
-            sent["authorization"] = f"Bearer {self.token}"
         request = Request(method, address, ENDPOINTS[resource_type], sent, params or {}, content)
+        # What a server is, it tells everybody; and where there is none that is to be said, not that it gives no token.
+        token = "" if self.service is not None and resource_type == "metadata" else self._token()
+        answer = self._sent(request, token)
+        if self.service is not None and isinstance(answer, Answered) and answer.status == 401:
+            return self._sent(request, self._token(refused=token))
+        return answer
+
+    def _token(self, refused: str = "") -> str:
+        """What to call with. Raises PartnerError, or the gate's Deferred."""
+        if self.service is None:
+            return self.token
+        return self.gate.token(partial(self.service.ask, self.client, self.gate, self.base), refused)
+
+    def _sent(self, request: Request, token: str) -> Exchange:
+        shown = {"authorization": f"Bearer {token}"} if token else {}
+        request = replace(request, headers={**request.headers, **shown})
         return exchange(self.client, self.gate, request, throttles=codes.is_throttle)
 
 

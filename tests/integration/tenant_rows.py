@@ -36,6 +36,10 @@ _ROWS = (
     """,
     "INSERT INTO sync.credential (tenant_id, partner, ciphertext) VALUES (%(tenant)s, 'fhir', 'sealed')",
     """
+    INSERT INTO sync.access_token (tenant_id, partner, ciphertext, good_until)
+    VALUES (%(tenant)s, 'fhir', 'sealed', now())
+    """,
+    """
     INSERT INTO sync.snapshot (snapshot_id, tenant_id, partner, entity, state)
     VALUES (gen_random_uuid(), %(tenant)s, 'fhir', 'client', 'reading')
     """,

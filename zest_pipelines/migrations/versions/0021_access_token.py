@@ -1,0 +1,13 @@
+"""Tokens that partners give for a while, one a connection."""
+
+from __future__ import annotations
+
+from zest_pipelines.migrations import scripts
+
+revision = "0021"
+down_revision = "0020"
+
+
+def upgrade() -> None:
+    """Everything, in one transaction."""
+    scripts.run("0021_access_token")
