@@ -14,3 +14,4 @@ CREATE POLICY own_tenant ON sync.access_token USING (tenant_id = current_setting
 
 -- Whoever calls a partner has the ledger's login besides its own, whichever way it works for.
 GRANT SELECT, INSERT, UPDATE ON sync.access_token TO zest_budget;
+GRANT SELECT (tenant_id, partner, good_until) ON sync.access_token TO zest_operator;
