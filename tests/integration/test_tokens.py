@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from test_certificates import issue
 from test_no_leaks import READ_BY_PEOPLE, told
 from token_bench import CLIENT_ID, CONFIG, KEY_ID, PRIVATE, SECRET, crowd_of, hear, made_key, processes, smart, tell
 
-from partners.contract import Command, Connection, Connector, Entity, Reply
+from partners.contract import Command, Connection, Connector, Entity, Reply, Token
 from partners.errors import AuthenticationError, PartnerError
 from partners.fhir.sandbox.config import ServerTls
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
@@ -31,6 +35,7 @@ from resources.vault import Vault
 from zest_pipelines.flows.check import check
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.push import push
+from zest_pipelines.flows.tokens import Tokens
 from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store import tenants
 from zest_pipelines.store.errors import StoreError
@@ -123,6 +128,27 @@ def test_two_processes_with_twenty_threads_ask_for_one(served: Tenant, sandbox: 
 
 def test_without_turns_it_would_be_seen(served: Tenant, sandbox: RunningSandbox) -> None:
     assert look_at_once(served, sandbox, is_mutant=True) > 1
+
+
+def test_who_waited_for_one_that_is_refused_asks_no_more(served: Tenant) -> None:
+    connection = Connection(served.name, "fhir", "http://x", {})
+    own = [Tokens(served.services, connection, {}) for _ in range(2)]  # of two runs
+    asked_by: list[int] = []
+
+    def ask(number: int) -> Token:
+        asked_by.append(number)
+        time.sleep(0.3)
+        raise AuthenticationError("client_refused")
+
+    def heard(number: int) -> str:
+        with pytest.raises(PartnerError) as failed:
+            own[number % 2].token(partial(ask, number))
+        return failed.value.reason
+
+    with ThreadPoolExecutor(6) as pool:
+        reasons = Counter(pool.map(heard, range(6)))
+    assert reasons == {"client_refused": 1, "budget_deferred": 5}
+    assert len(asked_by) == 1
 
 
 def test_another_credential_drops_the_token_and_so_does_another_vault_key(
