@@ -10,12 +10,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
-from partners.contract import Gate, Gone, Json
+from partners.contract import Gate, Gone, Json, Token
 from partners.errors import RejectedError, RetryableError
 from partners.fhir import codes
 from partners.fhir.tokens import ENDPOINT, Service
@@ -109,22 +108,45 @@ class Server:
         sent = {"accept": _FHIR_JSON, "cache-control": "no-cache", **(headers or {})}
         request = Request(method, address, ENDPOINTS[resource_type], sent, params or {}, content)
         # What a server is, it tells everybody; and where there is none that is to be said, not that it gives no token.
-        token = "" if self.service is not None and resource_type == "metadata" else self._token()
+        is_open = self.service is not None and resource_type == "metadata"
+        token = "" if is_open else self._token().value
         answer = self._sent(request, token)
-        if self.service is not None and isinstance(answer, Answered) and answer.status == 401:
-            return self._sent(request, self._token(refused=token))
+        is_new = self.service is None
+        for _ in range(2):  # somebody else may have got another one meanwhile, and that may be revoked as well
+            if is_new or not isinstance(answer, Answered) or answer.status != 401:
+                break
+            shown = self._token(refused=token)
+            token, is_new = shown.value, shown.is_new
+            answer = self._sent(request, token)
         return answer
 
-    def _token(self, refused: str = "") -> str:
+    def _token(self, refused: str = "") -> _Shown:
         """What to call with. Raises PartnerError, or the gate's Deferred."""
-        if self.service is None:
-            return self.token
-        return self.gate.token(partial(self.service.ask, self.client, self.gate, self.base), refused)
+        service = self.service
+        if service is None:
+            return _Shown(self.token, is_new=False)
+        asked: list[Token] = []
+
+        def ask() -> Token:
+            asked.append(service.ask(self.client, self.gate, self.base))
+            return asked[0]
+
+        value = self.gate.token(ask, refused)
+        return _Shown(value, is_new=bool(asked))
 
     def _sent(self, request: Request, token: str) -> Exchange:
         shown = {"authorization": f"Bearer {token}"} if token else {}
         request = replace(request, headers={**request.headers, **shown})
         return exchange(self.client, self.gate, request, throttles=codes.is_throttle)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A token to call with."""
+
+    value: str = field(repr=False)
+    is_new: bool
+    """Whether it was given to this very call."""
 
 
 def path_of(resource_type: str, partner_id: str) -> str:
