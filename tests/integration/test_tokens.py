@@ -22,6 +22,7 @@ from swaps import swapped
 from test_certificates import issue
 from test_no_leaks import READ_BY_PEOPLE, told
 from token_bench import CLIENT_ID, CONFIG, KEY_ID, PRIVATE, SECRET, crowd_of, hear, made_key, processes, smart, tell
+from token_process import WITHOUT_TURNS
 
 from partners.contract import Command, Connection, Connector, Entity, Gone, Reply, Token
 from partners.errors import AuthenticationError, PartnerError
@@ -108,27 +109,27 @@ def test_a_token_serves_until_shortly_before_its_end(served: Tenant, sandbox: Ru
     assert [row["status"] for row in calls(sandbox, after=after) if row["status"] != 200] == []
 
 
-def look_at_once(served: Tenant, sandbox: RunningSandbox, *, is_mutant: bool) -> int:
-    """How many tokens two processes with ten threads each ask for, all of which need one at the same moment."""
+def test_two_processes_with_twenty_threads_ask_for_one(served: Tenant, sandbox: RunningSandbox) -> None:
     key = Fernet.generate_key().decode()
-    vault = Vault([key])
-    tenant = replace(served, services=replace(served.services, vault=vault))
+    tenant = replace(served, services=replace(served.services, vault=Vault([key])))
     reconnect(tenant)
     sandbox.set_faults(DELAYED)
-    crowd = crowd_of(tenant, key, sandbox.state("Patient")[0]["id"], 10, is_mutant=is_mutant)
-    with processes(crowd, 2) as started:
-        for each in started:
-            tell(each, "go")
-        assert [hear(each) for each in started] == ["10", "10"]
-    return asked(sandbox)
+    with processes(crowd_of(tenant, key, sandbox.state("Patient")[0]["id"], 10), 2) as started:
 
+        def asked_by_all(how: str) -> int:
+            """How many tokens they ask for, all of whose threads need one at the same moment."""
+            before = asked(sandbox)
+            for each in started:
+                tell(each, how)
+            assert [hear(each) for each in started] == ["10", "10"]
+            return asked(sandbox) - before
 
-def test_two_processes_with_twenty_threads_ask_for_one(served: Tenant, sandbox: RunningSandbox) -> None:
-    assert look_at_once(served, sandbox, is_mutant=False) == 1
-
-
-def test_without_turns_it_would_be_seen(served: Tenant, sandbox: RunningSandbox) -> None:
-    assert look_at_once(served, sandbox, is_mutant=True) > 1
+        assert asked_by_all("in turns") == 1
+        assert asked_by_all("in turns") == 0
+        sandbox.revoke_tokens()
+        assert asked_by_all("in turns") == 1
+        sandbox.revoke_tokens()
+        assert asked_by_all(WITHOUT_TURNS) > 1  # so it would be seen
 
 
 def test_who_waited_for_one_that_is_refused_asks_no_more(served: Tenant) -> None:
@@ -184,13 +185,16 @@ def test_where_the_token_cannot_be_looked_up_nobody_calls(
     assert sandbox.journal(after) == []
 
 
-@pytest.mark.parametrize("seconds", [-5.0, 5.0])
-def test_a_clock_that_is_five_seconds_off_costs_nothing(
-    served: Tenant, sandbox: RunningSandbox, seconds: float
-) -> None:
-    sandbox.configure(smart=smart(clock_ahead=seconds))
-    assert is_read(served)
-    assert sandbox.tokens() == {"asked": 1, "given": 1}
+def test_a_clock_that_is_five_seconds_off_costs_nothing(served: Tenant, sandbox: RunningSandbox) -> None:
+    for number, seconds in enumerate((-5.0, 5.0), 1):
+        sandbox.configure(smart=smart(clock_ahead=seconds))
+        served.sql("UPDATE sync.access_token SET good_until = clock_timestamp()", Login.BUDGET)
+        assert is_read(served)
+        assert sandbox.tokens() == {"asked": number, "given": number}
+    for seconds in (-65.0, 245.0):  # it is looked at
+        sandbox.configure(smart=smart(clock_ahead=seconds))
+        served.sql("UPDATE sync.access_token SET good_until = clock_timestamp()", Login.BUDGET)
+        assert read(served) == ("failed", "client_refused")
 
 
 def test_asking_for_a_token_is_a_call_like_any_other(new_tenant: NewTenant, sandbox: RunningSandbox) -> None:

@@ -41,18 +41,16 @@ def smart(**changes: Any) -> dict[str, Any]:
     return asdict(SMART) | changes
 
 
-def crowd_of(tenant: Tenant, vault_key: str, partner_id: str, threads: int, *, is_mutant: bool) -> Crowd:
+def crowd_of(tenant: Tenant, vault_key: str, partner_id: str, threads: int) -> Crowd:
     """For processes that share the tenant's database."""
     logins = tenant.services.database._logins
     passwords = {login.value: password for login, password in logins.passwords.items()}
-    return Crowd(
-        logins.host, logins.port, logins.database, passwords, vault_key, tenant.name, partner_id, threads, is_mutant
-    )
+    return Crowd(logins.host, logins.port, logins.database, passwords, vault_key, tenant.name, partner_id, threads)
 
 
 @contextmanager
 def processes(crowd: Crowd, count: int) -> Iterator[Sequence[subprocess.Popen[str]]]:
-    """So many processes that are ready; a line to each lets it go."""
+    """So many processes that are ready; each line lets one go once more, and it answers how many threads did well."""
     path = ":".join(map(str, (_TESTS.parent, _TESTS / "integration", _TESTS / "proof")))
     with ExitStack() as stack:
         started = [

@@ -21,6 +21,8 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.store import tokens
 from zest_pipelines.store.database import Database
 
+WITHOUT_TURNS = "without turns"
+"""The line that has nobody wait for another's turn."""
 NO_TURNS: Swap = (tokens, "take_turn", lambda _: lambda *_: True)
 
 
@@ -36,8 +38,6 @@ class Crowd:
     tenant: str
     partner_id: str
     threads: int
-    is_mutant: bool
-    """Whether nobody waits for another's turn."""
 
 
 def main() -> None:
@@ -55,10 +55,11 @@ def main() -> None:
             return isinstance(line.connector.fetch(Entity.CLIENT, crowd.partner_id), SourceRecord)
 
     print("ready", flush=True)
-    sys.stdin.readline()
-    with swapped([NO_TURNS] if crowd.is_mutant else []), ThreadPoolExecutor(crowd.threads) as pool:
-        found = [each.result() for each in [pool.submit(look) for _ in range(crowd.threads)]]
-    print(sum(found), flush=True)
+    with ThreadPoolExecutor(crowd.threads) as pool:
+        for line in sys.stdin:
+            with swapped([NO_TURNS] if line.strip() == WITHOUT_TURNS else []):
+                found = [each.result() for each in [pool.submit(look) for _ in range(crowd.threads)]]
+            print(sum(found), flush=True)
     database.close()
 
 
