@@ -153,6 +153,18 @@ def test_who_waited_for_one_that_is_refused_asks_no_more(served: Tenant) -> None
     assert len(asked_by) == 1
 
 
+def test_who_only_waited_for_a_look_asks_itself(served: Tenant) -> None:
+    own = Tokens(served.services, Connection(served.name, "fhir", "http://x", {}), {})
+    given = (Token(f"t{number}", timedelta(minutes=5)) for number in range(1000))
+    assert own.token(lambda: next(given)) == "t0"
+    with ThreadPoolExecutor(8) as pool, own._lock:
+        looking = [pool.submit(own.token, lambda: next(given)) for _ in range(4)]
+        refused = [pool.submit(own.token, lambda: next(given), "t0") for _ in range(4)]
+        time.sleep(0.05)
+    assert {each.result() for each in looking} <= {"t0", "t1"}
+    assert {each.result() for each in refused} == {"t1"}
+
+
 def test_another_credential_drops_the_token_and_so_does_another_vault_key(
     served: Tenant, sandbox: RunningSandbox
 ) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 from partners.contract import Connection, Token
-from partners.errors import Deferred
+from partners.errors import Deferred, PartnerError
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.flows.services import Services
@@ -40,26 +40,24 @@ class Tokens:
         """The one in hand; empty: none is."""
         self._good_until = 0.0
         """Monotonic seconds."""
+        self._failures = 0
+        """How often one was asked for and did not come."""
 
     def token(self, ask: Callable[[], Token], refused: str = "") -> str:
         """See contract.Gate. Raises StoreError where the database cannot be reached."""
-        has_waited = not self._lock.acquire(blocking=False)
-        if has_waited:
-            self._lock.acquire()
-        try:
+        before = self._failures
+        with self._lock:
             if not self._has_good(refused):
                 self._read()
             if not self._has_good(refused):
-                self._renew(ask, refused, has_waited=has_waited)
+                self._renew(ask, refused, has_waited=self._failures > before)
             return self._value
-        finally:
-            self._lock.release()
 
     def _has_good(self, refused: str) -> bool:
         return self._value not in ("", refused) and time.monotonic() < self._good_until
 
     def _renew(self, ask: Callable[[], Token], refused: str, *, has_waited: bool) -> None:
-        """Have a good one in hand. Raises Deferred where somebody else had a turn meanwhile and got none."""
+        """Have a good one in hand. Raises Deferred where somebody who was waited for got none."""
         give_up = time.monotonic() + _PATIENCE
         with self._services.database.session(Login.BUDGET) as session:
             while not tokens.take_turn(session, self._target):
@@ -72,7 +70,11 @@ class Tokens:
                 return
             if has_waited:  # what it got instead is told where it asked; a queue of us would be told the same
                 raise Deferred(self._services.now())
-            self._keep(ask())
+            try:
+                self._keep(ask())
+            except PartnerError:
+                self._failures += 1
+                raise
 
     def _read(self) -> None:
         """Take in hand what is kept, if it is ours and good."""
