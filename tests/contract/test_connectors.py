@@ -11,13 +11,17 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import carecsv_bench
 import fhir_bench
 import orca_bench
 import pytest
+import smarthr_bench
 from fhir_bench import CONFIG, NotingGate
 from partner import PROOFS
 from partner_process import RunningPartner, running_partner
 
+from partners.carecsv.partner import CARECSV
+from partners.carecsv.sandbox import CareOffice
 from partners.contract import (
     Absent,
     Capability,
@@ -28,6 +32,7 @@ from partners.contract import (
     Delivered,
     Entity,
     Found,
+    Gone,
     Partner,
     Recovery,
     Refused,
@@ -41,7 +46,8 @@ from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from partners.orca.partner import ORCA
 from partners.orca.sandbox.testing import RunningOrca, running_orca
-from partners.registry import PARTNERS
+from partners.registry import ONLY_READ, PARTNERS
+from partners.smarthr.sandbox.testing import running_smarthr
 from partners.throttling import Told
 from resources.http import Http
 
@@ -138,6 +144,34 @@ def orca(sandbox: RunningOrca) -> Bench:
     )
 
 
+def carecsv(office: CareOffice, disk: carecsv_bench.Disk) -> Bench:
+    @contextmanager
+    def connect(url: str | None = None, gate: Any = None, **settings: str) -> Iterator[Connector]:
+        if url is not None:
+            disk.fail("away")
+        with carecsv_bench.connected(office, gate, **settings) as connector:
+            yield connector
+
+    def reject_batch(_: Command) -> None:
+        pytest.skip("none of its batches is refused as a whole")
+
+    def refused_visit() -> Command:
+        command = carecsv_bench.visit()
+        return replace(command, fields=replace(command.fields, service_code="訪問"))  # type: ignore[type-var]
+
+    return Bench(
+        CARECSV,
+        connect,
+        carecsv_bench.visit,
+        lambda command: carecsv_bench.stored(office, command),
+        lambda: disk.calls,
+        disk.fail,
+        reject_batch,
+        disk.heal,
+        refused_visit,
+    )
+
+
 def proof(partner: Partner, server: RunningPartner) -> Bench:
     address = partner.name.removeprefix("proof_"), "hidamari"
 
@@ -183,14 +217,22 @@ _PLANNED = Command(
 
 
 @pytest.fixture(scope="module")
-def benches() -> Iterator[dict[str, Callable[[], Bench]]]:
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Callable[[], Bench]]]:
     """A bench of each partner, by its name."""
     with running_sandbox(CONFIG) as fhir_, running_orca(orca_bench.CONFIG) as orca_, running_partner() as partner:
         of_proofs = {name: partial(proof, declared, partner) for name, declared in PROOFS.items()}
-        yield {"fhir": partial(fhir, fhir_), "orca": partial(orca, orca_), **of_proofs}
+        disk = carecsv_bench.Disk()
+        office = CareOffice(tmp_path_factory.mktemp("care"))
+        yield {
+            "fhir": partial(fhir, fhir_),
+            "orca": partial(orca, orca_),
+            "carecsv": partial(carecsv, office, disk),
+            **of_proofs,
+        }
+        disk.end()
 
 
-@pytest.fixture(params=[*PARTNERS, *PROOFS])
+@pytest.fixture(params=[*(name for name in PARTNERS if name not in ONLY_READ), *PROOFS])
 def bench(request: pytest.FixtureRequest, benches: dict[str, Callable[[], Bench]]) -> Iterator[Bench]:
     made = benches[request.param]()
     yield made
@@ -232,21 +274,24 @@ def test_the_gate_is_asked_before_each_call(bench: Bench, is_batch: bool) -> Non
     assert set(gate.admitted) == {bench.partner.writes[Entity.VISIT]}
 
 
+class ClosedGate:
+    """Lets nothing through."""
+
+    def admit(self, endpoint: str) -> None:
+        raise Deferred(datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
+
+    def leave(self) -> None:
+        """In time."""
+
+    def unheard(self) -> None:
+        """Nobody counts what is under way."""
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        raise AssertionError("nothing was sent")
+
+
 @pytest.mark.parametrize("verb", list(Verb))
 def test_what_the_gate_puts_off_is_not_written(bench: Bench, verb: Verb) -> None:
-    class ClosedGate:
-        def admit(self, endpoint: str) -> None:
-            raise Deferred(datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
-
-        def leave(self) -> None:
-            """In time."""
-
-        def unheard(self) -> None:
-            """Nobody counts what is under way."""
-
-        def heard(self, endpoint: str, told: Told) -> None:
-            raise AssertionError("nothing was sent")
-
     command = bench.visit() if verb is Verb.CREATE else replace(bench.delivered(), verb=verb)
     before = bench.copies(command)
     with pytest.raises(Deferred):
@@ -345,5 +390,67 @@ def test_a_batch_whose_answer_is_lost_is_unknown_in_all(batching: Bench) -> None
 
 
 def test_there_are_no_batches_unless_the_connection_says_so(bench: Bench) -> None:
+    if bench.partner is CARECSV:
+        pytest.skip("a file is a batch, and no server has to know of it")
     with bench.connect() as connector:
         assert connector.batch_size == 1
+
+
+# --- Of a partner that is only read -----------------------------------------------------------------------------------
+
+
+@dataclass
+class ReadBench:
+    """A connector that only reads, and the server that it speaks to."""
+
+    partner: Partner
+    connect: Callable[..., Any]
+    calls: Callable[[], int]
+    nobody: str
+    """An id that the server does not know."""
+
+
+@pytest.fixture(params=ONLY_READ)
+def read_bench(request: pytest.FixtureRequest) -> Iterator[ReadBench]:
+    assert request.param == "smarthr"
+    with running_smarthr(smarthr_bench.CONFIG) as smarthr:
+
+        @contextmanager
+        def connect(gate: Any = None) -> Iterator[Connector]:
+            with smarthr_bench.connected(smarthr.url, gate=gate) as connector:
+                yield connector
+
+        yield ReadBench(PARTNERS["smarthr"], connect, lambda: len(smarthr.journal()), smarthr_bench.crew_id(99))
+
+
+def test_what_is_only_read_is_never_written_to(read_bench: ReadBench) -> None:
+    assert read_bench.partner.capability.recovery is Recovery.NONE
+    with read_bench.connect() as connector:
+        assert connector.batch_size == 1
+        for write in (connector.send, connector.find, lambda command: connector.send_batch([command, command])):
+            with pytest.raises(ValueError, match="only read"):
+                write(_PLANNED)
+    assert read_bench.calls() == 0
+
+
+def test_the_gate_is_asked_before_each_call_that_reads(read_bench: ReadBench) -> None:
+    gate = NotingGate()
+    with read_bench.connect(gate) as connector:
+        connector.check()
+        for entity in read_bench.partner.reads:
+            assert sum(len(page.records) for page in connector.read(entity, None)) > 0
+            assert connector.fetch(entity, read_bench.nobody) == Gone()
+    assert len(gate.admitted) == read_bench.calls() > 0
+    assert set(gate.admitted) <= set(read_bench.partner.endpoints)
+
+
+def test_what_the_gate_puts_off_is_not_read(read_bench: ReadBench) -> None:
+    with read_bench.connect(ClosedGate()) as connector:
+        for entity in read_bench.partner.reads:
+            with pytest.raises(Deferred):
+                list(connector.read(entity, None))
+            with pytest.raises(Deferred):
+                connector.fetch(entity, read_bench.nobody)
+        with pytest.raises(Deferred):
+            connector.check()
+    assert read_bench.calls() == 0

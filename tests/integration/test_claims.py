@@ -18,7 +18,7 @@ from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store import claims, due, leases, releases, reports, tenants
-from zest_pipelines.store.claims import Base, Known
+from zest_pipelines.store.claims import Base, KnownCopy
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.keys import Key
@@ -75,7 +75,7 @@ def test_an_edit_of_a_delivered_record_knows_what_the_partner_has(out: WayOut) -
 
     (due,) = out.due()
     assert (due.key, due.settled_version, due.attempts) == (second, 1, 1)
-    assert due.known == Known("p", "8", is_cancelled=False, links={"client": "C"}, version=2)
+    assert due.known == KnownCopy("p", "8", is_cancelled=False, links={"client": "C"}, version=2)
     assert due.base == Base(first, {"note": "old"}, Verb.UPDATE, {"client": "C"})
 
 
@@ -97,7 +97,7 @@ def test_what_was_delivered_without_a_call_is_nothing_to_compare_with(out: WayOu
     out.change(replace(first, version=2))
     (due,) = out.due()
     assert due.base is None
-    assert due.known == Known("adopted", "", is_cancelled=False, links={}, version=1)
+    assert due.known == KnownCopy("adopted", "", is_cancelled=False, links={}, version=1)
 
 
 def test_a_record_goes_when_its_client_and_its_staff_are_known_and_holds_up_no_other(out: WayOut) -> None:

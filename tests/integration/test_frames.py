@@ -99,7 +99,7 @@ def _add_landed(tenant: Tenant, partner_id: str, **version: Any) -> None:
     with tenant.services.database.transaction(Login.LAND, tenant.name) as tx:
         assert landing.begin(tx, reading, mapping="1", full_before=datetime.now(UTC), shape="")
         landed.add(tx, reading, [landed.NewVersion(partner_id, **version)], None)
-        landing.end(tx, reading, landing.Verdict("certified", None, {}, False, 1, 1, 1, None))
+        landing.end(tx, reading, landing.Conclusion("certified", None, {}, False, 1, 1, 1, None))
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------

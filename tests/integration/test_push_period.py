@@ -144,7 +144,7 @@ def test_each_record_is_counted_once_and_says_what_it_waits_for(tenant: Tenant, 
 def test_an_edit_made_after_the_press_waits_for_the_next_one_and_is_told_before_what_goes_by_itself(
     sandbox: RunningSandbox, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_period_module, "_MOST_PROBLEMS", 1)
+    monkeypatch.setattr(push_period_module, "MOST_PROBLEMS", 1)
     tenant = new_tenant(sandbox, timing="week")
     tenant.take_in()
     (unknown,) = add_visits(tenant, 1, "2026-11-30", client_id=uuid4())

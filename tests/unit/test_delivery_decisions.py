@@ -29,7 +29,7 @@ from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.delivery import Rules, grouped, plan
 from zest_pipelines.flows.errands import Clash, Errand, Look, Repeat, Send
 from zest_pipelines.flows.verdicts import judge, suspect
-from zest_pipelines.store.claims import Base, Doubt, Due, Known, Suspect
+from zest_pipelines.store.claims import Base, Doubt, Due, KnownCopy, Suspect
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Repair, Result
 
@@ -53,8 +53,8 @@ def key(version: int = 2) -> Key:
     return Key(date(2026, 11, 1), Entity.VISIT, RECORD, version)
 
 
-def known(version: int = 1) -> Known:
-    return Known("there", "1", is_cancelled=False, links={"client": "c1"}, version=version)
+def known(version: int = 1) -> KnownCopy:
+    return KnownCopy("there", "1", is_cancelled=False, links={"client": "c1"}, version=version)
 
 
 def doubt(verb: Verb = Verb.UPDATE, version: int = 2, **more: Any) -> Doubt:

@@ -25,7 +25,7 @@ from zest_pipelines.cli.options import (
     tell,
 )
 from zest_pipelines.cli.words import Json, local, utc, words
-from zest_pipelines.core.identifiers import check_tenant_id
+from zest_pipelines.core.identifiers import check_tenant_id, landed_id
 from zest_pipelines.core.identity import Act
 from zest_pipelines.core.matching import weakness
 
@@ -191,14 +191,14 @@ def _noted(tenant: str, partner: str) -> None:
 def _partner_of(tenant: str, number: int, waiting: Sequence[WaitingRecord]) -> str:
     partner = next((each.partner for each in waiting if each.landed_no == number), None)
     if partner is None:
-        raise InputError(f"landed:{number} does not wait: see who does with zest identities {tenant}")
+        raise InputError(f"{landed_id(number)} does not wait: see who does with zest identities {tenant}")
     return partner
 
 
 def _json(found: WaitingRecord) -> Json:
     message, action = words(found.reason, found.params)
     return {
-        "id": f"landed:{found.landed_no}",
+        "id": landed_id(found.landed_no),
         "partner": found.partner,
         "entity": found.entity.value,
         "reason": found.reason,

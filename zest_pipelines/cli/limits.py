@@ -44,7 +44,8 @@ def limits(
     elif found:
         _print(found)
     else:
-        out().print(f"{tenant or 'No tenant'} is not connected to a partner. Next: zest connect", markup=False)
+        whose = "No tenant is connected yet" if tenant is None else f"{tenant} is not connected to a partner"
+        out().print(f"{whose}. Next: zest connect", markup=False)
 
 
 def reopen(

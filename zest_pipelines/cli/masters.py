@@ -31,7 +31,7 @@ from zest_pipelines.cli.options import (
     tell,
 )
 from zest_pipelines.cli.words import Json, local, utc
-from zest_pipelines.core.identifiers import check_tenant_id
+from zest_pipelines.core.identifiers import check_tenant_id, landed_id
 from zest_pipelines.core.moments import moment
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _told(then: MasterThen) -> Json:
     return {
         "record_id": str(then.record_id),
         "partner_id": then.partner_id,
-        "landed": f"landed:{then.landed_no}",
+        "landed": landed_id(then.landed_no),
         "snapshot_id": str(then.snapshot_id),
         "read_at": utc(then.read_at),
         "applied_at": utc(then.applied_at),

@@ -1,4 +1,4 @@
-"""The shape of a tenant's id.
+"""The shape of a tenant's id, and of what stands for a partner's.
 
 It becomes a partition key, a run tag, a folder and a URL segment; each forbids something (Dagster cannot
 backfill keys with commas), so the one rule allows little. A company's name is refused with the rest: ids
@@ -27,3 +27,8 @@ def check_tenant_id(text: str) -> str:
     if _TENANT_ID.fullmatch(text) is None:
         raise TenantIdError
     return text
+
+
+def landed_id(landed_no: int | str) -> str:
+    """What stands for the partner's own id, which may be the number by which people know the patient."""
+    return f"landed:{landed_no}"

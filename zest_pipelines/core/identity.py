@@ -117,7 +117,7 @@ class Newcomer:
     """It has to be looked for among our masters (`matching`)."""
 
 
-Verdict = Known | New | Linked | Waiting
+Judgement = Known | New | Linked | Waiting
 
 BORN = {Entity.CLIENT: "birth_date", Entity.STAFF: "employed_from"}
 """What does not change over a person's life with us, but for corrections."""
@@ -125,7 +125,7 @@ KANA = ("family_kana", "given_kana")
 NAMES = ("family_name", "given_name")
 
 
-def judge(entity: Entity, new: Master, link: Link | None, rule: Rule, word: Word | None) -> Verdict | Newcomer:
+def judge(entity: Entity, new: Master, link: Link | None, rule: Rule, word: Word | None) -> Judgement | Newcomer:
     """Who the record is.
 
     A word counts only while the record is the person about whom it was said; that it is not whom it was linked to

@@ -13,15 +13,14 @@ from collections.abc import Collection, Sequence
 
 from partners.contract import Entity, Partner
 from resources.logins import Login
-from zest_pipelines.flows.ending import GUARDED, UNTOLD, Ended, Guard, end
+from zest_pipelines.core.identifiers import landed_id
+from zest_pipelines.flows.ending import GUARDED, UNTOLD, EndedChange, Guard, end
 from zest_pipelines.flows.plan import Plan, plan
-from zest_pipelines.flows.reports import ApplyReport, Problem
+from zest_pipelines.flows.reports import MOST_PROBLEMS, ApplyReport, Problem
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import approvals, identities, masters
 from zest_pipelines.store.approvals import Approval
 from zest_pipelines.store.masters import MasterResult, Scope, Unsettled
-
-MOST_PROBLEMS = 20
 
 
 def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> ApplyReport:
@@ -34,7 +33,7 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         identities.change_owners(tx, scope)
         planned = plan(tx, scope, partner)
         guard, uses = _asked(planned, approvals.standing(tx, scope))
-        ended = [Ended(each, end(tx, scope, each, guard)) for each in planned.changes]
+        ended = [EndedChange(each, end(tx, scope, each, guard)) for each in planned.changes]
         masters.add_results(tx, scope, [each.result for each in ended if each.is_news])
         for approval, outcome in uses:  # after the results: what was deleted before a yes was used counts no more
             approvals.use(tx, scope, approval, outcome, planned.counts)
@@ -58,8 +57,9 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         held_fields=held.changed if held else {},
         deleted_lately=held.beside.lately if held else 0,
         suspects=held.beside.suspects if held else 0,
+        changed_lately=held.beside.changed if held else {},
         problems=(*_held(entity, results, GUARDED), *_held(entity, results, UNTOLD), *_rejected(entity, rejected)),
-        left_behind=tuple(_opaque(each.landed_no) for each in left),
+        left_behind=tuple(landed_id(each.landed_no) for each in left),
         landed_records=standing.landed,
         applied_records=standing.applied,
         rejected_records=standing.rejected,
@@ -87,7 +87,7 @@ def _approved(planned: Plan, approval: Approval) -> tuple[Guard, str]:
 def _held(entity: Entity, results: Sequence[MasterResult], reasons: Collection[str]) -> Sequence[Problem]:
     """The first of those that are held for one of these reasons."""
     return [
-        Problem(entity, _opaque(result.landed_no), result.outcome, result.reason, result.params)
+        Problem(entity, landed_id(result.landed_no), result.outcome, result.reason, result.params)
         for result in results
         if result.outcome == "held" and result.reason is not None and result.reason in reasons
     ][:MOST_PROBLEMS]
@@ -96,12 +96,7 @@ def _held(entity: Entity, results: Sequence[MasterResult], reasons: Collection[s
 def _rejected(entity: Entity, rejected: Sequence[Unsettled]) -> Sequence[Problem]:
     """Those of this run and of earlier ones: each still waits for the partner's correction."""
     return [
-        Problem(entity, _opaque(each.landed_no), "rejected", each.reason, each.params)
+        Problem(entity, landed_id(each.landed_no), "rejected", each.reason, each.params)
         for each in rejected
         if each.reason is not None  # the table's own rule
     ]
-
-
-def _opaque(landed_no: int) -> str:
-    """What stands for the partner's own id, which may be the number by which people know the patient."""
-    return f"landed:{landed_no}"

@@ -39,7 +39,7 @@ class Guard:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedChange:
     """One change and its result."""
 
     planned: Planned

@@ -19,12 +19,13 @@ from partners.errors import PartnerError, RejectedError
 from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
+from zest_pipelines.core.identifiers import landed_id
 from zest_pipelines.flows.absence import ask_for_suspects
 from zest_pipelines.flows.drift import told_once
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import connection_row, open_line
-from zest_pipelines.flows.pages import MOST_PROBLEMS, SHAPE, Pages, SupersededError
-from zest_pipelines.flows.reports import Freshness, LandReport, Problem
+from zest_pipelines.flows.pages import SHAPE, Pages, SupersededError
+from zest_pipelines.flows.reports import MOST_PROBLEMS, Freshness, LandReport, Problem
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Mapper
 from zest_pipelines.store import landed, landing, suspicions
@@ -122,7 +123,7 @@ def _report(pages: Pages, gate: LedgerGate | None) -> LandReport:
         new_versions=progress.new_versions,
         gone=progress.gone,
         problems=tuple(
-            Problem(reading.entity, f"landed:{number}", "landed", "fields_unknown", {"fields": fields})
+            Problem(reading.entity, landed_id(number), "landed", "fields_unknown", {"fields": fields})
             for number, fields in progress.odd.items()
         ),
         calls=0 if gate is None else gate.calls,
@@ -139,7 +140,7 @@ def _with_what_stands(services: Services, reading: Reading, report: LandReport) 
         age = None if report.is_certified else freshness(tx, reading)
         ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
     problems = (
-        Problem(reading.entity, f"landed:{each.landed_no}", "unmappable", each.problem, each.params)
+        Problem(reading.entity, landed_id(each.landed_no), "unmappable", each.problem, each.params)
         for each in unmappable
     )
     by_reason = {each.problem: each.of_its_reason for each in unmappable}

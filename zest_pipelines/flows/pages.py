@@ -17,14 +17,14 @@ from typing import Any, assert_never
 from partners.contract import AfterReadings, DeleteEvents, Page, PointRead, SourceRecord
 from resources.logins import Login
 from zest_pipelines.core import certificate
+from zest_pipelines.flows.reports import MOST_PROBLEMS
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken
 from zest_pipelines.store import drift, landed, landing, sightings, suspicions
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landed import NewVersion
-from zest_pipelines.store.landing import Begun, Reading, Verdict
+from zest_pipelines.store.landing import Begun, Conclusion, Reading
 
-MOST_PROBLEMS = 20
 _INCOMPLETE = "partner_list_incomplete"
 _STILL_SECONDS = 60.0
 """For so long a reading is alive without a word."""
@@ -93,7 +93,7 @@ class Pages:
         self._resume = begun.resume
         self.reading: Reading = begun.reading
         self.progress = Progress.restored(begun.progress)
-        self.verdict: Verdict | None = None
+        self.verdict: Conclusion | None = None
         """How it ended; None: it goes on."""
         self._alive_until = time.monotonic() + _STILL_SECONDS
 
@@ -194,7 +194,7 @@ class Pages:
         if not goes_on:
             raise SupersededError
 
-    def _concluded(self, tx: Transaction, progress: Progress, cursor: str | None) -> tuple[Progress, Verdict]:
+    def _concluded(self, tx: Transaction, progress: Progress, cursor: str | None) -> tuple[Progress, Conclusion]:
         count = sightings.count(tx, self.reading)
         seen = progress.seen.counted(ids=count.ids, changed_duplicates=count.changed)
         judged = seen.certify()
@@ -219,7 +219,7 @@ class Pages:
             case other:
                 assert_never(other)
 
-    def _end(self, tx: Transaction, verdict: Verdict) -> None:
+    def _end(self, tx: Transaction, verdict: Conclusion) -> None:
         if not landing.end(tx, self.reading, verdict):
             raise SupersededError
         if not verdict.may_go_on:
@@ -228,6 +228,6 @@ class Pages:
 
 def _verdict(
     progress: Progress, state: str, reason: str | None, params: Mapping[str, str], cursor: str | None
-) -> Verdict:
+) -> Conclusion:
     seen = progress.seen
-    return Verdict(state, reason, params, seen.is_full, seen.pages, seen.ids, progress.new_versions, cursor)
+    return Conclusion(state, reason, params, seen.is_full, seen.pages, seen.ids, progress.new_versions, cursor)

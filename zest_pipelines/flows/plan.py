@@ -15,6 +15,7 @@ from partners.contract import Partner, PointRead
 from zest_pipelines.core.guard import NOTHING_BESIDE, Beside, Counts, Held, hold
 from zest_pipelines.core.identity import (
     Act,
+    Judgement,
     Known,
     Linked,
     Master,
@@ -22,7 +23,6 @@ from zest_pipelines.core.identity import (
     Newcomer,
     Question,
     Rule,
-    Verdict,
     Waiting,
     judge,
 )
@@ -38,7 +38,7 @@ class Planned:
     """One open change and who it is about."""
 
     opened: OpenChange
-    verdict: Verdict | None
+    verdict: Judgement | None
     """None: there is nobody to be told, since it is superseded, cannot be mapped, or says that the record is gone."""
     said_at: datetime | None = None
     """When a person last said something about it."""
@@ -92,7 +92,7 @@ def beside_deletes(tx: Transaction, scope: Scope, partner: Partner) -> Beside:
 
 def _planned(
     opened: OpenChange,
-    verdicts: Mapping[int, Verdict],
+    verdicts: Mapping[int, Judgement],
     words: Mapping[str, Said],
     linked: Collection[UUID],
     standing: Mapping[UUID, Master],
@@ -104,7 +104,7 @@ def _planned(
 
 
 def _written_over(
-    opened: Sequence[OpenChange], verdicts: Mapping[int, Verdict], words: Mapping[str, Said]
+    opened: Sequence[OpenChange], verdicts: Mapping[int, Judgement], words: Mapping[str, Said]
 ) -> list[UUID]:
     """Our records into which a partner writes what it said while another one owned them, or before they were retired:
     how its own word has changed does not tell what changes in them."""
@@ -118,7 +118,7 @@ def _written_over(
 
 
 def _counted(
-    opened: OpenChange, verdict: Verdict | None, standing: Mapping[UUID, Master], *, retires: bool
+    opened: OpenChange, verdict: Judgement | None, standing: Mapping[UUID, Master], *, retires: bool
 ) -> MasterChange | None:
     """`standing`: masters as they stand, of those written over."""
     change = opened.change
@@ -135,7 +135,7 @@ def _counted(
     return replace(change, kind="change", before=before, fields=fields) if before["active"] and fields else None
 
 
-def _retires(opened: OpenChange, verdict: Verdict | None, linked: Collection[UUID]) -> bool:
+def _retires(opened: OpenChange, verdict: Judgement | None, linked: Collection[UUID]) -> bool:
     """`linked`: those of our records that get another id at the partner by this very plan."""
     link = opened.link
     if link is None or not opened.is_owner or not opened.is_newest or link.is_taken or link.record_id in linked:
@@ -152,12 +152,12 @@ def _counts(changes: Sequence[Planned]) -> Counts:
 
 def _verdicts(
     tx: Transaction, scope: Scope, asked: Sequence[OpenChange], words: Mapping[str, Said]
-) -> dict[int, Verdict]:
+) -> dict[int, Judgement]:
     """Who each is, by the landed version's number."""
     rule = identities.rule(tx, scope)
     linked = [said.word.record_id for said in words.values() if said.word.act is Act.LINK and said.word.record_id]
     free = identities.free(tx, scope, linked) if linked else {}
-    found: dict[int, Verdict] = {}
+    found: dict[int, Judgement] = {}
     newcomers: dict[int, Master] = {}
     for each in asked:
         number, after, said = each.change.landed_no, each.change.after, words.get(each.change.partner_id)
@@ -171,7 +171,7 @@ def _verdicts(
     return found | _matched(tx, scope, newcomers, rule, taken)
 
 
-def _still_free(verdict: Verdict, free: dict[UUID, bool]) -> Verdict:
+def _still_free(verdict: Judgement, free: dict[UUID, bool]) -> Judgement:
     """A person's link, unless ours was linked meanwhile; each of ours is given away once. `free`: see `identities`."""
     if not isinstance(verdict, Linked):
         return verdict
@@ -182,7 +182,7 @@ def _still_free(verdict: Verdict, free: dict[UUID, bool]) -> Verdict:
 
 def _matched(
     tx: Transaction, scope: Scope, newcomers: Mapping[int, Master], rule: Rule, taken: set[UUID]
-) -> dict[int, Verdict]:
+) -> dict[int, Judgement]:
     if not newcomers:
         return {}
     ours = identities.candidates(tx, scope) if rule.match_on else ()

@@ -16,6 +16,7 @@ from partners.contract import Entity, Partner, SourceRecord
 from resources.logins import Login
 from zest_pipelines.core.difference import Difference, Kind, difference
 from zest_pipelines.core.guard import Beside, Counts, Held, hold
+from zest_pipelines.core.identifiers import landed_id
 from zest_pipelines.flows.plan import beside_deletes
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Hashed, Mapper, Taken, is_stand_in
@@ -112,7 +113,7 @@ class _Counted:
 
     def _show(self, what: str, newest: NewestContent) -> None:
         if len(self.examples[what]) < MOST_EXAMPLES:
-            self.examples[what].append(f"landed:{newest.landed_no}")
+            self.examples[what].append(landed_id(newest.landed_no))
 
 
 def preview(

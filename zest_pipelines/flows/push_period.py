@@ -21,7 +21,7 @@ from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
-from zest_pipelines.flows.reports import PeriodCounts, PeriodReport, Problem, PushReport
+from zest_pipelines.flows.reports import MOST_PROBLEMS, PeriodCounts, PeriodReport, Problem, PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import hindrances, periods, requests, tenants
 from zest_pipelines.store.keys import Target
@@ -33,7 +33,6 @@ _STILL_SECONDS = 90.0
 """For so long it waits while the partner or its limits let nothing through: the request stands, and the slot is
 somebody else's meanwhile."""
 _AT_WORK = ("time_box_ended", "push_under_way")
-_MOST_PROBLEMS = 20
 _NOT_READ = "edits_not_yet_read"
 
 
@@ -197,7 +196,7 @@ def problems(standings: Sequence[Standing]) -> tuple[Problem, ...]:
         for each in persons_first
         if each.state is not None and each.reason is not None
     ]
-    return tuple(found[:_MOST_PROBLEMS])
+    return tuple(found[:MOST_PROBLEMS])
 
 
 def _goes_by_itself(record: Standing) -> bool:

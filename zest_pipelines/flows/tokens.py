@@ -41,7 +41,7 @@ class Tokens:
         self._good_until = 0.0
         """Monotonic seconds."""
         self._failures = 0
-        """How often one was asked for and did not come."""
+        """How often none was to be had."""
 
     def token(self, ask: Callable[[], Token], refused: str = "") -> str:
         """See contract.Gate. Raises StoreError where the database cannot be reached."""
@@ -50,7 +50,11 @@ class Tokens:
             if not self._has_good(refused):
                 self._read()
             if not self._has_good(refused):
-                self._renew(ask, refused, has_waited=self._failures > before)
+                try:
+                    self._renew(ask, refused, has_waited=self._failures > before)
+                except PartnerError:
+                    self._failures += 1
+                    raise
             return self._value
 
     def _has_good(self, refused: str) -> bool:
@@ -70,11 +74,7 @@ class Tokens:
                 return
             if has_waited:  # what it got instead is told where it asked; a queue of us would be told the same
                 raise Deferred(self._services.now())
-            try:
-                self._keep(ask())
-            except PartnerError:
-                self._failures += 1
-                raise
+            self._keep(ask())
 
     def _read(self) -> None:
         """Take in hand what is kept, if it is ours and good."""

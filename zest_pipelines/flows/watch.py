@@ -16,7 +16,7 @@ from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.land import freshness
 from zest_pipelines.flows.push_period import counts, problems
-from zest_pipelines.flows.reports import Freshness, PeriodReport, Problem, PushReport
+from zest_pipelines.flows.reports import MOST_PROBLEMS, Freshness, PeriodReport, Problem, PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import hindrances, periods
 from zest_pipelines.store import watch as outgoing
@@ -24,8 +24,6 @@ from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.landing import Reading
 from zest_pipelines.store.watch import Stuck
-
-_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,9 @@ class Watched:
     tenant: str
     freshness: tuple[Freshness, ...]
     """Of each master entity that the partner is read for."""
-    backlog: PushReport
-    """As a push that tries nothing would report it; `stopped`: a pause, closed hours, or what opened the breaker."""
+    backlog: PushReport | None
+    """As a push that tries nothing would report it; `stopped`: a pause, closed hours, or what opened the breaker. None:
+    the partner is only read."""
     parked: tuple[Problem, ...]
     """Records that wait for a person, at most 20."""
     is_moving: bool
@@ -52,11 +51,13 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
             for entity in MASTERS
             if entity in partner.reads
         )
+    if not partner.writes:
+        return Watched(tenant, ages, None, (), is_moving=False)
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         left = outgoing.waiting(tx, target)
         held = hindrances.held(tx, target) if left.pending or left.is_moving else None
-        stuck = outgoing.stuck(tx, target, _MOST_PROBLEMS) if left.oldest else ()
-        parked = outgoing.parked(tx, target, _MOST_PROBLEMS) if left.parked else ()
+        stuck = outgoing.stuck(tx, target, MOST_PROBLEMS) if left.oldest else ()
+        parked = outgoing.parked(tx, target, MOST_PROBLEMS) if left.parked else ()
     backlog = PushReport(
         pending=left.pending,
         pending_parked=left.parked,
@@ -75,6 +76,7 @@ def look_at_days(services: Services, partner: Partner, watched: Watched, days: D
     What keeps a push from its first call but leaves no trace in the tables (no credential is kept) is not seen.
     """
     target = Target(watched.tenant, partner.name)
+    assert watched.backlog is not None  # who has weeks is written to
     with services.database.transaction(Login.OPERATOR, target.tenant) as tx:
         if (asked_at := outgoing.asked_at(tx, target, days)) is None:
             return None

@@ -61,7 +61,7 @@ Record = tuple[Entity, UUID]
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownCopy:
     """What the partner last said of a record that it has."""
 
     partner_id: str
@@ -115,7 +115,7 @@ class Due:
     staff: str | None
     visit: str | None
     """Of a visit record: the partner's id of its visit."""
-    known: Known | None
+    known: KnownCopy | None
     """None: the partner does not have it."""
     base: Base | None
     """None: no version of it was ever sent and delivered, or its month is archived."""
@@ -431,7 +431,7 @@ def _doubt(row: RowMapping) -> Doubt:
 def _due(row: RowMapping, doubts: Mapping[UUID, Doubt], bases: Mapping[Record, Base]) -> Due:
     key, known = key_of(row), None
     if row["partner_id"] is not None:
-        known = Known(
+        known = KnownCopy(
             row["partner_id"], row["partner_version"] or "", row["is_cancelled"], row["links"], row["known_version"]
         )
     return Due(

@@ -55,7 +55,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """How a reading ends."""
 
     state: str
@@ -274,7 +274,7 @@ def touch(tx: Transaction, reading: Reading) -> None:
     _TOUCH.run(tx, **_mine(reading))
 
 
-def end(tx: Transaction, reading: Reading, verdict: Verdict) -> bool:
+def end(tx: Transaction, reading: Reading, verdict: Conclusion) -> bool:
     """Note how a reading ended; False if another process took it up."""
     told = {**vars(verdict), "params": json.dumps(dict(verdict.params))}
     return _END.run(tx, **_mine(reading), **told).scalar_one_or_none() is not None

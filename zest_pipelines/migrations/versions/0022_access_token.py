@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from zest_pipelines.migrations import scripts
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    scripts.run("0021_access_token")
+    scripts.run("0022_access_token")
