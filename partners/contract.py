@@ -271,6 +271,15 @@ class Connection:
     settings: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Token:
+    """What a partner lets us call it with for a while."""
+
+    value: str = field(repr=False)
+    lasts: timedelta
+    """From its arrival."""
+
+
 class Gate(Protocol):
     """The one way to a call: asks the limits, and learns of them what the partner says."""
 
@@ -288,6 +297,15 @@ class Gate(Protocol):
 
     def heard(self, endpoint: str, told: Told) -> None:
         """What the partner said about its limits in an answer to a call to `endpoint` that was admitted."""
+
+    def token(self, ask: Callable[[], Token], refused: str = "") -> str:
+        """The token to call with: one for all processes of the connection, kept as safe as its credential.
+
+        For partners that give tokens; no other needs it. `ask` gets a new one: where none is kept that is good for some
+        time yet, or where that is `refused`, which the partner takes no more. It is asked by one at a time.
+
+        Raises what `ask` raises, and errors.Deferred where somebody else asked and got none.
+        """
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from typing import TypeVar
 from urllib.parse import quote
 
 from partners.contract import (
@@ -56,6 +57,7 @@ _READ_BY: Mapping[Entity, tuple[str, ...]] = {
     Entity.VISIT: ("Appointment",),
     Entity.VISIT_RECORD: ("Encounter",),
 }
+_T = TypeVar("_T")
 _R4 = ("4.0", "4.3")  # R4B (4.3) left these resources as they are
 
 
@@ -111,13 +113,19 @@ class FhirConnector:
         step = self._creation(command) if command.verb is Verb.CREATE else self._change(command, self._copy(command))
         if not isinstance(step, _Write):
             return step
-        return self._ended(step, self._server.send(RESOURCE_TYPES[command.entity], step.ask))
+        answer = _taken(partial(self._server.send, RESOURCE_TYPES[command.entity], step.ask))
+        if isinstance(answer, PartnerError):  # there is no token
+            return codes.unsent(answer)
+        return self._ended(step, answer)
 
     def send_batch(self, commands: Sequence[Command]) -> Sequence[Reply]:
         """As the contract says: one batch that reads the copies to be changed, if any are, and one that writes."""
         kind = RESOURCE_TYPES[commands[0].entity]
         changing = [command for command in commands if command.verb is not Verb.CREATE]
-        read = ask_all(self._server, kind, [self._reading(command) for command in changing]) if changing else []
+        asks = [self._reading(command) for command in changing]
+        read = _taken(partial(ask_all, self._server, kind, asks)) if changing else []
+        if isinstance(read, PartnerError):
+            return [codes.unsent(read)] * len(commands)
         if not isinstance(read, list):
             return [_of_whole(read, codes.unsent(codes.failure(read, kind)))] * len(commands)
         copies = iter(read)
@@ -128,8 +136,12 @@ class FhirConnector:
             for command in commands
         ]
         writes = [step for step in steps if isinstance(step, _Write)]
-        answers = ask_all(self._server, kind, [write.ask for write in writes]) if writes else []
-        if isinstance(answers, list):
+        asks = [write.ask for write in writes]
+        answers = _taken(partial(ask_all, self._server, kind, asks)) if writes else []
+        replies: Iterator[Reply]
+        if isinstance(answers, PartnerError):
+            replies = repeat(codes.unsent(answers))
+        elif isinstance(answers, list):
             replies = iter([self._ended(write, answer) for write, answer in zip(writes, answers, strict=True)])
         else:
             replies = repeat(_of_whole(answers, codes.denial(Act.CREATE, answers, kind)))
@@ -258,10 +270,10 @@ class FhirConnector:
         return True
 
 
-def _taken(read: Callable[[], Json | Gone]) -> Json | Gone | PartnerError:
-    """What was read, or why it could not be. Raises the gate's Deferred."""
+def _taken(call: Callable[[], _T]) -> _T | PartnerError:
+    """What came of a call, or why it could not be had. Raises the gate's Deferred."""
     try:
-        return read()
+        return call()
     except Deferred:
         raise
     except PartnerError as error:

@@ -24,9 +24,13 @@ from partners.fhir.client import FhirConnector
 from partners.fhir.mapping import PATIENT_SYSTEM, STAFF_SYSTEM, map_record
 from partners.fhir.server import ENDPOINTS, Server, checked_base
 from partners.fhir.shape import unknown_fields
+from partners.fhir.tokens import SCOPES_V1, SCOPES_V2, Service, read_key
 from partners.fhir.visits import IDENTIFIER_SYSTEMS, RESOURCE_TYPES, SERVICE_SYSTEM
 
 BATCH_SIZE = "batch_size"
+SCOPES = "scopes"
+TOKEN_ENDPOINT = "token_endpoint"  # noqa: S105  # where they are asked for
+_V1 = "v1"
 _MOST_IN_A_BATCH = 200
 _SETTINGS = (
     Setting(PATIENT_SYSTEM, "identifier system of the patient number (JP Core: one for each institution)"),
@@ -39,6 +43,18 @@ _SETTINGS = (
     ),
     Setting(SERVICE_SYSTEM, "code system of the service codes", "urn:zest:service-code"),
     Setting(BATCH_SIZE, "most visits in one call (FHIR batch), up to 200; 1: the server takes no batches", "1"),
+    Setting(
+        SCOPES,
+        "what is asked for where the server gives tokens; v1: the same as SMART's version 1 spells it",
+        SCOPES_V2,
+    ),
+    Setting(TOKEN_ENDPOINT, "address that gives tokens; empty: the server's smart-configuration tells it", ""),
+)
+_SECRETS = (
+    Setting("token", "bearer token; empty if the server needs none, or gives tokens", ""),
+    Setting("client_id", "as the server knows us, where it gives tokens (SMART Backend Services)", ""),
+    Setting("private_key", "PEM or JWK of the key that asks for them: RSA of 2048 bits or more, or P-384", ""),
+    Setting("key_id", "by which the server knows its public half, where the JWK does not say it", ""),
 )
 
 
@@ -47,11 +63,25 @@ def open_connector(connection: Connection, secret: Mapping[str, str], client: ht
     defaults = {setting.key: setting.default for setting in _SETTINGS}
     settings = {key: connection.settings.get(key) or default for key, default in defaults.items()}
     complete = {key: value for key, value in settings.items() if value}
-    for key in settings:
-        if key not in complete:
+    for key, default in defaults.items():
+        if key not in complete and default != "":
             raise RejectedError("settings_missing", {"key": key})
-    server = Server(client, gate, checked_base(connection.base_url), secret.get("token", "").strip())
+    service = _service(secret, complete)
+    token = "" if service else secret.get("token", "").strip()
+    server = Server(client, gate, checked_base(connection.base_url), token, service)
     return FhirConnector(server, complete, _batch_size(complete[BATCH_SIZE]))
+
+
+def _service(secret: Mapping[str, str], settings: Mapping[str, str]) -> Service | None:
+    """Who asks for tokens, if the server gives them. RejectedError if what is needed for that is missing or wrong."""
+    client_id, private_key = secret.get("client_id", "").strip(), secret.get("private_key", "").strip()
+    if not (client_id or private_key):
+        return None
+    if not (client_id and private_key):
+        raise RejectedError("settings_missing", {"key": "private_key" if client_id else "client_id"})
+    scopes = SCOPES_V1 if settings[SCOPES] == _V1 else settings[SCOPES]
+    key = read_key(private_key, secret.get("key_id", "").strip())
+    return Service(client_id, key, scopes, settings.get(TOKEN_ENDPOINT, "").strip())
 
 
 def _batch_size(text: str) -> int:
@@ -68,7 +98,7 @@ FHIR = Partner(
     # Not KEY: some servers pass over If-None-Exist without a word, and a repeat would make a second visit.
     capability=Capability(Recovery.SEARCH, has_version_check=True, is_incremental=True),
     settings=_SETTINGS,
-    secrets=(Setting("token", "bearer token; empty if the server needs none", ""), *TLS_SECRETS),
+    secrets=(*_SECRETS, *TLS_SECRETS),
     limits=("tenant:600/60s", "tenant:concurrent=4"),
     mapping_version="2",
     map=map_record,

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
-from partners.contract import Gate, Gone, Json
+from partners.contract import Gate, Gone, Json, Token
 from partners.errors import RejectedError, RetryableError
 from partners.fhir import codes
+from partners.fhir.tokens import ENDPOINT, Service
 from partners.wire import Answered, Exchange, Request, exchange, tell_gate
 
 ENDPOINTS: Mapping[str, str] = {
@@ -26,6 +27,7 @@ ENDPOINTS: Mapping[str, str] = {
     "Appointment": "appointments",
     "Encounter": "encounters",
     "metadata": "metadata",
+    "token": ENDPOINT,
 }
 """What the limits call the calls about a resource type."""
 
@@ -57,7 +59,11 @@ class Server:
     base: str = field(repr=False)
     """As `checked_base` gives it."""
     token: str = field(default="", repr=False)
-    """Bearer token; empty: the server is open."""
+    """Bearer token; empty: the server is open, or gives tokens."""
+    service: Service | None = None
+    """Who asks for tokens there; None: it gives none."""
+
+    # Each of these raises PartnerError where the server gives tokens and none can be had: then nothing was applied.
 
     def get(self, resource_type: str, path: str, params: Mapping[str, str] | None = None) -> Exchange:
         """GET `path` below the base address, as fresh as the server has it."""
@@ -100,10 +106,47 @@ class Server:
     ) -> Exchange:
         # no-cache: some servers answer a search out of what it found a minute ago, and a read-back must not.
         sent = {"accept": _FHIR_JSON, "cache-control": "no-cache", **(headers or {})}
-        if self.token:
-            sent["authorization"] = f"Bearer {self.token}"
         request = Request(method, address, ENDPOINTS[resource_type], sent, params or {}, content)
+        # What a server is, it tells everybody; and where there is none that is to be said, not that it gives no token.
+        is_open = self.service is not None and resource_type == "metadata"
+        token = "" if is_open else self._token().value
+        answer = self._sent(request, token)
+        is_new = self.service is None
+        for _ in range(2):  # somebody else may have got another one meanwhile, and that may be revoked as well
+            if is_new or not isinstance(answer, Answered) or answer.status != 401:
+                break
+            shown = self._token(refused=token)
+            token, is_new = shown.value, shown.is_new
+            answer = self._sent(request, token)
+        return answer
+
+    def _token(self, refused: str = "") -> _Shown:
+        """What to call with. Raises PartnerError, or the gate's Deferred."""
+        service = self.service
+        if service is None:
+            return _Shown(self.token, is_new=False)
+        asked: list[Token] = []
+
+        def ask() -> Token:
+            asked.append(service.ask(self.client, self.gate, self.base))
+            return asked[0]
+
+        value = self.gate.token(ask, refused)
+        return _Shown(value, is_new=bool(asked))
+
+    def _sent(self, request: Request, token: str) -> Exchange:
+        shown = {"authorization": f"Bearer {token}"} if token else {}
+        request = replace(request, headers={**request.headers, **shown})
         return exchange(self.client, self.gate, request, throttles=codes.is_throttle)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A token to call with."""
+
+    value: str = field(repr=False)
+    is_new: bool
+    """Whether it was given to this very call."""
 
 
 def path_of(resource_type: str, partner_id: str) -> str:

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
-from partners.contract import Command, Connection, Connector, Entity, Verb, Visit, VisitRecord
+from partners.contract import Command, Connection, Connector, Entity, Token, Verb, Visit, VisitRecord
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox
@@ -45,6 +45,9 @@ class NotingGate:
 
     def heard(self, endpoint: str, told: Told) -> None:
         self.told.append(told)
+
+    def token(self, ask: Callable[[], Token], refused: str = "") -> str:
+        return ask().value  # which nobody keeps
 
 
 @contextmanager

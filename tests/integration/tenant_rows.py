@@ -36,6 +36,10 @@ _ROWS = (
     """,
     "INSERT INTO sync.credential (tenant_id, partner, ciphertext) VALUES (%(tenant)s, 'fhir', 'sealed')",
     """
+    INSERT INTO sync.access_token (tenant_id, partner, ciphertext, good_until)
+    VALUES (%(tenant)s, 'fhir', 'sealed', now())
+    """,
+    """
     INSERT INTO sync.snapshot (snapshot_id, tenant_id, partner, entity, state)
     VALUES (gen_random_uuid(), %(tenant)s, 'fhir', 'client', 'reading')
     """,
@@ -133,6 +137,7 @@ _ROWS = (
 
 
 LATER_THAN_0001 = (
+    "access_token",
     *("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs"),
     *("sync.sighting", "sync.suspicion", "sync.unknown_field", "sync.approval", "sync.identity_"),
 )

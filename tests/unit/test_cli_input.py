@@ -219,6 +219,11 @@ def test_a_credential_of_another_shape_is_refused_without_quoting_it(given: obje
     assert "'x'" not in str(refused.value)
 
 
+def test_a_key_may_stand_in_the_secret_file_as_an_object() -> None:
+    secret = checked_secret(PARTNERS["fhir"], {"client_id": "us", "private_key": {"kty": "EC"}})
+    assert (secret["private_key"], secret["token"]) == ('{"kty": "EC"}', "")
+
+
 @pytest.mark.parametrize(("text", "minutes"), [("1m", 1), ("60m", 60), ("6h", 360), ("7d", 7 * 24 * 60)])
 def test_an_interval_is_minutes_hours_or_days(text: str, minutes: int) -> None:
     assert checked_interval("--land-every", text) == timedelta(minutes=minutes)

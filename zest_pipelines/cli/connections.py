@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -279,10 +280,15 @@ def checked_settings(partner: Partner, pairs: Sequence[str]) -> Mapping[str, str
 
 
 def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
-    """The credential, checked against what the partner declares. InputError, which quotes nothing of it."""
+    """The credential, checked against what the partner declares. InputError, which quotes nothing of it.
+
+    What stands in it as an object, such as a JWK, is kept as its text.
+    """
     from resources.tls import TlsError, context, expires_at
     from zest_pipelines.flows.opening import tls_of
 
+    if isinstance(given, dict):
+        given = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in given.items()}
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise InputError('The secret file is not as it should be: write a JSON object of texts, {"token": "..."}')
     secret = _complete(partner.secrets, given, "secret", "the JSON of --secret-file")

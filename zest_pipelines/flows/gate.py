@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from partners.contract import Connection, Gate
+from partners.contract import Connection, Gate, Token
 from partners.errors import Deferred
 from partners.limits import MOST_CALLS, Kind, Limit, LimitScope, Rate
 from partners.throttling import Told
@@ -28,6 +28,7 @@ from zest_pipelines.core.usage import doubtful
 from zest_pipelines.flows.naming import bucket_name, place_of_calls
 from zest_pipelines.flows.seats import Seat
 from zest_pipelines.flows.services import Services
+from zest_pipelines.flows.tokens import Tokens
 from zest_pipelines.store import budgets
 from zest_pipelines.store.budgets import Entry
 from zest_pipelines.store.database import Transaction
@@ -215,10 +216,15 @@ class LedgerGate(Gate):
         patience: timedelta,
         priority: Priority = Priority.BACKGROUND,
         seat: Seat | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
-        """`patience`: how long a call may wait for its slot before it is deferred to a later push."""
+        """`patience`: how long a call may wait for its slot before it is deferred to a later push.
+
+        `tokens`: of the connection; None: it is one that needs none.
+        """
         self.ledger = ledger
         self._seat = seat
+        self._tokens = tokens
         self._patience = patience
         self._priority = priority
         self._slots: deque[Slot] = deque()
@@ -286,6 +292,11 @@ class LedgerGate(Gate):
         except StoreError as error:
             self.shut()
             _log.warning("What the partner said of its limits could not be noted: %s", error)
+
+    def token(self, ask: Callable[[], Token], refused: str = "") -> str:
+        """See Gate."""
+        assert self._tokens is not None
+        return self._tokens.token(ask, refused)
 
     def unheard(self) -> None:
         """See Gate. For the limits on calls in flight it may still be under way."""

@@ -17,6 +17,7 @@ from zest_pipelines.core.turns import Priority
 from zest_pipelines.flows.gate import Ledger, LedgerGate
 from zest_pipelines.flows.seats import Seats
 from zest_pipelines.flows.services import Services
+from zest_pipelines.flows.tokens import Tokens
 from zest_pipelines.store import tenants
 from zest_pipelines.store.tenants import ConnectionRow
 
@@ -42,6 +43,7 @@ class Lines:
     patience: timedelta
     """How long a call may wait for its slot."""
     seats: Seats
+    tokens: Tokens
     closing: ExitStack
     tls: Tls = PLAIN
     priority: Priority = Priority.BACKGROUND
@@ -50,7 +52,7 @@ class Lines:
         """One more. Raises Deferred if it would be a call too many in flight, and none ends within `patience`."""
         seat = self.seats.take(patience)
         self.closing.callback(seat.free)
-        gate = LedgerGate(self.ledger, self.patience, self.priority, seat)
+        gate = LedgerGate(self.ledger, self.patience, self.priority, seat, self.tokens)
         client = self.ledger.services.http.client(self.tls, gate.spend)
         connector = self.partner.open(self.row.connection, self.secret, client, gate)
         self.closing.callback(connector.close)
@@ -112,7 +114,8 @@ def open_lines(
     with ExitStack() as closing:
         seats = Seats.of(services, connection, limits, priority)
         tls = _usable(tls_of(secret), services)
-        yield Lines(partner, row, secret, ledger, patience, seats, closing, tls, priority)
+        tokens = Tokens(services, connection, secret)
+        yield Lines(partner, row, secret, ledger, patience, seats, tokens, closing, tls, priority)
 
 
 @contextmanager

@@ -40,6 +40,33 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Smart:
+    """Who gets tokens (SMART App Launch 2.2, Backend Services), and what they are good for."""
+
+    client_id: str
+    keys: Mapping[str, str]
+    """PEM of public keys by key id."""
+    scopes: str = ""
+    """The scopes that may be asked for, separated by spaces; empty: any."""
+    seconds: Annotated[float, Field(gt=0)] = 300.0
+    """How long a token is good."""
+    clock_ahead: float = 0.0
+    """Seconds by which the clock that judges assertions is ahead of this machine's."""
+    refuses: bool = False
+    """Refuse (401) every token, also those just given."""
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """Serve https."""
+
+    identity_file: Path
+    """PEM of certificate and private key."""
+    ca_file: Path | None = None
+    """PEM of the authority from which each caller must have a certificate; None: none is asked for."""
+
+
+@dataclass(frozen=True)
 class SandboxConfig:
     """What one sandbox serves and how it behaves. Nothing here is read from the environment."""
 
@@ -52,6 +79,10 @@ class SandboxConfig:
     """The bearer token that callers must show; None: open to all. `/metadata` is always open."""
     tokens: tuple[str, ...] = field(default=(), repr=False)
     """More tokens that are good, for callers that share the sandbox and are counted apart."""
+    smart: Smart | None = None
+    """Who gets tokens at `/token`; None: nobody, and there is no such place."""
+    tls: ServerTls | None = None
+    """None: http."""
     read_only: bool = False
     """Answer 403 to every call but GET: a token without the write scope."""
     limit: Limit | None = None
@@ -127,6 +158,7 @@ CHANGEABLE = frozenset(
     {
         "token",
         "tokens",
+        "smart",
         "read_only",
         "limit",
         "limits",

@@ -34,6 +34,8 @@ def control_routes(vendor: Vendor) -> Sequence[BaseRoute]:
         Route("/faults", _guarded(control.clear_faults), methods=["DELETE"]),
         Route("/resource", _guarded(control.put_resource), methods=["PUT"]),
         Route("/resource/{kind}/{id}", _guarded(control.delete_resource), methods=["DELETE"]),
+        Route("/tokens", _guarded(control.tokens), methods=["GET"]),
+        Route("/tokens", _guarded(control.revoke_tokens), methods=["DELETE"]),
         Route("/config", _guarded(control.configure), methods=["POST"]),
     ]
 
@@ -104,6 +106,14 @@ class _Control:
         if self._vendor.store.live(kind, id) is None:
             return JSONResponse({"error": "no such record"}, 404)
         self._vendor.store.delete(kind, id)
+        return Response(status_code=204)
+
+    async def tokens(self, _: Request) -> Response:
+        desk = self._vendor.desk
+        return JSONResponse({"asked": desk.asked, "given": desk.given})
+
+    async def revoke_tokens(self, _: Request) -> Response:
+        self._vendor.desk.revoke()
         return Response(status_code=204)
 
     async def configure(self, request: Request) -> Response:

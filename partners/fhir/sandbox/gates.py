@@ -15,15 +15,18 @@ from partners.fhir.sandbox.interactions import refused
 from partners.fhir.sandbox.limit_book import Verdict
 from partners.fhir.sandbox.message import Answer, FhirRequest
 from partners.fhir.sandbox.outcome import Issue, Refusal, refuse
+from partners.fhir.sandbox.tokens import TokenDesk, is_for_desk
 
 
-def refusal_of(request: FhirRequest, config: SandboxConfig, verdict: Verdict, wall: float) -> Answer | None:
+def refusal_of(
+    request: FhirRequest, config: SandboxConfig, desk: TokenDesk, verdict: Verdict, wall: float
+) -> Answer | None:
     """The refusal of a call that may not pass at `wall`, a Unix time, or None."""
     if verdict.wait > 0:
         return refused(refusal(config.dialect, verdict.wait, wall))
-    if request.segments == ("metadata",) and request.method == "GET":
+    if (request.segments == ("metadata",) and request.method == "GET") or is_for_desk(request, config):
         return None
-    if not _is_known(shown_token(request), config):
+    if not _is_known(shown_token(request), config, desk):
         headers = (("www-authenticate", 'Bearer realm="fhir", error="invalid_token"'),)
         return refused(Refusal(401, Issue("login", "a valid bearer token is required"), headers=headers))
     if config.read_only and request.method != "GET":
@@ -73,7 +76,9 @@ def _once(act: Callable[[], None]) -> Callable[[], None]:
     return first_time
 
 
-def _is_known(shown: str | None, config: SandboxConfig) -> bool:
+def _is_known(shown: str | None, config: SandboxConfig, desk: TokenDesk) -> bool:
+    if config.smart is not None:
+        return not config.smart.refuses and desk.has_given(shown or "")
     known = [*config.tokens, *(() if config.token is None else (config.token,))]
     given = (shown or "").encode("latin-1")
     return not known or any(hmac.compare_digest(given, token.encode()) for token in known)

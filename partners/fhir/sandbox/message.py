@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import parse_qsl
 
@@ -37,6 +37,8 @@ class FhirRequest:
     resource: Json | None = None
     """The body; None if there is none, or if it is not a JSON object (then `readable` is False)."""
     readable: bool = True
+    form: Mapping[str, str] = field(default_factory=dict)
+    """The body, if it is a form."""
 
     @property
     def resource_type(self) -> str | None:
@@ -64,6 +66,7 @@ class Answer:
     effect: Effect = Effect.NONE
     version: Version | None = None
     """The version that the interaction read or made."""
+    content_type: str = "application/fhir+json; charset=utf-8"
 
 
 def business_identifier(request: FhirRequest, store: Store) -> str | None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import errno
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
 from partners.fhir.sandbox.app import create_app
-from partners.fhir.sandbox.config import SandboxConfig
+from partners.fhir.sandbox.config import SandboxConfig, ServerTls
 from partners.fhir.sandbox.wire import TappedProtocol
 
 _GRACE_SECONDS = 2
@@ -79,10 +81,11 @@ class SandboxServer(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=60,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
+                **_tls_options(config.tls),
             )
         )
         host, port = listener.getsockname()[:2]
-        self.url = f"http://{host}:{port}"
+        self.url = f"{'https' if config.tls else 'http'}://{host}:{port}"
         self._vendor = app.state.vendor
         self._on_ready = on_ready
 
@@ -109,3 +112,11 @@ class SandboxServer(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _tls_options(tls: ServerTls | None) -> dict[str, Any]:
+    """What uvicorn is told of it."""
+    if tls is None:
+        return {}
+    asked = ssl.CERT_NONE if tls.ca_file is None else ssl.CERT_REQUIRED
+    return {"ssl_certfile": tls.identity_file, "ssl_ca_certs": tls.ca_file, "ssl_cert_reqs": asked}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,6 +74,15 @@ class RunningSandbox:
         """Delete a record as the partner's own people would."""
         self._ask("DELETE", f"resource/{resource_type}/{id}")
 
+    def tokens(self) -> Json:
+        """`asked`: how often a token was asked for; `given`: how often it was given."""
+        counts: Json = self._ask("GET", "tokens").json()
+        return counts
+
+    def revoke_tokens(self) -> None:
+        """Let no token count that was given so far."""
+        self._ask("DELETE", "tokens")
+
     def configure(self, **options: Any) -> None:
         """Change options while running (names: config.CHANGEABLE)."""
         self._ask("POST", "config", options)
@@ -85,8 +95,10 @@ class RunningSandbox:
 
 
 @contextmanager
-def running_sandbox(config: SandboxConfig | None = None) -> Iterator[RunningSandbox]:
-    """Serve `config` (default: open, empty, in memory) until the block ends."""
+def running_sandbox(
+    config: SandboxConfig | None = None, verify: ssl.SSLContext | bool = True
+) -> Iterator[RunningSandbox]:
+    """Serve `config` (default: open, empty, in memory) until the block ends. `verify`: how it is reached by https."""
     config = config or SandboxConfig()
     ready = threading.Event()
     with bound_socket(config) as listener:
@@ -96,7 +108,7 @@ def running_sandbox(config: SandboxConfig | None = None) -> Iterator[RunningSand
         try:
             if not ready.wait(_START_SECONDS):
                 raise TimeoutError("the sandbox did not start")
-            with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as control:
+            with httpx.Client(base_url=server.url, timeout=30, trust_env=False, verify=verify) as control:
                 yield RunningSandbox(server.url, control)
         finally:
             server.should_exit = True

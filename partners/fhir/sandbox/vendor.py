@@ -25,6 +25,7 @@ from partners.fhir.sandbox.persistence import StateFile
 from partners.fhir.sandbox.search import known_parameters
 from partners.fhir.sandbox.seed import seed
 from partners.fhir.sandbox.store import Store
+from partners.fhir.sandbox.tokens import TokenDesk, is_for_desk
 from partners.fhir.sandbox.wire import Reply, render
 
 _JOURNALED_PARAMETERS = frozenset(
@@ -56,6 +57,7 @@ class Vendor:
         self.store = Store(self._state.append if self._state else None)
         self.pages = PageBook()
         self.closing = asyncio.Event()
+        self.desk = TokenDesk()
         self._interactions = Interactions(self.store, self.pages, self.faults)
         try:
             self._load(config)
@@ -105,7 +107,7 @@ class Vendor:
 
     def gate(self, call: Call, verdict: Verdict) -> Answer | None:
         """The refusal of a call that may not pass, or None."""
-        return gates.refusal_of(call.request, self.config, verdict, self._origin + call.monotonic)
+        return gates.refusal_of(call.request, self.config, self.desk, verdict, self._origin + call.monotonic)
 
     def announce(self, call: Call, verdict: Verdict, reply: Reply) -> Reply:
         """The reply with what the dialect tells of the limits on every answer."""
@@ -120,7 +122,9 @@ class Vendor:
             self._log(call, Answer(reply.status), fault, reply.status)
             return reply
         done: list[EntryDone] = []
-        if request.method == "POST" and not request.segments:
+        if is_for_desk(request, self.config):
+            answer = self.desk.answer(request, self.config)
+        elif request.method == "POST" and not request.segments:
             answer, done = self._interactions.batch(self.config, request)
         else:
             answer = self._interactions.answer(self.config, request)

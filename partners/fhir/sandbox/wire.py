@@ -64,7 +64,7 @@ def render(answer: Answer) -> Reply:
     if answer.body is None:
         return Reply(answer.status, headers=answer.headers)
     body = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
-    return Reply(answer.status, body, FHIR_JSON, answer.headers)
+    return Reply(answer.status, body, answer.content_type, answer.headers)
 
 
 async def read_request(scope: Scope, receive: Receive) -> FhirRequest:
@@ -76,7 +76,8 @@ async def read_request(scope: Scope, receive: Receive) -> FhirRequest:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    resource, readable = _parsed(bytes(body))
+    is_form = headers.get("content-type") == "application/x-www-form-urlencoded"
+    resource, readable = (None, True) if is_form else _parsed(bytes(body))
     return FhirRequest(
         method=scope["method"],
         segments=tuple(unquote(part) for part in scope["raw_path"].decode("ascii").split("/") if part),
@@ -85,6 +86,7 @@ async def read_request(scope: Scope, receive: Receive) -> FhirRequest:
         base=f"{scope['scheme']}://{headers.get('host', 'localhost')}",
         resource=resource,
         readable=readable,
+        form=dict(parse_qsl(body.decode("latin-1"))) if is_form else {},
     )
 
 
