@@ -1,0 +1,235 @@
+"""Rows about the way in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from partners.certification.bench import NotOffered
+from partners.certification.trial import NotingGate, Trial, broken, require, told, whole
+from partners.contract import AfterReadings, DeleteEvents, Entity, Gone, Page, PointRead, SourceRecord, Unmappable
+from partners.errors import AuthenticationError, Deferred, PartnerError
+from partners.reasons import UnknownReason, reason
+from partners.throttling import Told
+
+_MOST_CUTS = 6
+
+
+def checked(trial: Trial) -> None:
+    """The check tells of each entity; a wrong secret is told as one."""
+    with trial.connected() as connector:
+        report = connector.check()
+    spoken_of = {access.entity for access in report.access}
+    declared = {*trial.bench.partner.reads, *trial.bench.partner.writes}
+    require(declared <= spoken_of, f"the check is silent of {', '.join(sorted(declared - spoken_of))}")
+    barred = [access.entity for access in report.access if access.entity in declared and access.may_read is False]
+    require(not barred, f"may not read {', '.join(barred)}")
+    if trial.bench.wrong_secret is None:
+        return
+    try:
+        with trial.connected(secret=trial.bench.wrong_secret) as connector:
+            connector.check()
+    except AuthenticationError:
+        return
+    except PartnerError as error:
+        broken(f"a wrong secret is told as {told(error)}")
+    broken("a wrong secret passes the check")
+
+
+def read_all(trial: Trial) -> None:
+    """What is there can be read to its end, and each record has an id (at a real system too)."""
+    for entity in trial.bench.partner.reads:
+        pages = trial.read(entity)
+        ids = {each.partner_id for page in pages for each in page.records}
+        require("" not in ids, f"{entity}: a record without an id came as one")
+        whole(pages, ids)
+        _mapped(trial, entity, pages)
+
+
+def few(trial: Trial) -> None:
+    """None and one."""
+    _sized(trial, lambda sizes: {sizes.least, max(1, sizes.least)})
+
+
+def one_page(trial: Trial) -> None:
+    """Exactly one page, and one record more."""
+    _sized(trial, lambda sizes: {sizes.page, sizes.page + 1})
+
+
+def at_the_cap(trial: Trial) -> None:
+    """At the cap and one beyond: all come, or an error says that not all did."""
+    bench = trial.bench
+    for entity in bench.partner.reads:
+        for count in (bench.sizes[entity].cap, bench.sizes[entity].cap + 1):
+            ids = bench.hold(entity, count)
+            try:
+                pages = trial.read(entity)
+            except PartnerError:
+                continue
+            whole(pages, set(ids))
+
+
+def incremental(trial: Trial) -> None:
+    """Those changed since the cursor come, more than a page of them with equal times, and the reading is not full."""
+    bench, has_any = trial.bench, False
+    for entity in bench.partner.reads:
+        size = bench.sizes[entity].page
+        ids = sorted(bench.hold(entity, 2 * size + 2))
+        cursor = trial.read(entity)[-1].cursor
+        if cursor is None:
+            continue
+        has_any = True
+        changed = ids[: size + 1]
+        bench.change(entity, changed)
+        pages = trial.read(entity, cursor)
+        require(not any(page.is_full for page in pages), f"{entity}: the reading of changes is a full one")
+        seen = {each.partner_id for page in pages for each in page.records}
+        missing = set(changed) - seen
+        require(not missing, f"{entity}: {len(missing)} of {len(changed)} with equal times did not come")
+        require(pages[-1].is_last and pages[-1].cursor is not None, f"{entity}: the changes end without a cursor")
+        again = trial.read(entity, pages[-1].cursor)
+        require(again[-1].is_last, f"{entity}: a reading without changes does not end")
+    require(has_any, "no reading gives a cursor")
+
+
+def deletes(trial: Trial) -> None:
+    """A deleted record comes no more, and is known to be gone in the way that is declared."""
+    bench = trial.bench
+    for entity in bench.partner.reads:
+        kept, *_, gone = sorted(bench.hold(entity, max(3, bench.sizes[entity].least)))
+        cursor = trial.read(entity)[-1].cursor
+        bench.remove(entity, gone)
+        pages = trial.read(entity)
+        seen = {each.partner_id for page in pages for each in page.records}
+        require(gone not in seen, f"{entity}: a deleted record still comes")
+        require(kept in seen, f"{entity}: a record that is there does not come")
+        match trial.capability.proves_absence:
+            case PointRead():
+                with trial.connected() as connector:
+                    found = connector.fetch(entity, kept)
+                    is_there = isinstance(found, SourceRecord) and found.partner_id == kept
+                    require(is_there, f"{entity}: a record that is there is not found by its id")
+                    require(connector.fetch(entity, gone) == Gone(), f"{entity}: a deleted record is not told as gone")
+            case DeleteEvents():
+                told_gone = {each for page in trial.read(entity, cursor) for each in page.gone}
+                require(gone in told_gone, f"{entity}: the delete was not told")
+                require(kept not in told_gone, f"{entity}: a record that is there is told as deleted")
+            case AfterReadings():
+                pass  # what was seen above is all that there is
+
+
+def point_reads(trial: Trial) -> None:
+    """A record that was read is found by its id (at a real system too)."""
+    if not isinstance(trial.capability.proves_absence, PointRead):
+        raise NotOffered("no proof by reading one record is declared")
+    for entity in trial.bench.partner.reads:
+        listed = next((each for page in trial.read(entity) for each in page.records), None)
+        if listed is None:
+            raise NotOffered(f"it has no {entity}")
+        with trial.connected() as connector:
+            found = connector.fetch(entity, listed.partner_id)
+        is_same = isinstance(found, SourceRecord) and found.partner_id == listed.partner_id
+        require(is_same, f"{entity}: what was read is not found by its id")
+
+
+def dirty(trial: Trial) -> None:
+    """A record full of dirt is read and mapped or quarantined alone; its neighbours are masters."""
+    bench = trial.bench
+    for entity in bench.partner.reads:
+        ids = sorted(bench.hold(entity, max(3, bench.sizes[entity].least)))
+        bench.spoil(entity, ids[1])
+        pages = trial.read(entity)
+        require(pages[-1].is_last, f"{entity}: the reading does not end")
+        quarantined = _mapped(trial, entity, pages)
+        neighbours = {each.partner_id for page in pages for each in page.records} - {ids[1]}
+        require(set(ids) - {ids[1]} <= neighbours, f"{entity}: a neighbour of the dirty record did not come")
+        require(quarantined <= {ids[1]}, f"{entity}: a neighbour of the dirty record cannot be mapped")
+        bench.hold(entity, len(ids))
+
+
+def gate_asked(trial: Trial) -> None:
+    """The gate is asked once before each call, for an endpoint that is declared."""
+    for entity in trial.bench.partner.reads:
+        gate = NotingGate()
+        with trial.relay() as relay:
+            trial.read(entity, gate=gate, url=relay.url)
+            calls = relay.calls
+        require(calls > 0, f"{entity}: no call was made")
+        require(len(gate.admitted) == calls, f"{entity}: {len(gate.admitted)} asked for, {calls} calls made")
+        endpoints = trial.bench.partner.endpoints
+        unknown = set(gate.admitted) - set(endpoints or gate.admitted)
+        require(not unknown, f"{entity}: the gate is asked for undeclared {', '.join(sorted(unknown))}")
+
+
+class ShutGate(NotingGate):
+    """Puts everything off."""
+
+    def admit(self, endpoint: str) -> None:
+        """Never."""
+        raise Deferred(datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
+
+    def heard(self, endpoint: str, told: Told) -> None:
+        """Nothing can be heard: nothing was sent."""
+        broken("the gate heard of a call that it did not admit")
+
+
+def put_off(trial: Trial) -> None:
+    """What the gate puts off ends as Deferred."""
+    for entity in trial.bench.partner.reads:
+        try:
+            trial.read(entity, gate=ShutGate())
+        except Deferred:
+            continue
+        broken(f"{entity}: read although the gate put it off")
+
+
+def broken_off(trial: Trial) -> None:
+    """A reading whose answer is cut raises; what came before it is gone on with by its token."""
+    bench = trial.bench
+    for entity in bench.partner.reads:
+        ids = set(bench.hold(entity, bench.sizes[entity].page + 1))
+        calls = trial.counted(lambda url, entity=entity: trial.read(entity, url=url))  # type: ignore[misc]
+        for number in sorted({1 + round(step * (calls - 1) / (_MOST_CUTS - 1)) for step in range(_MOST_CUTS)}):
+            arrived: list[Page] = []
+            with trial.relay() as relay:
+                relay.fault = lambda call, cut=number: _half if call == cut else None  # type: ignore[misc]
+                try:
+                    with trial.connected(url=relay.url) as connector:
+                        arrived.extend(connector.read(entity, None))
+                except PartnerError:
+                    pass
+                else:
+                    broken(f"{entity}: read to its end though answer {number} of {calls} was cut")
+            token = arrived[-1].resume if arrived else None
+            if token is None:
+                continue
+            rest = trial.read(entity, None, token)
+            seen = {each.partner_id for page in (*arrived, *rest) for each in page.records}
+            require(rest[-1].is_last and seen >= ids, f"{entity}: what came after the token is not the rest")
+
+
+def _half(answer: bytes) -> bytes:
+    return answer[: len(answer) // 2]
+
+
+def _sized(trial: Trial, counts: object) -> None:
+    bench = trial.bench
+    for entity in bench.partner.reads:
+        for count in sorted(counts(bench.sizes[entity])):  # type: ignore[operator]
+            ids = bench.hold(entity, count)
+            require(len(set(ids)) == count, "the bench does not hold what was asked for")
+            whole(trial.read(entity), set(ids))
+
+
+def _mapped(trial: Trial, entity: Entity, pages: list[Page]) -> set[str]:
+    """The ids of what cannot be mapped. Broken where the reason is none."""
+    partner, refused = trial.bench.partner, set()
+    for each in (record for page in pages for record in page.records):
+        master = partner.map(entity, each.content, trial.bench.settings)
+        if isinstance(master, Unmappable):
+            trial.reasons[master.reason] = master.params
+            refused.add(each.partner_id)
+            try:
+                reason(master.reason)
+            except UnknownReason:
+                broken(f"{entity}: quarantined for {master.reason}, which the catalogue does not have")
+    return refused
