@@ -234,7 +234,8 @@ def closed(trial: Trial) -> None:
         require(relay.calls == 1, "it was called again though it is closed")
         if not isinstance(reply, Retry | Unknown):
             broken(f"it is {told(reply)}")
-        require(reason(reply.reason).scope is ReasonScope.CONNECTION, f"{reply.reason} is not of the whole connection")
+        is_of_all = isinstance(reply, Unknown) or reason(reply.reason).scope is ReasonScope.CONNECTION
+        require(is_of_all, f"{reply.reason} is not of the whole connection")
         relay.fault = lambda _: None
         opened = trial.send(command, url=relay.url)
     require(isinstance(opened, Delivered), f"after it has opened: {told(opened)}")
