@@ -1,0 +1,197 @@
+"""The certification fails whom it should: connectors that are bad on purpose, and partners that declare too much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+import pytest
+from partner import PROOFS
+from partner_process import RunningPartner, running_partner
+from proof_bench import ProofBench
+from test_connectors import http_client
+
+from partners.certification import hostile
+from partners.certification.bench import BenchMissingError, bench_of
+from partners.certification.certificate import ROWS, Certificate, Result, Verdict, certificate, certify, run_row
+from partners.certification.trial import Trial
+from partners.contract import (
+    Command,
+    Connection,
+    Connector,
+    Delivered,
+    Gate,
+    Recovery,
+    Reply,
+    Retry,
+    Unknown,
+)
+
+_BY_NAME = {row.name: row for row in ROWS}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A connector that is one for the proofs but for its writing."""
+
+    honest: Any
+    client: httpx.Client
+    gate: Gate
+    base: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.honest, name)
+
+
+class Resending(Bad):
+    """Sends again what was not answered, without looking."""
+
+    def send(self, command: Command) -> Reply:
+        """Until it is answered."""
+        reply: Reply = self.honest.send(command)
+        return self.honest.send(command) if isinstance(reply, Unknown) else reply
+
+
+class Trusting(Bad):
+    """Takes any 200 for a success."""
+
+    def send(self, command: Command) -> Reply:
+        """Delivered if it is a 200, whatever stands in it."""
+        self.gate.admit("visits")
+        try:
+            answer = self.client.post(f"{self.base}/visits", json={})
+        except httpx.HTTPError:
+            return Unknown("connection_cut_unsure")
+        return Delivered(str(command.record_id), "") if answer.status_code == 200 else Retry("partner_busy")
+
+
+class Leaking(Bad):
+    """Lets out what the network does."""
+
+    def send(self, command: Command) -> Reply:
+        """Raises."""
+        self.client.post(f"{self.base}/visits", json={}).raise_for_status()
+        return self.honest.send(command)  # type: ignore[no-any-return]
+
+
+class Hasty(Bad):
+    """Makes a call that nobody admitted."""
+
+    def send(self, command: Command) -> Reply:
+        """After a look."""
+        self.client.get(f"{self.base}/visits/1")
+        return self.honest.send(command)  # type: ignore[no-any-return]
+
+
+class Sure(Bad):
+    """Says of what may be there that it is not."""
+
+    def send(self, command: Command) -> Reply:
+        """Never in doubt."""
+        reply: Reply = self.honest.send(command)
+        return Retry("partner_busy") if isinstance(reply, Unknown) else reply
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningPartner]:
+    with running_partner() as running:
+        yield running
+
+
+def tried(server: RunningPartner, bad: Callable[..., Bad] | None, row: str, **declared: Any) -> Result:
+    """The row's result with proof_search, its connector replaced or its declaration changed."""
+    bench = ProofBench("proof_search", server)
+    honest = bench.partner.open
+
+    def opened(connection: Connection, secret: Mapping[str, str], client: httpx.Client, gate: Gate) -> Connector:
+        connector = honest(connection, secret, client, gate)
+        return bad(connector, client, gate, connection.base_url) if bad else connector
+
+    capability = replace(bench.partner.capability, **declared)
+    bench.partner = replace(bench.partner, open=opened, capability=capability)
+    return run_row(_BY_NAME[row], Trial(bench, http_client))
+
+
+@pytest.mark.parametrize(
+    ("bad", "row", "finding"),
+    [
+        (Resending, "answer lost", "cut before its first byte: 2 records are there"),
+        (Trusting, "hostile to writes", "a web page with 200: Delivered"),
+        (Leaking, "hostile to writes", "no answer: raised ReadTimeout"),
+        (Hasty, "gate before writing", "1 asked for, 2 calls made"),
+        (Sure, "answer lost", "it took effect and is Retry(partner_busy)"),
+        (Sure, "hostile to writes", "JSON that is cut: Retry(partner_busy)"),
+    ],
+)
+def test_a_bad_connector_fails(server: RunningPartner, bad: type[Bad], row: str, finding: str) -> None:
+    result = tried(server, bad, row)
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+
+
+@pytest.mark.parametrize(
+    ("declared", "row", "finding"),
+    [
+        ({"has_version_check": True}, "outdated version", "it is Delivered"),
+        ({"recovery": Recovery.KEY}, "duplicates", "the repeat has another id"),
+        ({"recovery": Recovery.CLIENT_ID}, "answer lost", "2 records are there, not 1"),
+        ({"recovery": Recovery.NONE}, "read back", "finds without a declared way to find"),
+        ({"replaces": True}, "create, change, cancel", "1 records are there, not 0"),
+    ],
+)
+def test_who_declares_too_much_fails(
+    server: RunningPartner, declared: Mapping[str, Any], row: str, finding: str
+) -> None:
+    result = tried(server, None, row, **declared)
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+
+
+def results(partner: str, *failing: str, not_applying: Sequence[str] = ()) -> Certificate:
+    """A certificate in which these rows fail, or do not apply, and all others hold."""
+    verdicts = {**dict.fromkeys(failing, Verdict.FAILS), **dict.fromkeys(not_applying, Verdict.APPLIES_NOT)}
+    made = tuple(Result(row.name, "", verdicts.get(row.name, Verdict.HOLDS)) for row in ROWS)
+    return certificate(PROOFS[partner], made)
+
+
+def test_a_class_is_earned_by_rows_that_hold_and_by_nothing_else() -> None:
+    assert results("proof_version").is_passed
+    for untried in (
+        results("proof_version", "outdated version"),
+        results("proof_version", not_applying=["outdated version"]),
+    ):
+        assert not untried.is_passed
+        by_name = {each.name: each for each in untried.classes}
+        assert (by_name["version check"].declared, by_name["version check"].earned) == ("yes", "no")
+        assert by_name["recovery"].is_earned
+    lost = {each.name: each for each in results("proof_key", "answer lost").classes}
+    assert (lost["recovery"].declared, lost["recovery"].earned) == ("key", "none")
+    assert not results("proof_none", "refusal").is_passed, "a row fails"
+    assert results("proof_none", not_applying=["refusal"]).is_passed
+
+
+def test_a_real_system_is_spared_faults_and_writes_that_nobody_allowed(server: RunningPartner) -> None:
+    bench = ProofBench("proof_search", server)
+    bench.is_real, before = True, len(server.log())
+    told = {each.row: each for each in certify(bench, http_client, may_write=False)}
+    assert told["create, change, cancel"].detail == "it writes visits: allow it with --write"
+    assert told["read all"].detail == "nothing is read"
+    assert told["hostile to writes"].verdict is Verdict.HOLDS, "its connector is tried with our own servers"
+    assert len(server.log()) == before
+    told = {each.row: each for each in certify(bench, http_client)}
+    assert told["answer lost"].detail == "it needs faults injected, which a real system is spared"
+    assert told["create, change, cancel"].verdict is Verdict.HOLDS
+
+
+def test_there_are_some_45_hostile_answers_of_different_names() -> None:
+    names = [each.name for each in hostile.hostile_answers("http://elsewhere.example")]
+    assert len(set(names)) == len(names) >= 45
+
+
+def test_a_partner_without_a_bench_is_told_what_to_write() -> None:
+    with pytest.raises(BenchMissingError, match="partners/nobody/sandbox/bench.py is missing"):
+        bench_of("nobody")
+
+
