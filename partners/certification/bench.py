@@ -1,7 +1,7 @@
 """What a partner's folder offers the certification: an address, and the hand of the partner's own people.
 
-`partners/<name>/sandbox/bench.py` has a `running_bench()` that yields one for the sandbox. What a bench leaves out makes
-the rows that need it not apply, and the class that they prove is then not earned.
+`partners/<name>/sandbox/bench.py` has a `running_bench()` that yields one for the sandbox. What a bench leaves out
+makes the rows that need it not apply, and the class that they prove is then not earned.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Bench:
     """False: it exchanges files, and what is about HTTP does not apply."""
     is_real = False
     """Whether it is a system in which no faults can be injected."""
+    pace: float = 0.0
+    """Seconds from a call to the next one that it is spared."""
     wrong_secret: Mapping[str, str] | None = None
     """A secret that it refuses; None: it asks for none."""
     batch_settings: Mapping[str, str] | None = None

@@ -233,7 +233,9 @@ def hostile_answers(elsewhere: str) -> tuple[Hostile, ...]:
         Hostile("an XML entity from a file", _body(_OUTSIDE, _XML)),
         Hostile("XML that is cut", _body(b'<?xml version="1.0"?><xmlio2><a>', _XML)),
         Hostile("XML that says nothing", _body(b'<?xml version="1.0"?><xmlio2/>', _XML)),
-        Hostile("an encoding of XML that there is none of", _body(b'<?xml version="1.0" encoding="x-none"?><a/>', _XML)),
+        Hostile(
+            "an encoding of XML that there is none of", _body(b'<?xml version="1.0" encoding="x-none"?><a/>', _XML)
+        ),
         Hostile("no content with a success", _says(b"HTTP/1.1 204 No Content\r\n\r\n")),
         Hostile("301 to elsewhere", _body(b"", _JSON, away, status=301), _TURNED_AWAY),
         Hostile("303 to elsewhere", _body(b"", _JSON, away, status=303), _TURNED_AWAY),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -48,13 +49,15 @@ ClientMaker = Callable[[Bounds], "httpx.Client"]
 
 @dataclass
 class NotingGate:
-    """Admits everything and remembers for what."""
+    """Admits everything, `pace` seconds after the last one, and remembers for what."""
 
+    pace: float = 0.0
     admitted: list[str] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
 
     def admit(self, endpoint: str) -> None:
-        """Always at once."""
+        """After the pause."""
+        time.sleep(self.pace)
         self.admitted.append(endpoint)
 
     def leave(self) -> None:
@@ -100,7 +103,7 @@ class Trial:
         secret = bench.secret if secret is None else secret
         connector = None
         try:
-            connector = bench.partner.open(connection, secret, client, gate or NotingGate())
+            connector = bench.partner.open(connection, secret, client, gate or NotingGate(0.0 if url else bench.pace))
             yield connector
         except PartnerError as error:
             self.note(error)

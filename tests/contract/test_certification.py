@@ -176,7 +176,7 @@ def test_a_real_system_is_spared_faults_and_writes_that_nobody_allowed(server: R
     bench = ProofBench("proof_search", server)
     bench.is_real, before = True, len(server.log())
     told = {each.row: each for each in certify(bench, http_client, may_write=False)}
-    assert told["create, change, cancel"].detail == "it writes visits: allow it with --write"
+    assert told["create, change, cancel"].detail == "it writes one visit: allow it with --write"
     assert told["read all"].detail == "nothing is read"
     assert told["hostile to writes"].verdict is Verdict.HOLDS, "its connector is tried with our own servers"
     assert len(server.log()) == before
@@ -191,7 +191,5 @@ def test_there_are_some_45_hostile_answers_of_different_names() -> None:
 
 
 def test_a_partner_without_a_bench_is_told_what_to_write() -> None:
-    with pytest.raises(BenchMissingError, match="partners/nobody/sandbox/bench.py is missing"):
+    with pytest.raises(BenchMissingError, match=r"partners/nobody/sandbox/bench\.py is missing"):
         bench_of("nobody")
-
-

@@ -1,5 +1,5 @@
-"""The rows of the certification, tried with each connector against a real server: those of the registry and those for the
-proofs, one for each class of capability. What a declaration says of its partner is tested, not believed."""
+"""The rows of the certification, tried with each connector against a real server: those of the registry and those for
+the proofs, one for each class of capability. What a declaration says of its partner is tested, not believed."""
 
 from __future__ import annotations
 

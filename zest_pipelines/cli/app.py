@@ -8,6 +8,7 @@ from zest_pipelines.cli import (
     approvals,
     archive,
     bench,
+    certification,
     connections,
     identities,
     limits,
@@ -48,6 +49,7 @@ tenant.command("add")(connections.add_tenant)
 app.add_typer(tenant, name="tenant")
 app.command()(connections.connect)
 app.command()(connections.check)
+app.command()(certification.certify)
 app.command()(synchronization.sync)
 app.command("push-week")(weeks.push_week)
 app.command()(operations.pause)

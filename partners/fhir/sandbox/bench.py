@@ -49,9 +49,7 @@ class FhirBench(Bench):
     def refused_visit(self) -> Command:
         """Of nobody's."""
         planned = self.visit()
-        return Command(
-            planned.entity, planned.verb, uuid4(), 1, planned.key, planned.fields, {Entity.CLIENT: "nobody"}
-        )
+        return Command(planned.entity, planned.verb, uuid4(), 1, planned.key, planned.fields, {Entity.CLIENT: "nobody"})
 
     def copies(self, command: Command) -> Sequence[object]:
         """As Bench."""
