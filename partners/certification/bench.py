@@ -60,15 +60,15 @@ class Bench:
 
     def visit(self) -> Command:
         """The creation of a visit that it has not seen, with a note."""
-        return _lacks("a visit that can be written")
+        return _lacks("visit that can be written")
 
     def refused_visit(self) -> Command:
         """The creation of a visit that it refuses for what it says."""
-        return _lacks("a visit that is refused")
+        return _lacks("visit that is refused")
 
     def copies(self, command: Command) -> Sequence[object]:
         """What it has of a command's record, compared by equality alone."""
-        return _lacks("a look at its copies")
+        return _lacks("look at its copies")
 
     def edit_copy(self, command: Command) -> None:
         """Change its copy as its own people do."""
@@ -92,7 +92,7 @@ class Bench:
 
     def throttle(self) -> None:
         """Refuse each call as too many, in its own dialect, until it is healed."""
-        _lacks("a dialect in which it refuses for too many calls")
+        _lacks("dialect in which it refuses for too many calls")
 
     def reject_batch(self, command: Command) -> None:
         """Refuse each batch with the command's record as a whole, until it is healed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,6 +42,8 @@ class Row:
     """Raises Broken where it does not hold, NotOffered where it cannot be tried."""
     writes: str = ""
     """What it writes at the partner, beside what only a sandbox is put through; empty: nothing."""
+    needs: str = ""
+    """What it needs that a real system is spared; empty: nothing."""
 
     @property
     def claim(self) -> str:
@@ -113,21 +115,24 @@ def reasons(trial: Trial) -> None:
         require(not any(secret in text for secret in secrets for text in texts), f"{code} shows the secret")
 
 
+_FAULTS = "faults injected"
+_HAND = "records of its own people made or changed"
 _IN, _OUT, _ANY = Way.IN, Way.OUT, Way.ANY
 ROWS: tuple[Row, ...] = (
     Row("check", _ANY, reading.checked),
     Row("closed times", _ANY, windows),
     Row("read all", _IN, reading.read_all),
     Row("point reads", _IN, reading.point_reads),
-    Row("none and one", _IN, reading.few),
-    Row("one page", _IN, reading.one_page),
-    Row("the cap", _IN, reading.at_the_cap),
-    Row("changes", _IN, reading.incremental),
-    Row("deletes", _IN, reading.deletes),
-    Row("dirty data", _IN, reading.dirty),
-    Row("gate before reading", _IN, reading.gate_asked),
+    Row("since the cursor", _IN, reading.since_the_cursor),
+    Row("none and one", _IN, reading.few, needs=_HAND),
+    Row("one page", _IN, reading.one_page, needs=_HAND),
+    Row("the cap", _IN, reading.at_the_cap, needs=_HAND),
+    Row("changes", _IN, reading.incremental, needs=_HAND),
+    Row("deletes", _IN, reading.deletes, needs=_HAND),
+    Row("dirty data", _IN, reading.dirty, needs=_HAND),
+    Row("gate before reading", _IN, reading.gate_asked, needs=_FAULTS),
     Row("reading put off", _IN, reading.put_off),
-    Row("reading broken off", _IN, reading.broken_off),
+    Row("reading broken off", _IN, reading.broken_off, needs=_FAULTS),
     Row("hostile to readings", _IN, hostile.to_readings),
     Row("hostile to point reads", _IN, hostile.to_changes),
     Row("create, change, cancel", _OUT, writing.one_record, "one visit"),
@@ -135,21 +140,21 @@ ROWS: tuple[Row, ...] = (
     Row("duplicates", _OUT, writing.duplicate, "one visit, twice"),
     Row("read back", _OUT, writing.found, "one visit"),
     Row("outdated version", _OUT, writing.outdated, "one visit"),
-    Row("edited at the partner", _OUT, writing.edited_there, "one visit"),
-    Row("refusal", _OUT, writing.refused, "one visit that it refuses"),
+    Row("edited at the partner", _OUT, writing.edited_there, "one visit", needs=_HAND),
+    Row("refusal", _OUT, writing.refused, "one visit that it refuses", needs=_HAND),
     Row("nobody listens", _OUT, writing.not_reached),
     Row("write put off", _OUT, writing.put_off, "one visit"),
-    Row("gate before writing", _OUT, writing.gate_asked, "two visits"),
-    Row("answer lost", _OUT, writing.answer_lost, "visits"),
-    Row("answer to a change lost", _OUT, writing.change_lost, "visits"),
-    Row("answer to a cancellation lost", _OUT, writing.cancel_lost, "visits"),
-    Row("429", _OUT, writing.throttled),
-    Row("throttled in its dialect", _OUT, writing.throttled_there, "one visit"),
-    Row("closed for the night", _OUT, writing.closed, "one visit"),
+    Row("gate before writing", _OUT, writing.gate_asked, "two visits", needs=_FAULTS),
+    Row("answer lost", _OUT, writing.answer_lost, "visits", needs=_FAULTS),
+    Row("answer to a change lost", _OUT, writing.change_lost, "visits", needs=_FAULTS),
+    Row("answer to a cancellation lost", _OUT, writing.cancel_lost, "visits", needs=_FAULTS),
+    Row("429", _OUT, writing.throttled, needs=_FAULTS),
+    Row("throttled in its dialect", _OUT, writing.throttled_there, "one visit", needs=_FAULTS),
+    Row("closed for the night", _OUT, writing.closed, "one visit", needs=_FAULTS),
     Row("no batches unasked", _OUT, writing.no_batches),
-    Row("batch in order", _OUT, writing.batch_in_order, "four visits"),
-    Row("batch refused", _OUT, writing.batch_refused, "three visits"),
-    Row("batch lost", _OUT, writing.batch_lost, "three visits"),
+    Row("batch in order", _OUT, writing.batch_in_order, "four visits", needs=_FAULTS),
+    Row("batch refused", _OUT, writing.batch_refused, "three visits", needs=_FAULTS),
+    Row("batch lost", _OUT, writing.batch_lost, "three visits", needs=_FAULTS),
     Row("hostile to writes", _OUT, hostile.to_writes),
     Row("memory", _ANY, hostile.in_little_memory),
     Row("reasons", _ANY, reasons),
@@ -160,6 +165,8 @@ ROWS: tuple[Row, ...] = (
 def run_row(row: Row, trial: Trial, *, may_write: bool = True) -> Result:
     """One row's result; nothing that the connector raises comes out."""
     why_not = row.why_not(trial.bench.partner)
+    if why_not is None and row.needs and trial.bench.is_real:
+        why_not = f"it needs {row.needs}, which a real system is spared"
     if why_not is None and row.writes and not may_write:
         why_not = f"it writes {row.writes}: allow it with --write"
     if why_not is not None:
@@ -187,29 +194,32 @@ def certify(bench: Bench, make_client: ClientMaker, *, may_write: bool = True) -
         yield run_row(row, trial, may_write=may_write)
 
 
-def certificate(partner: Partner, results: tuple[Result, ...]) -> Certificate:
-    """What the results of all rows come to."""
-    return Certificate(partner.name, results, _classes(partner, {each.row: each for each in results}))
+def certificate(partner: Partner, results: tuple[Result, ...], *, is_real: bool = False) -> Certificate:
+    """What the results of all rows come to. At a real system a class is earned by what can be tried there."""
+    return Certificate(partner.name, results, _classes(partner, {each.row: each for each in results}, is_real))
 
 
-def _classes(partner: Partner, results: Mapping[str, Result]) -> tuple[Class, ...]:
+def _classes(partner: Partner, results: Mapping[str, Result], is_real: bool) -> tuple[Class, ...]:
     declared = partner.capability
-    recovery: tuple[str, ...] = ("answer lost", "answer to a change lost", "read back")
+    recovery = ["read back"] if is_real else ["read back", "answer lost", "answer to a change lost"]
     if declared.recovery in (Recovery.KEY, Recovery.CLIENT_ID):
-        recovery = (*recovery, "duplicates")
-    has_recovery = bool(partner.writes) and declared.recovery is not Recovery.NONE
+        recovery.append("duplicates")
+    if not partner.writes or declared.recovery is Recovery.NONE:
+        recovery = []
     has_version_check = bool(partner.writes) and declared.has_version_check
     is_incremental = bool(partner.reads) and declared.is_incremental
-    absence = ("deletes",) if partner.reads else ()
+    changes = ["since the cursor"] if is_real else ["since the cursor", "changes"]
+    proof = "point reads" if isinstance(declared.proves_absence, PointRead) else "read all"
+    absence = [proof] if is_real else [proof, "deletes"]
     return (
-        _class("recovery", declared.recovery, Recovery.NONE, results, recovery if has_recovery else ()),
-        _class("version check", _yes(has_version_check), "no", results, ("outdated version",) * has_version_check),
-        _class("incremental", _yes(is_incremental), "no", results, ("changes",) * is_incremental),
-        _class("proof of absence", _absence(declared.proves_absence), "none", results, absence),
+        _class("recovery", declared.recovery, Recovery.NONE, results, recovery),
+        _class("version check", _yes(has_version_check), "no", results, ["outdated version"] * has_version_check),
+        _class("incremental", _yes(is_incremental), "no", results, changes * is_incremental),
+        _class("proof of absence", _absence(declared.proves_absence), "none", results, absence * bool(partner.reads)),
     )
 
 
-def _class(name: str, declared: str, without: str, results: Mapping[str, Result], rows: tuple[str, ...]) -> Class:
+def _class(name: str, declared: str, without: str, results: Mapping[str, Result], rows: Sequence[str]) -> Class:
     """Earned where each of the rows holds; with none to hold there is nothing to earn."""
     open_ = [results[row] for row in rows if results[row].verdict is not Verdict.HOLDS]
     detail = "; ".join(f"{each.row} {each.verdict}" for each in open_)

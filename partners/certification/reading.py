@@ -36,13 +36,27 @@ def checked(trial: Trial) -> None:
 
 
 def read_all(trial: Trial) -> None:
-    """What is there can be read to its end, and each record has an id (at a real system too)."""
+    """What is there can be read to its end, and each record has an id."""
     for entity in trial.bench.partner.reads:
         pages = trial.read(entity)
         ids = {each.partner_id for page in pages for each in page.records}
         require("" not in ids, f"{entity}: a record without an id came as one")
         whole(pages, ids)
         _mapped(trial, entity, pages)
+
+
+def since_the_cursor(trial: Trial) -> None:
+    """A reading since the cursor of a full one ends, is none of all records, and gives the next cursor."""
+    if not trial.capability.is_incremental:
+        raise NotOffered("no reading of changes is declared")
+    cursors = {entity: trial.read(entity)[-1].cursor for entity in trial.bench.partner.reads}
+    require(any(cursor is not None for cursor in cursors.values()), "no reading gives a cursor")
+    for entity, cursor in cursors.items():
+        if cursor is None:
+            continue
+        pages = trial.read(entity, cursor)
+        require(not any(page.is_full for page in pages), f"{entity}: the reading of changes is a full one")
+        require(pages[-1].is_last and pages[-1].cursor is not None, f"{entity}: the changes end without a cursor")
 
 
 def few(trial: Trial) -> None:
@@ -69,26 +83,24 @@ def at_the_cap(trial: Trial) -> None:
 
 
 def incremental(trial: Trial) -> None:
-    """Those changed since the cursor come, more than a page of them with equal times, and the reading is not full."""
-    bench, has_any = trial.bench, False
+    """Those changed since the cursor come, more than a page of them with equal times."""
+    bench = trial.bench
+    if not trial.capability.is_incremental:
+        raise NotOffered("no reading of changes is declared")
     for entity in bench.partner.reads:
         size = bench.sizes[entity].page
         ids = sorted(bench.hold(entity, size + 2))
         cursor = trial.read(entity)[-1].cursor
         if cursor is None:
             continue
-        has_any = True
         changed = ids[: size + 1]
         bench.change(entity, changed)
         pages = trial.read(entity, cursor)
-        require(not any(page.is_full for page in pages), f"{entity}: the reading of changes is a full one")
         seen = {each.partner_id for page in pages for each in page.records}
         missing = set(changed) - seen
         require(not missing, f"{entity}: {len(missing)} of {len(changed)} with equal times did not come")
-        require(pages[-1].is_last and pages[-1].cursor is not None, f"{entity}: the changes end without a cursor")
         again = trial.read(entity, pages[-1].cursor)
         require(again[-1].is_last, f"{entity}: a reading without changes does not end")
-    require(has_any, "no reading gives a cursor")
 
 
 def deletes(trial: Trial) -> None:
@@ -118,7 +130,7 @@ def deletes(trial: Trial) -> None:
 
 
 def point_reads(trial: Trial) -> None:
-    """A record that was read is found by its id (at a real system too)."""
+    """A record that was read is found by its id."""
     if not isinstance(trial.capability.proves_absence, PointRead):
         raise NotOffered("no proof by reading one record is declared")
     for entity in trial.bench.partner.reads:

@@ -113,17 +113,11 @@ class Trial:
 
     @contextmanager
     def relay(self) -> Iterator[Relay]:
-        """A relay to the partner. NotOffered where faults cannot be injected."""
-        self.needs_faults()
+        """A relay to the partner. NotOffered without HTTP."""
         if not self.bench.is_http:
             raise NotOffered("it exchanges files, not HTTP")
         with relay_to(self.bench.url) as relay:
             yield relay
-
-    def needs_faults(self) -> None:
-        """NotOffered at a real system."""
-        if self.bench.is_real:
-            raise NotOffered("it needs faults injected, which a real system is spared")
 
     def note(self, said: PartnerError | Reply) -> None:
         """Remember its reason."""

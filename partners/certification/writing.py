@@ -104,9 +104,8 @@ def outdated(trial: Trial) -> None:
     """The write of an outdated version is a Conflict and changes nothing, exactly where that is declared."""
     update = trial.delivered()
     require(isinstance(trial.send(update), Delivered), "a change was not delivered")
-    before = trial.bench.copies(update)
     late = replace(update, version=3, key="late", fields=replace(update.fields, note="late"))
-    _conflict(trial, late, before)
+    _conflict(trial, late)
 
 
 def edited_there(trial: Trial) -> None:
@@ -115,7 +114,7 @@ def edited_there(trial: Trial) -> None:
         raise NotOffered("no version check is declared: what changed there is seen by comparing alone")
     update = trial.delivered()
     trial.bench.edit_copy(update)
-    _conflict(trial, update, trial.bench.copies(update))
+    _conflict(trial, update)
 
 
 def refused(trial: Trial) -> None:
@@ -213,7 +212,6 @@ def throttled(trial: Trial) -> None:
 
 def throttled_there(trial: Trial) -> None:
     """Too many calls in the partner's own dialect: a Retry with nothing written."""
-    trial.needs_faults()
     command = trial.bench.visit()
     trial.bench.throttle()
     try:
@@ -349,7 +347,8 @@ def _recovered(trial: Trial, command: Command, at: str) -> None:
     _has(trial, command, 0 if is_nothing else 1, at)
 
 
-def _conflict(trial: Trial, command: Command, before: object) -> None:
+def _conflict(trial: Trial, command: Command) -> None:
+    before = trial.bench.copies(command)
     reply = trial.send(command)
     if trial.capability.has_version_check:
         require(isinstance(reply, Conflict), f"it is {told(reply)}")
@@ -359,7 +358,6 @@ def _conflict(trial: Trial, command: Command, before: object) -> None:
 
 
 def _batching(trial: Trial) -> Bench:
-    trial.needs_faults()
     if trial.bench.batch_settings is None:
         raise NotOffered("it has no batches")
     return trial.bench

@@ -158,6 +158,9 @@ def results(partner: str, *failing: str, not_applying: Sequence[str] = ()) -> Ce
 
 def test_a_class_is_earned_by_rows_that_hold_and_by_nothing_else() -> None:
     assert results("proof_version").is_passed
+    with_less = results("proof_version", not_applying=["answer lost"])
+    assert not with_less.is_passed
+    assert certificate(PROOFS["proof_version"], with_less.results, is_real=True).is_passed, "faults are not tried there"
     for untried in (
         results("proof_version", "outdated version"),
         results("proof_version", not_applying=["outdated version"]),

@@ -64,7 +64,7 @@ def certify(
             real = _real(declared, base_url, secret_file, set_ or [])
             results = _told(run_rows(real, _maker(real.secret), may_write=write), as_json=json_)
             left = real.left
-    made = certificate(declared, results)
+    made = certificate(declared, results, is_real=base_url is not None)
     if json_:
         print_json(_as_json(made) | {"base_url": base_url, "left": left})
     else:
