@@ -38,7 +38,7 @@ def checked(trial: Trial) -> None:
 def read_all(trial: Trial) -> None:
     """What is there can be read to its end, and each record has an id."""
     for entity in trial.bench.partner.reads:
-        pages = trial.read(entity)
+        pages = trial.full(entity)
         ids = {each.partner_id for page in pages for each in page.records}
         require("" not in ids, f"{entity}: a record without an id came as one")
         whole(pages, ids)
@@ -49,7 +49,7 @@ def since_the_cursor(trial: Trial) -> None:
     """A reading since the cursor of a full one ends, is none of all records, and gives the next cursor."""
     if not trial.capability.is_incremental:
         raise NotOffered("no reading of changes is declared")
-    cursors = {entity: trial.read(entity)[-1].cursor for entity in trial.bench.partner.reads}
+    cursors = {entity: trial.full(entity)[-1].cursor for entity in trial.bench.partner.reads}
     require(any(cursor is not None for cursor in cursors.values()), "no reading gives a cursor")
     for entity, cursor in cursors.items():
         if cursor is None:
@@ -134,7 +134,7 @@ def point_reads(trial: Trial) -> None:
     if not isinstance(trial.capability.proves_absence, PointRead):
         raise NotOffered("no proof by reading one record is declared")
     for entity in trial.bench.partner.reads:
-        listed = next((each for page in trial.read(entity) for each in page.records), None)
+        listed = next((each for page in trial.full(entity) for each in page.records), None)
         if listed is None:
             raise NotOffered(f"it has no {entity}")
         with trial.connected() as connector:

@@ -79,6 +79,7 @@ class Trial:
     make_client: ClientMaker
     reasons: dict[str, Mapping[str, str]] = field(default_factory=dict)
     """Each reason that was given, with the parameters that came with it last."""
+    _full: dict[Entity, list[Page]] = field(default_factory=dict, repr=False)
 
     @property
     def capability(self) -> Capability:
@@ -144,6 +145,12 @@ class Trial:
         """All pages of a reading."""
         with self.connected(**how) as connector:  # type: ignore[arg-type]
             return list(connector.read(entity, cursor, resume))
+
+    def full(self, entity: Entity) -> list[Page]:
+        """All pages of a reading of all; a real system is asked for them once."""
+        if entity not in self._full:
+            self._full[entity] = self.read(entity)
+        return self._full[entity] if self.bench.is_real else self._full.pop(entity)
 
     def counted(self, act: Callable[[str], object]) -> int:
         """How many calls `act` makes, given the relay's address."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import fhir_bench
 import httpx
 import pytest
 from partner import PROOFS
@@ -13,7 +17,7 @@ from partner_process import RunningPartner, running_partner
 from proof_bench import ProofBench
 from test_connectors import http_client
 
-from partners.certification import hostile
+from partners.certification import hostile, real
 from partners.certification.bench import BenchMissingError, bench_of
 from partners.certification.certificate import ROWS, Certificate, Result, Verdict, certificate, certify, run_row
 from partners.certification.trial import Trial
@@ -28,6 +32,9 @@ from partners.contract import (
     Retry,
     Unknown,
 )
+from partners.fhir.sandbox.testing import running_sandbox
+from partners.registry import PARTNERS
+from zest_pipelines.cli import run
 
 _BY_NAME = {row.name: row for row in ROWS}
 
@@ -188,6 +195,11 @@ def test_a_real_system_is_spared_faults_and_writes_that_nobody_allowed(server: R
     assert told["create, change, cancel"].verdict is Verdict.HOLDS
 
 
+def test_a_real_system_is_called_no_faster_than_its_partner_declares() -> None:
+    bench = real.RealBench(PARTNERS["orca"], ("http://127.0.0.1:1", {}, {}), http_client, datetime.now(UTC))
+    assert bench.pace == 0.5, "tenant:120/60s"
+
+
 def test_there_are_some_45_hostile_answers_of_different_names() -> None:
     names = [each.name for each in hostile.hostile_answers("http://elsewhere.example")]
     assert len(set(names)) == len(names) >= 45
@@ -196,3 +208,66 @@ def test_there_are_some_45_hostile_answers_of_different_names() -> None:
 def test_a_partner_without_a_bench_is_told_what_to_write() -> None:
     with pytest.raises(BenchMissingError, match=r"partners/nobody/sandbox/bench\.py is missing"):
         bench_of("nobody")
+
+
+@pytest.fixture
+def zest(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process, without hostile answers: exit code, standard output, standard error."""
+    monkeypatch.setattr(hostile, "hostile_answers", lambda _: ())
+
+    def typed(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run(arguments)
+        return code, *capfd.readouterr()
+
+    return typed
+
+
+def test_the_command_certifies_a_partner_at_its_sandbox(zest: Callable[..., tuple[int, str, str]]) -> None:
+    code, output, _ = zest("certify", "fhir", "--json")
+    told = json.loads(output)
+    assert code == 0
+    assert told["is_passed"] is True
+    assert {each["row"] for each in told["results"]} == {row.name for row in ROWS}
+    assert {each["name"]: each["earned"] for each in told["classes"]} == {
+        "recovery": "search",
+        "version check": "yes",
+        "incremental": "yes",
+        "proof of absence": "point read",
+    }
+
+
+def test_the_command_writes_at_a_real_system_if_that_is_allowed_and_cancels_it(
+    zest: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real, "parse_limits", lambda *_: ())  # no pause between the calls
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"token": fhir_bench.CONFIG.token}))
+    settings = (text for pair in fhir_bench.SETTINGS.items() for text in ("--set", "=".join(pair)))
+    with running_sandbox(fhir_bench.CONFIG) as sandbox:
+        typed = ("certify", "fhir", "--base-url", sandbox.url, "--secret-file", str(secret), *settings)
+        code, output, _ = zest(*typed)
+        assert code == 1, "what is declared of writing was not tried"
+        assert "it writes one visit: allow it with --write" in output
+        assert sandbox.state("Appointment") == []
+        code, output, _ = zest(*typed, "--write")
+        assert code == 0, output
+        assert {each["status"] for each in sandbox.state("Appointment")} == {"cancelled"}
+        assert "a-token" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "finding"),
+    [
+        (["nobody"], "No partner is called 'nobody'"),
+        (["fhir", "--write"], "give its --base-url"),
+        (["fhir", "--base-url", "ftp://x"], "--base-url is not an address"),
+        (["fhir", "--base-url", "http://127.0.0.1:1"], "is missing: give it in --set"),
+    ],
+)
+def test_what_was_typed_wrong_is_told(
+    zest: Callable[..., tuple[int, str, str]], arguments: Sequence[str], finding: str
+) -> None:
+    code, _, error = zest("certify", *arguments)
+    assert code == 2
+    assert finding in error

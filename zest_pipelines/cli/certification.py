@@ -78,10 +78,11 @@ def certify(
 def _real(declared: Partner, base_url: str, secret_file: str | None, pairs: list[str]) -> RealBench:
     from partners.certification.real import RealBench
 
+    url = checked_url(base_url)
     secret = checked_secret(declared, {} if secret_file is None else read_secret(secret_file))
     settings = checked_settings(declared, pairs)
     starts = (datetime.now(UTC) + _LATER).replace(hour=0, minute=0, second=0, microsecond=0)
-    return RealBench(declared, (checked_url(base_url), secret, settings), _maker(secret), starts)
+    return RealBench(declared, (url, secret, settings), _maker(secret), starts)
 
 
 def _maker(secret: Mapping[str, str]) -> ClientMaker:
