@@ -436,7 +436,8 @@ class Partner:
     title: str
     reads: tuple[Entity, ...]
     writes: Mapping[Entity, str]
-    """What is written, and the endpoint (as the gate knows it) that its writing calls."""
+    """What is written, and the endpoint (as the gate knows it) that its writing calls. Empty: the partner is only read;
+    nothing of the way out is there for it, and neither `send`, `send_batch` nor `find` is called."""
     capability: Capability
     settings: tuple[Setting, ...]
     secrets: tuple[Setting, ...]
@@ -459,5 +460,7 @@ class Partner:
     """Pure: the names in a SourceRecord's content that the partner's format does not have, never values, each after the
     format's own word for what has it: `Patient.nickname`. Such a record is taken all the same; the names are shown, so
     that somebody looks. None: not looked for."""
+    schemes: tuple[str, ...] = ("https", "http")
+    """How its addresses begin: `file` for a folder on this machine."""
     full_every: timedelta = timedelta(days=1)
     """How often all records are read, where changed ones alone can be; longer where that costs it many calls."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from partners.carecsv.partner import CARECSV
 from partners.contract import Partner
 from partners.fhir.partner import FHIR
 from partners.orca.partner import ORCA
+from partners.smarthr.partner import SMARTHR
 
-PARTNERS: Mapping[str, Partner] = MappingProxyType({each.name: each for each in (FHIR, ORCA)})
+PARTNERS: Mapping[str, Partner] = MappingProxyType({each.name: each for each in (FHIR, ORCA, SMARTHR, CARECSV)})
 """By name."""
+ONLY_READ = tuple(name for name, each in PARTNERS.items() if not each.writes)
+"""Names of those to which nothing is written."""
 
 
 class UnknownPartnerError(LookupError):

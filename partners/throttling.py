@@ -130,8 +130,8 @@ class _Standing:
     """After how long it counts anew."""
 
 
-_FAMILIES = ("ratelimit", "x-ratelimit", "x-rate-limit")
-"""What the names of the headers begin with: the IETF draft's to version 6, and the older ones."""
+_FAMILIES = ("ratelimit", "x-ratelimit", "x-rate-limit", "x-intensive-rate-limit")
+"""What the names of the headers begin with: the IETF draft's to version 6, older ones, and SmartHR's second one."""
 _COUNT = re.compile(r"\s*(-?\d{1,18})(?:\.\d+)?\s*(?:;.*)?", re.ASCII)
 _MEMBER = re.compile(r'("(?:[^"\\]|\\.)*"|[^",;=\s]+)\s*([;=][^,]*)?')
 """Of a structured field: a policy's name, then its parameters; in version 7, a name and its value."""

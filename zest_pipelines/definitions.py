@@ -59,19 +59,22 @@ def define(
 ) -> Definitions:
     """Everything that Dagster shows and runs for these partners; `code_url` as ZEST_CODE_URL, None: local files."""
     declared = tuple(partners)
+    written = [each for each in declared if each.writes]  # of the others the way in is all there is
     purge = purge_job(keep)
     return Definitions(
         assets=with_code_links(
             [
-                *(make(each, stations) for each in declared for make in (inbound_assets, outbound_assets)),
-                *(asset for each in declared for asset in week_assets(each, week_stations)),
+                *(inbound_assets(each, stations) for each in declared),
+                *(outbound_assets(each, stations) for each in written),
+                *(asset for each in written for asset in week_assets(each, week_stations)),
             ],
             code_url,
         ),
-        asset_checks=[make(each) for each in declared for make in (held_back_check, audit_check)],
+        asset_checks=[make(each) for each in written for make in (held_back_check, audit_check)],
         jobs=[
             *(job for each in declared for job in partner_jobs(each)),
-            *(make(each) for each in declared for make in (watch_job, held_back_job, audit_job)),
+            *(watch_job(each) for each in declared),
+            *(make(each) for each in written for make in (held_back_job, audit_job)),
             *(job for each in declared for job in operation_jobs(each, stations, acts)),
             housekeeping,
             purge,

@@ -42,8 +42,8 @@ class Bench:
     url: str
     secret: Mapping[str, str]
     settings: Mapping[str, str]
-    is_http = True
-    """False: it exchanges files, and what is about HTTP does not apply."""
+    has_deletes = True
+    """False: its people delete nobody."""
     is_real = False
     """Whether it is a system in which no faults can be injected."""
     pace: float = 0.0
@@ -51,7 +51,12 @@ class Bench:
     wrong_secret: Mapping[str, str] | None = None
     """A secret that it refuses; None: it asks for none."""
     batch_settings: Mapping[str, str] | None = None
-    """Settings with which 9 commands go in one call; None: it has no batches."""
+    """Settings with which 9 commands go in one call; empty: they do unasked. None: it has no batches."""
+
+    @property
+    def is_http(self) -> bool:
+        """False: it exchanges files, and what is about HTTP does not apply."""
+        return any(each.startswith("http") for each in self.partner.schemes)
 
     @property
     def sizes(self) -> Mapping[Entity, Sizes]:

@@ -132,6 +132,7 @@ ROWS: tuple[Row, ...] = (
     Row("dirty data", _IN, reading.dirty, needs=_HAND),
     Row("gate before reading", _IN, reading.gate_asked, needs=_FAULTS),
     Row("reading put off", _IN, reading.put_off),
+    Row("only read", _IN, reading.only_read),
     Row("reading broken off", _IN, reading.broken_off, needs=_FAULTS),
     Row("hostile to readings", _IN, hostile.to_readings),
     Row("hostile to point reads", _IN, hostile.to_changes),
@@ -194,14 +195,17 @@ def certify(bench: Bench, make_client: ClientMaker, *, may_write: bool = True) -
         yield run_row(row, trial, may_write=may_write)
 
 
-def certificate(partner: Partner, results: tuple[Result, ...], *, is_real: bool = False) -> Certificate:
-    """What the results of all rows come to. At a real system a class is earned by what can be tried there."""
-    return Certificate(partner.name, results, _classes(partner, {each.row: each for each in results}, is_real))
+def certificate(bench: Bench, results: tuple[Result, ...]) -> Certificate:
+    """What the results of all rows come to. A class is earned by what can be tried on the bench, if it is of its kind:
+    there are no answers of files that could be lost, and no faults at a real system."""
+    return Certificate(bench.partner.name, results, _classes(bench, {each.row: each for each in results}))
 
 
-def _classes(partner: Partner, results: Mapping[str, Result], is_real: bool) -> tuple[Class, ...]:
-    declared = partner.capability
-    recovery = ["read back"] if is_real else ["read back", "answer lost", "answer to a change lost"]
+def _classes(bench: Bench, results: Mapping[str, Result]) -> tuple[Class, ...]:
+    partner, declared, is_real = bench.partner, bench.partner.capability, bench.is_real
+    recovery = (
+        ["read back", "answer lost", "answer to a change lost"] if bench.is_http and not is_real else ["read back"]
+    )
     if declared.recovery in (Recovery.KEY, Recovery.CLIENT_ID):
         recovery.append("duplicates")
     if not partner.writes or declared.recovery is Recovery.NONE:

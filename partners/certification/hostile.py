@@ -54,6 +54,8 @@ class Hostile:
     play: Play
     write: Kinds = _UNSURE
     """What a write may say of it."""
+    is_empty: bool = False
+    """Whether it is what some protocol says where there is nothing: a reading may end with no record."""
     is_tls: bool = False
     """Whether it is called by https."""
     is_large: bool = False
@@ -221,7 +223,7 @@ def hostile_answers(elsewhere: str) -> tuple[Hostile, ...]:
         Hostile("JSON null", _body(b"null")),
         Hostile("a number where an object belongs", _body(b"1e9")),
         Hostile("an object that says nothing", _body(b"{}")),
-        Hostile("a list of nothing", _body(b"[]")),
+        Hostile("a list of nothing", _body(b"[]"), is_empty=True),
         Hostile("JSON too deep", _body(b"[" * 100_000 + b"]" * 100_000)),
         Hostile("objects too deep", _body(b'{"a":' * 50_000 + b"1" + b"}" * 50_000), is_large=True),
         Hostile("a number without end", _body(b'{"a": ' + b"9" * 100_000 + b"}")),
@@ -300,7 +302,8 @@ def to_readings(trial: Trial) -> None:
             pages = trial.read(entity, url=url, bounds=BOUNDS)
         except PartnerError:
             return None
-        return f"read as {len(pages)} pages"
+        is_nothing = hostile.is_empty and not any(page.records or page.gone for page in pages)
+        return None if is_nothing else f"read as {len(pages)} pages"
 
     _tried(trial, read)
 

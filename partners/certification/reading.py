@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from uuid import uuid4
 
 from partners.certification.bench import NotOffered
 from partners.certification.trial import NotingGate, Trial, broken, require, told, whole
-from partners.contract import AfterReadings, DeleteEvents, Entity, Gone, Page, PointRead, SourceRecord, Unmappable
+from partners.contract import (
+    AfterReadings,
+    Command,
+    Connector,
+    DeleteEvents,
+    Entity,
+    Gone,
+    Page,
+    PointRead,
+    Recovery,
+    SourceRecord,
+    Unmappable,
+    Verb,
+    VisitRecord,
+)
 from partners.errors import AuthenticationError, Deferred, PartnerError
 from partners.reasons import UnknownReason, reason
 from partners.throttling import Told
@@ -41,7 +57,7 @@ def read_all(trial: Trial) -> None:
         pages = trial.full(entity)
         ids = {each.partner_id for page in pages for each in page.records}
         require("" not in ids, f"{entity}: a record without an id came as one")
-        whole(pages, ids)
+        whole(pages, ids, trial.capability.proves_absence)
         _mapped(trial, entity, pages)
 
 
@@ -79,7 +95,7 @@ def at_the_cap(trial: Trial) -> None:
                 pages = trial.read(entity)
             except PartnerError:
                 continue
-            whole(pages, set(ids))
+            whole(pages, ids, trial.capability.proves_absence)
 
 
 def incremental(trial: Trial) -> None:
@@ -104,29 +120,39 @@ def incremental(trial: Trial) -> None:
 
 
 def deletes(trial: Trial) -> None:
-    """A deleted record comes no more, and is known to be gone in the way that is declared."""
+    """A deleted record comes no more, and is known to be gone in the way that is declared; nobody else is."""
     bench = trial.bench
     for entity in bench.partner.reads:
         kept, *_, gone = sorted(bench.hold(entity, max(3, bench.sizes[entity].least)))
         cursor = trial.read(entity)[-1].cursor
+        if not bench.has_deletes:
+            bench.hold(entity, 1)
+            told_gone = [each for start in (cursor, None) for page in trial.read(entity, start) for each in page.gone]
+            require(not told_gone, f"{entity}: told as deleted, where its people delete nobody")
+            continue
         bench.remove(entity, gone)
         pages = trial.read(entity)
         seen = {each.partner_id for page in pages for each in page.records}
         require(gone not in seen, f"{entity}: a deleted record still comes")
         require(kept in seen, f"{entity}: a record that is there does not come")
-        match trial.capability.proves_absence:
-            case PointRead():
-                with trial.connected() as connector:
-                    found = connector.fetch(entity, kept)
-                    is_there = isinstance(found, SourceRecord) and found.partner_id == kept
-                    require(is_there, f"{entity}: a record that is there is not found by its id")
-                    require(connector.fetch(entity, gone) == Gone(), f"{entity}: a deleted record is not told as gone")
-            case DeleteEvents():
-                told_gone = {each for page in trial.read(entity, cursor) for each in page.gone}
-                require(gone in told_gone, f"{entity}: the delete was not told")
-                require(kept not in told_gone, f"{entity}: a record that is there is told as deleted")
-            case AfterReadings():
-                pass  # what was seen above is all that there is
+        _known_as_gone(trial, entity, (kept, gone), cursor)
+
+
+def _known_as_gone(trial: Trial, entity: Entity, ids: tuple[str, str], cursor: str | None) -> None:
+    kept, gone = ids
+    match trial.capability.proves_absence:
+        case PointRead():
+            with trial.connected() as connector:
+                found = connector.fetch(entity, kept)
+                is_there = isinstance(found, SourceRecord) and found.partner_id == kept
+                require(is_there, f"{entity}: a record that is there is not found by its id")
+                require(connector.fetch(entity, gone) == Gone(), f"{entity}: a deleted record is not told as gone")
+        case DeleteEvents():
+            told_gone = {each for page in trial.read(entity, cursor) for each in page.gone}
+            require(gone in told_gone, f"{entity}: the delete was not told")
+            require(kept not in told_gone, f"{entity}: a record that is there is told as deleted")
+        case AfterReadings():
+            pass  # that it came no more is all that there is
 
 
 def point_reads(trial: Trial) -> None:
@@ -159,17 +185,26 @@ def dirty(trial: Trial) -> None:
 
 
 def gate_asked(trial: Trial) -> None:
-    """The gate is asked once before each call, for an endpoint that is declared."""
+    """The gate is asked once before each call, whatever it is for, and for an endpoint that is declared."""
+    endpoints = trial.bench.partner.endpoints
     for entity in trial.bench.partner.reads:
-        gate = NotingGate()
-        with trial.relay() as relay:
-            trial.read(entity, gate=gate, url=relay.url)
-            calls = relay.calls
-        require(calls > 0, f"{entity}: no call was made")
-        require(len(gate.admitted) == calls, f"{entity}: {len(gate.admitted)} asked for, {calls} calls made")
-        endpoints = trial.bench.partner.endpoints
-        unknown = set(gate.admitted) - set(endpoints or gate.admitted)
-        require(not unknown, f"{entity}: the gate is asked for undeclared {', '.join(sorted(unknown))}")
+        for name, act in _ACTS.items():
+            gate = NotingGate()
+            with trial.relay() as relay:
+                with trial.connected(gate=gate, url=relay.url) as connector:
+                    act(connector, entity)
+                calls = relay.calls
+            require(calls > 0, f"{entity}: to {name} makes no call")
+            require(len(gate.admitted) == calls, f"{name} {entity}: {len(gate.admitted)} asked for, {calls} calls made")
+            unknown = set(gate.admitted) - set(endpoints or gate.admitted)
+            require(not unknown, f"{entity}: the gate is asked for undeclared {', '.join(sorted(unknown))}")
+
+
+_ACTS: Mapping[str, Callable[[Connector, Entity], object]] = {
+    "check": lambda connector, _: connector.check(),
+    "read": lambda connector, entity: list(connector.read(entity, None)),
+    "fetch": lambda connector, entity: connector.fetch(entity, "1"),
+}
 
 
 class ShutGate(NotingGate):
@@ -185,13 +220,36 @@ class ShutGate(NotingGate):
 
 
 def put_off(trial: Trial) -> None:
-    """What the gate puts off ends as Deferred."""
+    """What the gate puts off ends as Deferred, whatever it is."""
     for entity in trial.bench.partner.reads:
-        try:
-            trial.read(entity, gate=ShutGate())
-        except Deferred:
-            continue
-        broken(f"{entity}: read although the gate put it off")
+        for name, act in _ACTS.items():
+            try:
+                with trial.connected(gate=ShutGate()) as connector:
+                    act(connector, entity)
+            except Deferred:
+                continue
+            broken(f"{entity}: {name} went on although the gate put it off")
+
+
+def only_read(trial: Trial) -> None:
+    """What is only read refuses to write and to look for what was written, without a call."""
+    if trial.bench.partner.writes:
+        raise NotOffered("it is written to")
+    require(trial.capability.recovery is Recovery.NONE, "it declares how a write is recovered")
+    command = Command(Entity.VISIT, Verb.CREATE, uuid4(), 1, "k", VisitRecord(None, None, "done", ""))
+    with trial.connected(gate=ShutGate()) as connector:
+        require(connector.batch_size == 1, "it has batches")
+        acts: Mapping[str, Callable[[], object]] = {
+            "sends": lambda: connector.send(command),
+            "sends batches": lambda: connector.send_batch([command, command]),
+            "looks for writes": lambda: connector.find(command),
+        }
+        for name, act in acts.items():
+            try:
+                act()
+            except ValueError:
+                continue
+            broken(f"it {name}")
 
 
 def broken_off(trial: Trial) -> None:
@@ -230,7 +288,7 @@ def _sized(trial: Trial, counts: object) -> None:
         for count in sorted(counts(bench.sizes[entity])):  # type: ignore[operator]
             ids = bench.hold(entity, count)
             require(len(set(ids)) == count, "the bench does not hold what was asked for")
-            whole(trial.read(entity), set(ids))
+            whole(trial.read(entity), ids, trial.capability.proves_absence)
 
 
 def _mapped(trial: Trial, entity: Entity, pages: list[Page]) -> set[str]:

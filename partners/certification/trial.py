@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
@@ -16,11 +16,13 @@ from partners.contract import (
     Command,
     Connection,
     Connector,
+    DeleteEvents,
     Delivered,
     Entity,
     Found,
     Gate,
     Page,
+    ProofOfAbsence,
     Reply,
     Verb,
 )
@@ -189,11 +191,12 @@ def told(reply: object) -> str:
     return type(reply).__name__ + (f"({reason})" if reason else "")
 
 
-def whole(pages: Sequence[Page], ids: Sequence[str] | set[str]) -> None:
-    """Broken unless the pages are a reading of exactly these records."""
+def whole(pages: Sequence[Page], ids: Collection[str], proof: ProofOfAbsence) -> None:
+    """Broken unless the pages are a reading of exactly these records; full, if what is missing is to be suspect."""
     require(bool(pages) and pages[-1].is_last, "the last page does not say that it is the last")
     require(not any(page.is_last for page in pages[:-1]), "a page before the last says that it is the last")
-    require(all(page.is_full for page in pages), "a full reading does not say that it is full")
+    is_full = all(page.is_full for page in pages) or isinstance(proof, DeleteEvents)
+    require(is_full, "a full reading does not say that it is full")
     seen = [each.partner_id for page in pages for each in page.records]
     missing, more = set(ids) - set(seen), set(seen) - set(ids)
     require(not missing, f"{len(missing)} of {len(ids)} records did not come")

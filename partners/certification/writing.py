@@ -247,6 +247,8 @@ def closed(trial: Trial) -> None:
 
 def no_batches(trial: Trial) -> None:
     """There are no batches unless the connection says so."""
+    if trial.bench.batch_settings == {}:
+        raise NotOffered("it has batches unasked")
     with trial.connected() as connector:
         require(connector.batch_size == 1, "it has batches unasked")
 

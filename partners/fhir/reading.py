@@ -14,7 +14,8 @@ What a reading may rely on, and what not:
 - Deletes are told by no search. They are found by a full reading, whose missing records are then asked for.
 - A list has any length, so nothing is kept of a page but the latest times on it: what comes twice is handed on twice.
   After each page a reading of a whole list can be taken up by the address of the next one. The changed members of
-  staff are few, and begun anew. What is joined, roles above all, is held in memory, to a bound (`search.MOST_WHOLE`).
+  staff are few, and begun anew. What is joined, roles above all, is held in memory, to a bound (`search.MOST_WHOLE`),
+  and roles are asked for twice: who seems to have none would be taken for somebody who works here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from datetime import UTC, datetime, timedelta
 
 from partners.contract import Json, Page, SourceRecord
 from partners.fhir.elements import local_reference
-from partners.fhir.search import Hits, search, whole
+from partners.fhir.search import Hits, search, surely_whole, whole
 from partners.fhir.server import Server, id_of, version_of
 from partners.fhir.times import parse_moment
 
@@ -148,12 +149,12 @@ def staff_record(practitioner: Json, roles: Iterable[Json]) -> SourceRecord:
 def roles_of(server: Server, practitioner_ids: Sequence[str]) -> dict[str, list[Json]]:
     """The roles of these practitioners, by practitioner id; one without a role is not in it."""
     asked = {"practitioner": ",".join(practitioner_ids), **_listing(None)}
-    return _by_practitioner(whole(server, "PractitionerRole", asked).resources)
+    return _by_practitioner(surely_whole(server, "PractitionerRole", asked).resources)
 
 
 def _all_staff(server: Server, marks: Marks, place: Place | None) -> Iterator[Page]:
     # Roles first: one made in between belongs to the next reading, and nobody lacks an old one.
-    listed = whole(server, "PractitionerRole", _listing(None))
+    listed = surely_whole(server, "PractitionerRole", _listing(None))
     roles = listed.resources
     if place is None:
         marks.begin(listed.at)

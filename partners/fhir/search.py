@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from partners.contract import Json
 from partners.errors import RetryableError
 from partners.fhir.elements import objects
-from partners.fhir.server import Server, id_of, taken
+from partners.fhir.server import Server, id_of, taken, version_of
 from partners.wire import Answered, Exchange
 
 Params = Mapping[str, str]
@@ -74,15 +74,15 @@ def search(server: Server, resource_type: str, params: Params, following: str | 
 
 
 def whole(server: Server, resource_type: str, params: Params) -> Hits:
-    """A search as one page. RetryableError if it is fewer or more than the server says there are, or MOST_WHOLE.
-
-    For what is joined: if a role were lost with a page, its holder would seem to have left.
-    """
+    """A search as one page. RetryableError if it is fewer or more than the server says there are, on any of its pages,
+    or MOST_WHOLE."""
     found: dict[str, Json] = {}
     first: Hits | None = None
+    totals: set[int | None] = set()
     length = 0
     for page in search(server, resource_type, params):
-        first, total = first or page, page.total
+        first = first or page
+        totals.add(page.total)
         found |= {id_of(resource): resource for resource in page.resources}
         if page.nameless:
             raise RetryableError("partner_list_incomplete", {"why": "record_without_id"})
@@ -90,9 +90,29 @@ def whole(server: Server, resource_type: str, params: Params) -> Hits:
         if length > MOST_WHOLE:
             raise RetryableError("partner_list_incomplete", {"why": "too_long"})
     assert first is not None  # a search has a page, or raises
+    if len(totals) > 1:
+        raise RetryableError("partner_list_incomplete", {"why": "total_moved"})
+    (total,) = totals
     if total not in (None, len(found)):
         raise RetryableError("partner_list_incomplete", {"why": "count_differs"})
     return Hits(list(found.values()), total, following=None, understood=first.understood, at=first.at)
+
+
+def surely_whole(server: Server, resource_type: str, params: Params) -> Hits:
+    """The same, asked for twice, from the other end the second time. RetryableError also if the two are not the same.
+
+    For what is joined: a role that is lost with a page, or because another row moved meanwhile, seems to be no more,
+    and who left long ago would be back. No later question would tell: of what is not there nobody asks.
+    """
+    once = whole(server, resource_type, params)
+    again = whole(server, resource_type, {**params, "_sort": "-_id"})
+    if _states(once) != _states(again):
+        raise RetryableError("partner_list_incomplete", {"why": "list_moved"})
+    return once
+
+
+def _states(hits: Hits) -> set[tuple[str, str]]:
+    return {(id_of(each), version_of(each)) for each in hits.resources}
 
 
 def hits_in(bundle: Json, resource_type: str) -> Hits:

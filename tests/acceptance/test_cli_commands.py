@@ -117,6 +117,7 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
     assert _without_times(status) == {
         "tenant": tenant,
         "partner": "fhir",
+        "reads": ["client", "staff"],
         "timing": "minute",
         "weight": 1,
         "deliver_within_seconds": None,
@@ -482,7 +483,15 @@ def test_what_is_held_on_the_way_in_is_shown_and_a_person_says_what_becomes_of_i
     assert "--yes" in asked.err
     given = zest("approve", tenant, "fhir", "client", "--yes", "--json")
     assert given.json["held"] == [
-        {"entity": "client", "population": 20, "deletes": 12, "deleted_lately": 0, "suspects": 0, "changed": {}}
+        {
+            "entity": "client",
+            "population": 20,
+            "deletes": 12,
+            "deleted_lately": 0,
+            "suspects": 0,
+            "changed": {},
+            "changed_lately": {},
+        }
     ]
     assert given.json["approved"] is True
     assert "audit log" in given.err

@@ -362,7 +362,7 @@ def test_changes_of_a_field_that_come_in_instalments_are_held_as_if_they_came_at
 
     assert become_other(slice(0, 8)).applied == 8
     report = become_other(slice(8, 12))
-    assert (report.applied, report.held_fields) == (0, {"sex": 4})
+    assert (report.applied, report.held_fields, report.changed_lately) == (0, {"sex": 4}, {"sex": 8})
     assert report.problems[0].params["why"] == "4 x sex (8 more within an hour)"
     approve(tenant)
     assert carry_over(tenant).applied == 4

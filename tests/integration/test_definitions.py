@@ -96,6 +96,26 @@ def test_a_partner_that_is_read_for_staff_alone_has_no_assets_of_clients() -> No
     Definitions.validate_loadable(staff_only)
 
 
+def test_a_partner_that_is_only_read_has_a_way_in_and_no_word_of_a_way_out() -> None:
+    def shown(writes: dict[Entity, str]) -> dict[str, Any]:
+        only = define([replace(FHIR, writes=writes)], STATIONS)
+        Definitions.validate_loadable(only)
+        return snapshot.described(only)
+
+    whole, read = shown(dict(FHIR.writes)), shown({})
+    assert {kind: sorted(whole[kind].keys() - read[kind].keys()) for kind in whole if whole[kind] != read[kind]} == {
+        "assets": [f"fhir/{name}" for name in ("pushed_visits", "pushed_weeks", "reconciled_weeks", "visit_changes")],
+        "jobs": [
+            f"fhir_{name}" for name in ("abandon", "adopt", "audit", "held_back", "out", "push_period", "release")
+        ],
+        "schedules": ["fhir_audit_every_night", "fhir_out_every_minute"],
+        "sensors": ["fhir_edits_held_back", "fhir_new_edits"],
+    }
+    jobs = define([replace(FHIR, writes={})], STATIONS).get_repository_def().get_all_jobs()
+    told = " ".join(job.description or "" for job in jobs if job.name.startswith("fhir"))
+    assert not re.search(r"push|sent|edit", told)
+
+
 def test_one_partner_more_gets_a_group_of_its_own_and_takes_nothing_from_the_other() -> None:
     both = define([*PARTNERS.values(), PAPER], STATIONS)
 
@@ -116,7 +136,7 @@ def test_partners_that_are_not_named_are_not_shown() -> None:
 
 
 def test_a_named_partner_that_there_is_none_of_is_an_error_that_lists_those_there_are() -> None:
-    with pytest.raises(ShownPartnersError, match=r"ZEST_PARTNERS.*'fihr'.*there are: fhir"):
+    with pytest.raises(ShownPartnersError, match=r"ZEST_PARTNERS.*'fihr'.*there are: carecsv, fhir"):
         shown_partners("fhir,fihr")
 
 
@@ -173,4 +193,4 @@ def test_dagster_says_why_the_code_location_does_not_load(tmp_path: Path) -> Non
     done = _validated(tmp_path, ZEST_PARTNERS="fihr")
 
     assert done.returncode != 0
-    assert "ZEST_PARTNERS: no partner is called 'fihr'; there are: fhir, orca." in done.stdout
+    assert "ZEST_PARTNERS: no partner is called 'fihr'; there are: carecsv, fhir, orca, smarthr." in done.stdout

@@ -111,6 +111,43 @@ def test_a_role_that_changed_lands_its_holder_anew(tenant: Tenant, sandbox: Runn
     assert landed(tenant, "staff")[-1].master["qualification"] == "看護師長"
 
 
+ROLE_FAULTS: list[dict[str, Any]] = [
+    {"kind": FaultKind.SHORT_LIST, "page": 1},
+    {"kind": FaultKind.SHORT_LIST, "page": 1, "times": 1},
+    {"kind": FaultKind.EMPTY_LIST, "times": 1},
+    {"kind": FaultKind.SHIFTED_ROWS, "page": 1, "times": 1},
+    {"kind": FaultKind.WRONG_TOTAL, "page": 1, "times": 1},
+    {"kind": FaultKind.DROP_ENTRY, "page": 2, "times": 1},
+]
+
+
+@pytest.mark.parametrize("fault", ROLE_FAULTS, ids=lambda fault: f"{fault['kind']} {fault.get('times', 'always')}")
+@pytest.mark.parametrize("is_full", [True, False])
+def test_who_left_does_not_come_back_because_a_list_of_roles_is_short(
+    tenant: Tenant, sandbox: RunningSandbox, fault: dict[str, Any], is_full: bool
+) -> None:
+    sandbox.configure(max_count=3)
+    for role in sandbox.state("PractitionerRole"):
+        sandbox.put(role | {"active": False, "period": {"start": "2020-04-01", "end": "2021-03-31"}})
+    assert land_clients(tenant, Entity.STAFF).is_certified
+    before = {row.partner_id: row.master for row in _newest_staff(tenant)}
+    assert len([each for each in before.values() if not each["active"]]) > 5
+    for practitioner in sandbox.state("Practitioner"):  # so that the changed ones are asked for their roles
+        sandbox.put(practitioner | {"language": "ja"})
+    sandbox.set_faults(FaultRule(type="PractitionerRole", **fault))
+    report = land_clients(tomorrow(tenant) if is_full else tenant, Entity.STAFF)
+    sandbox.clear_faults()
+    if not report.is_certified:
+        assert report.reason == "partner_list_incomplete"
+    now = {row.partner_id: row.master for row in _newest_staff(tenant)}
+    assert [each for each, master in now.items() if master["active"] and not before[each]["active"]] == []
+    assert land_clients(tenant, Entity.STAFF).is_certified
+
+
+def _newest_staff(tenant: Tenant) -> list[Any]:
+    return list({row.partner_id: row for row in landed(tenant, "staff")}.values())
+
+
 # Kind of fault, further matchers, the state, the reason and what its sentence mentions.
 FAULTS: list[tuple[FaultKind, dict[str, Any], str, str, str]] = [
     (FaultKind.DROP_ENTRY, {"page": 2}, "incomplete", "partner_list_incomplete", "count_differs"),

@@ -17,6 +17,7 @@ from zest_pipelines.cli.options import InputError, remember_data_dir
 
 SETTINGS = ["--set", "patient_identifier_system=urn:p", "--set", "staff_identifier_system=urn:s"]
 RECORD = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
+READ = ["connect", "sakura", "smarthr", "--base-url", "https://kaisha.smarthr.jp"]
 CONNECT = ["connect", "sakura", "fhir", "--base-url", "http://127.0.0.1:9", "--timing", "minute"]
 
 
@@ -47,6 +48,14 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*CONNECT, *SETTINGS, "--deliver-within", "0m"], "--deliver-within '0m'"),
         ([*CONNECT, *SETTINGS, "--secret-file", "/nowhere/token.json"], "/nowhere/token.json"),
         (["connect", "sakura", "fhir", "--base-url", "sftp://host", "--timing", "week", *SETTINGS], "--base-url"),
+        ([*CONNECT[:-2], *SETTINGS], "--timing week"),
+        ([*READ, "--timing", "week"], "SmartHR is only read and nothing is sent to it: leave out --timing"),
+        (
+            [*READ, "--closed", "sun", "--on-conflict", "overwrite", "--deliver-within", "1h"],
+            "--closed, --deliver-within, --on-conflict",
+        ),
+        ([*READ, "--identity", "client=match"], "staff=match"),
+        ([*READ, "--secret-file", "/nowhere/token.json"], "/nowhere/token.json"),
         ([*CONNECT, *SETTINGS, "--identity", "guess"], "client=match"),
         ([*CONNECT, *SETTINGS, "--identity", "visit=match"], "client=match"),
         ([*CONNECT, *SETTINGS, "--identity", "client=match"], "--identity staff=create or match"),
@@ -73,6 +82,10 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["push-week", "sakura", "fhir", "next week"], "is not a day"),
         (["push-week", "sakura", "fhir", "2020-01-06"], "2020-01-06"),
         (["push-week", "sakura", "karte"], "fhir"),
+        (["push-week", "sakura", "smarthr"], "SmartHR is only read, so there is nothing to push"),
+        (["release", "sakura", "smarthr"], "SmartHR is only read"),
+        (["abandon", "sakura", "smarthr", "--reason", "gone", "--all"], "SmartHR is only read"),
+        (["adopt", "sakura", "smarthr", "visit", RECORD, "--partner-id", "a", "--reason", "seen"], "only read"),
         (["pause", "sakura", "fhir", "--reason", "moving house"], "zest init"),
         (["resume", "sakura", "fhir"], "zest init"),
         (["release", "sakura", "fhir", "visit"], "zest init"),
@@ -98,6 +111,7 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["sandbox", "fhir", "--set", "stale_status=500"], "stale_status"),
         (["sandbox", "fhir", "--fault", "{"], "--fault"),
         (["sandbox", "orca", "--credential-file", "/nowhere/to/be/found"], "/nowhere/to/be/found"),
+        (["sandbox", "smarthr", "--token-file", "/nowhere/to/be/found"], "/nowhere/to/be/found"),
     ],
 )
 def test_wrong_input_ends_in_one_sentence_that_names_it_and_touches_nothing(

@@ -164,6 +164,7 @@ def test_records_that_go_on_waiting_for_a_person_are_no_news_and_no_difference()
     [
         ({"held_deletes": 12}, "12 would be deleted. Additions"),
         ({"held_fields": {"sex": 90}}, "sex would change in 90. Additions"),
+        ({"held_fields": {"sex": 9}, "changed_lately": {"sex": 81}}, "sex would change in 9, after 81 within an hour."),
         ({"held_deletes": 12, "held_fields": {"sex": 90}}, "12 would be deleted, sex would change in 90. Additions"),
     ],
 )

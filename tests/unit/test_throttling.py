@@ -163,6 +163,10 @@ FIGURES = [
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": format_datetime(after(30), usegmt=True)}, 30),
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "-30"}, None),
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "9" * 50}, DAY),
+    (
+        {"x-intensive-rate-limit-remaining": "0", "x-intensive-rate-limit-reset": "42", "x-rate-limit-remaining": "9"},
+        42,
+    ),
     ({"x-rate-limit-limit": "15", "x-rate-limit-remaining": "-1", "x-rate-limit-reset": str(EPOCH + 30)}, 30),
     ({"x-ratelimit-remaining": "7, 0", "x-ratelimit-reset": "1, 60", "x-ratelimit-limit": "10, 900"}, 60),
     ({"x-ratelimit-remaining": "7, 0", "x-ratelimit-reset": "1, 60, 5"}, 60),

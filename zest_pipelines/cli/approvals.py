@@ -82,6 +82,7 @@ def _json(tenant: str, partner: str, found: tuple[MassChange, ...], is_approved:
             "deleted_lately": each.held.beside.lately,
             "suspects": each.held.beside.suspects,
             "changed": dict(each.held.changed),
+            "changed_lately": dict(each.held.beside.changed),
         }
         for each in found
     ]
@@ -102,4 +103,6 @@ def _print(tenant: str, partner: str, found: tuple[MassChange, ...]) -> None:
             table.add_row(each.entity, str(each.population), "(may be gone as well)", str(each.held.beside.suspects))
         for name, records in sorted(each.held.changed.items()):
             table.add_row(each.entity, str(each.population), f"{name} changes", str(records))
+            if lately := each.held.beside.changed.get(name):
+                table.add_row(each.entity, str(each.population), f"({name} changed within an hour)", str(lately))
     out().print(table)

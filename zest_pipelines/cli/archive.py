@@ -21,12 +21,13 @@ def archive(
     any more. And where only the content tells that somebody changed a copy at the partner, one that was last delivered
     in that month is not compared any more: its next edit goes over such a change.
     """
+    from partners.registry import ONLY_READ
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows.archive import archive as put_away
 
     first = checked_month(month)
     with open_session(chosen_data_dir(data_dir)) as session:
-        report = put_away(session.services(), first)
+        report = put_away(session.services(), first, ONLY_READ)
     if json_:
         print_json({"month": month, "tables": list(report.tables), "waits": report.waits})
     if report.waits is not None:

@@ -53,18 +53,18 @@ def certify(
     if base_url is None and (secret_file or set_ or write):
         raise InputError("--secret-file, --set and --write are for a real test system: give its --base-url")
     with ExitStack() as stack:
+        real: RealBench | None = None
         if base_url is None:
             try:
                 bench = stack.enter_context(bench_of(declared.name)())
             except BenchMissingError as error:
                 raise InputError(str(error)) from None
-            results = _told(run_rows(bench, _maker({})), as_json=json_)
-            left: list[str] = []
+            maker = _maker({})
         else:
-            real = _real(declared, base_url, secret_file, set_ or [])
-            results = _told(run_rows(real, _maker(real.secret), may_write=write), as_json=json_)
-            left = real.left
-    made = certificate(declared, results, is_real=base_url is not None)
+            bench = real = _real(declared, base_url, secret_file, set_ or [])
+            maker = _maker(real.secret)
+        results = _told(run_rows(bench, maker, may_write=write or real is None), as_json=json_)
+    made, left = certificate(bench, results), [] if real is None else real.left
     if json_:
         print_json(_as_json(made) | {"base_url": base_url, "left": left})
     else:
@@ -78,7 +78,7 @@ def certify(
 def _real(declared: Partner, base_url: str, secret_file: str | None, pairs: list[str]) -> RealBench:
     from partners.certification.real import RealBench
 
-    url = checked_url(base_url)
+    url = checked_url(base_url, declared.schemes)
     secret = checked_secret(declared, {} if secret_file is None else read_secret(secret_file))
     settings = checked_settings(declared, pairs)
     starts = (datetime.now(UTC) + _LATER).replace(hour=0, minute=0, second=0, microsecond=0)

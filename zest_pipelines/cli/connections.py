@@ -77,8 +77,11 @@ def add_tenant(
 def connect(
     tenant: TenantArgument,
     partner: PartnerArgument,
-    base_url: Annotated[str, typer.Option(help="The partner's address, http or https.", show_default=False)],
-    timing: Annotated[Timing, typer.Option(help="When changes go out.", show_default=False)],
+    base_url: Annotated[str, typer.Option(help="The partner's address: https, http or file.", show_default=False)],
+    timing: Annotated[
+        Timing | None,
+        typer.Option(help="When changes go out; not for a partner that is only read.", show_default=False),
+    ] = None,
     secret_file: Annotated[
         str | None,
         typer.Option(help='JSON file with the credential, such as {"token": "..."}; - for standard input.'),
@@ -146,7 +149,10 @@ def connect(
 
     check_tenant_id(tenant)
     declared = partner_named(partner)
-    connection = Connection(tenant, declared.name, checked_url(base_url), checked_settings(declared, set_ or []))
+    place = checked_url(base_url, declared.schemes)
+    connection = Connection(tenant, declared.name, place, checked_settings(declared, set_ or []))
+    overwriting = on_conflict is OnConflict.OVERWRITE
+    when = checked_timing(declared, timing, closed=closed, deliver_within=deliver_within, on_conflict=overwriting)
     limits = [str(each) for each in parse_limits(limit, declared.endpoints)] if limit else None
     windows = [str(window) for window in parse_windows(closed)] if closed else None
     every = checked_interval("--land-every", land_every)
@@ -162,7 +168,7 @@ def connect(
             tenants.connect(
                 tx,
                 connection,
-                timing=timing,
+                timing=when,
                 limits=limits,
                 land_every=every,
                 ciphertext=sealed,
@@ -175,7 +181,8 @@ def connect(
                 reads=declared.reads,
             )
     if not is_private(connection.base_url):
-        tell("Note: http is not encrypted, so the credential and the visits can be read on their way. Prefer https.")
+        sent = "the visits" if declared.writes else "people's data"
+        tell(f"Note: http is not encrypted, so the credential and {sent} can be read on their way. Prefer https.")
     for each in limits or ():
         if each.startswith("vendor:"):
             tell(
@@ -214,19 +221,35 @@ def check(
         )
 
 
-def checked_url(text: str) -> str:
-    """The address without a slash at its end. InputError if no partner can be called at it."""
+def checked_url(text: str, schemes: Sequence[str] = ("https", "http")) -> str:
+    """The address without a slash at its end. InputError if a partner of these schemes cannot be called at it."""
     try:
         parts = urlsplit(text.strip())
-        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_place = not parts.netloc and parts.path.startswith("/") if parts.scheme == "file" else bool(parts.hostname)
+        is_right = parts.scheme in schemes and is_place and parts.port != 0
         is_right &= text.strip().isprintable() and " " not in text.strip()
     except ValueError:
         is_right = False
     if not is_right:
-        raise InputError("--base-url is not an address: write https://host/path, with http or https")
+        how = "file:///path/of/the/folder" if "file" in schemes else "https://host/path, with http or https"
+        raise InputError(f"--base-url is not an address of this partner: write {how}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError("--base-url holds more than an address: leave out user, password, ? and #")
     return parts.geturl().rstrip("/")
+
+
+def checked_timing(partner: Partner, timing: Timing | None, **of_sending: object) -> Timing:
+    """When changes go out. InputError if it is not said; or, where the partner is only read, if it is or another
+    option that is about sending (`of_sending`, by their names).
+    """
+    if partner.writes:
+        if timing is None:
+            raise InputError("When are changes to go out? Add --timing minute, or --timing week to push weeks by hand")
+        return timing
+    given = [f"--{name.replace('_', '-')}" for name, value in {"timing": timing, **of_sending}.items() if value]
+    if given:
+        raise InputError(f"{partner.title} is only read and nothing is sent to it: leave out {', '.join(given)}")
+    return Timing.MINUTE  # a connection has one, though nothing goes by it
 
 
 def check_same_place(before: str, after: str) -> None:
@@ -242,7 +265,7 @@ def check_same_place(before: str, after: str) -> None:
 def is_private(url: str) -> bool:
     """Whether nobody on the way can read what is sent: https, or this very machine."""
     parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return parts.scheme in ("https", "file") or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def checked_settings(partner: Partner, pairs: Sequence[str]) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from zest_pipelines.cli.options import (
     counted,
     print_json,
     tell,
+    written_partner,
 )
 from zest_pipelines.cli.records import Kind
 from zest_pipelines.cli.words import Json
@@ -86,12 +87,11 @@ def release(
 
     A record in conflict is overwritten at the partner.
     """
-    from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import operate
 
     check_tenant_id(tenant)
-    declared = partner_named(partner)
+    declared = written_partner(partner)
     kind = None if entity is None else Entity(entity)
     with open_session(chosen_data_dir(data_dir)) as session:
         request = operate.release(session.services(), declared, tenant, kind, record_id)
@@ -117,12 +117,11 @@ def abandon(
 
     A later edit of such a record is sent as ever.
     """
-    from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import operate
 
     check_tenant_id(tenant)
-    declared = partner_named(partner)
+    declared = written_partner(partner)
     one = _one_record(entity, record_id)
     if all_ == (one is not None):
         raise InputError("Name the record, such as `visit ID`, or give --all instead")
@@ -152,12 +151,11 @@ def adopt(
 
     For a record of which nobody else can tell whether it arrived. Later edits go to that record.
     """
-    from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import operate
 
     check_tenant_id(tenant)
-    declared = partner_named(partner)
+    declared = written_partner(partner)
     if not partner_id.strip():
         raise InputError("--partner-id is empty: write the id that the partner's screen shows")
     with open_session(chosen_data_dir(data_dir)) as session:

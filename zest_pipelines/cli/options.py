@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from zest_pipelines.local.data_dir import DataDir
+
+if TYPE_CHECKING:
+    from partners.contract import Partner
 
 DataDirOption = Annotated[
     Path | None,
@@ -29,6 +32,19 @@ PartnerArgument = Annotated[
 
 class InputError(Exception):
     """What was typed, or a file that it names, cannot be used; the message names the next step."""
+
+
+def written_partner(name: str) -> Partner:
+    """The partner of that name. UnknownPartnerError; InputError if nothing is written to it."""
+    from partners.registry import partner
+
+    declared = partner(name)
+    if not declared.writes:
+        raise InputError(
+            f"{declared.title} is only read, so there is nothing to push and nothing is stopped on its way there: "
+            f"zest sync TENANT {declared.name} reads it now"
+        )
+    return declared
 
 
 _given: Path | None = None

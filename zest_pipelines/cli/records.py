@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from partners.contract import Entity
+from partners.contract import MASTERS, Entity
 from resources.logins import Login
 from zest_pipelines.cli.hindrances import closed_times, hold, print_hold, print_their_changes, their_change
 from zest_pipelines.cli.options import (
@@ -73,6 +73,7 @@ def explain(
     json_: JsonOption = False,
 ) -> None:
     """What became of one record at each partner, from its first edit on, and what to do next."""
+    from partners.registry import ONLY_READ
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.core.badge import Badge, worst
     from zest_pipelines.store import hindrances, reports, tenants
@@ -86,7 +87,7 @@ def explain(
         if not steps:
             raise UnknownRecordError(tenant, kind, record_id)
         badges = reports.badges(tx, tenant, kind, record_id)
-        unread = [Badge.WAITING] if reports.has_unread_edits(tx, tenant, kind, record_id) else []
+        unread = [Badge.WAITING] if reports.has_unread_edits(tx, tenant, kind, record_id, ONLY_READ) else []
         changed = hindrances.conflicts(tx, tenant, kind, record_id)
         gone = hindrances.overwritten(tx, tenant, kind, record_id)
         found = hindrances.of_tenant(tx, tenant)
@@ -134,11 +135,12 @@ def print_connections(connections: Sequence[Json]) -> None:
         "tenant", "partner", "timing", "clients", "staff", "delivered", "pending", "parked", "unknown", "oldest"
     )
     for each in connections:
-        sent = each["out"]
+        sent, is_written = each["out"], each["timing"] is not None
         masters = [
-            f"{each['applied'][kind]['records']} of {each['landed'][kind]['records']}" for kind in ("client", "staff")
+            f"{each['applied'][kind]['records']} of {each['landed'][kind]['records']}" if kind in each["reads"] else "-"
+            for kind in ("client", "staff")
         ]
-        counts = [str(sent[name]) for name in ("delivered", "pending", "parked", "unknown")]
+        counts = [str(sent[name]) if is_written else "-" for name in ("delivered", "pending", "parked", "unknown")]
         table.add_row(
             each["tenant"], each["partner"], _timing(each), *masters, *counts, _age(sent["oldest_pending_seconds"])
         )
@@ -158,11 +160,15 @@ def print_connections(connections: Sequence[Json]) -> None:
 
 
 def _connection(found: ConnectionStatus, hindrances: Hindrances) -> Json:
+    from partners.registry import ONLY_READ, PARTNERS
+
     masters = {entity.value: status for entity, status in found.masters.items()}
+    reads = PARTNERS[found.partner].reads if found.partner in PARTNERS else MASTERS
     return {
         "tenant": found.tenant,
         "partner": found.partner,
-        "timing": found.timing,
+        "reads": [entity.value for entity in reads],
+        "timing": None if found.partner in ONLY_READ else found.timing,
         "weight": found.weight,
         "deliver_within_seconds": found.deliver_within_seconds,
         "paused": found.is_paused,
@@ -185,7 +191,7 @@ def _connection(found: ConnectionStatus, hindrances: Hindrances) -> Json:
 
 def _timing(connection: Json) -> str:
     """When its changes go out, and what was set about it beyond the usual."""
-    told = [connection["timing"]]
+    told = [connection["timing"] or "only read"]
     if connection["deliver_within_seconds"] is not None:
         told.append(f"within {connection['deliver_within_seconds'] / 60:.0f} min")
     if connection["weight"] != 1:

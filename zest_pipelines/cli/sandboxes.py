@@ -94,6 +94,47 @@ def orca(
         raise InputError(f"{error} with --port") from None
 
 
+def smarthr(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which made-up people there are.")] = 1,
+    staff: Annotated[int, typer.Option(min=0, help="How many crews to make up.")] = 40,
+    token_file: Annotated[
+        str | None,
+        typer.Option(help='JSON file {"token": "..."} with what callers must show; - for standard input.'),
+    ] = None,
+    state_file: Annotated[Path | None, typer.Option(help="Keeps the crews: a restart goes on.")] = None,
+) -> None:
+    """A SmartHR with made-up Japanese people, until Ctrl-C. It prints its address once it answers."""
+    from partners.smarthr.sandbox import PortInUseError, SmartHrConfig, run
+
+    token = "" if token_file is None else _token(token_file)
+    try:
+        run(SmartHrConfig(port=port, seed=seed, staff=staff, token=token, state_file=state_file), _tell_url)
+    except PortInUseError as error:
+        raise InputError(f"{error} with --port") from None
+
+
+def carecsv(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder of the exchange; the file is put into `in` there.", exists=True, file_okay=False
+        ),
+    ],
+    office: Annotated[str, typer.Option(help="Code of the office that they are sent to, ten digits.")] = "1370000002",
+    seed: Annotated[int, typer.Option(help="Decides which made-up people there are.")] = 1,
+    clients: Annotated[int, typer.Option(min=1, help="How many clients the file tells of.")] = 200,
+    first: Annotated[int, typer.Option(min=1, help="The number of the first of them.")] = 1,
+) -> None:
+    """A care manager's office: puts one file (UPHOSOKU) of made-up clients into the folder, and prints its name."""
+    from partners.carecsv.sandbox.office import CareOffice, made_up
+
+    if not (len(office) == 10 and office.isascii() and office.isdecimal()):
+        raise InputError("--office is a code of ten digits, such as 1370000002")
+    rows = [made_up(seed, number) for number in range(first, first + clients)]
+    _tell_url(CareOffice(folder, office).send(rows))
+
+
 def _config(values: dict[str, Any]) -> SandboxConfig:
     """The checked options. InputError names those that are wrong and quotes no value."""
     from pydantic import TypeAdapter, ValidationError

@@ -71,7 +71,7 @@ def sync(
 
 
 def run_jobs(session: Session, partner: Partner, tenant: str) -> list[Ended]:
-    """The way in once, the way out until all that is due was tried. Raises StoreError, InputError."""
+    """The way in once, the way out, if there is one, until all that is due was tried. Raises StoreError, InputError."""
     from zest_pipelines.orchestration.demands import Direction
     from zest_pipelines.orchestration.jobs import CONNECTION, job_name
     from zest_pipelines.orchestration.steps import LANE
@@ -88,7 +88,9 @@ def run_jobs(session: Session, partner: Partner, tenant: str) -> list[Ended]:
 
     defined = shown_definitions(partner)
     with open_instance(session, partner) as instance:
-        runs = [_undisturbed(run, Direction.IN), _undisturbed(run, Direction.OUT)]
+        runs = [_undisturbed(run, Direction.IN)]
+        if partner.writes:
+            runs.append(_undisturbed(run, Direction.OUT))
         while "time_box_ended" in runs[-1].stops and len(runs) < _MOST_PUSHES:
             runs.append(_undisturbed(run, Direction.OUT))
     return runs

@@ -27,6 +27,7 @@ from zest_pipelines.cli.options import (
     out,
     print_json,
     tell,
+    written_partner,
 )
 from zest_pipelines.cli.runs import SILENT, Ended, RunFailedError, ended, open_instance, shown_definitions
 from zest_pipelines.core.identifiers import check_tenant_id
@@ -59,14 +60,13 @@ def push_week(
     The running platform does so at its next minute; with --wait it is done here. Asking twice changes nothing at the
     partner.
     """
-    from partners.registry import partner as partner_named
     from zest_pipelines.cli.progress import following
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.store import requests, tenants
     from zest_pipelines.store.keys import Target
 
     check_tenant_id(tenant)
-    declared = partner_named(partner)
+    declared = written_partner(partner)
     week = checked_week(monday, declared)
     named = {"tenant": tenant, "partner": declared.name, "week": week.first.isoformat()}
     with open_session(chosen_data_dir(data_dir)) as session:

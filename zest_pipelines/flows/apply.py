@@ -57,6 +57,7 @@ def apply(services: Services, partner: Partner, tenant: str, entity: Entity) -> 
         held_fields=held.changed if held else {},
         deleted_lately=held.beside.lately if held else 0,
         suspects=held.beside.suspects if held else 0,
+        changed_lately=held.beside.changed if held else {},
         problems=(*_held(entity, results, GUARDED), *_held(entity, results, UNTOLD), *_rejected(entity, rejected)),
         left_behind=tuple(landed_id(each.landed_no) for each in left),
         landed_records=standing.landed,

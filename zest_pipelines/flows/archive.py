@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
@@ -25,14 +26,17 @@ class ArchiveReport:
     """Why it stays where it is, in words that follow its name; None: it is away."""
 
 
-def archive(services: Services, month: date) -> ArchiveReport:
-    """Put the month away, unless something of it is not settled for some tenant. Raises StoreError."""
+def archive(services: Services, month: date, only_read: Collection[str] = ()) -> ArchiveReport:
+    """Put the month away, unless something of it is not settled for some tenant. Raises StoreError.
+
+    `only_read`: the partners to which nothing is written.
+    """
     with services.database.transaction(Login.MIGRATOR, None) as tx:
-        waits = archives.hindrance(tx, month)
+        waits = archives.hindrance(tx, month, only_read=only_read)
     for _ in range(0 if waits else _TRIES):
         with services.database.transaction(Login.MIGRATOR, None) as tx:
             if archives.lock(tx, month):
-                waits = archives.hindrance(tx, month, is_locked=True)
+                waits = archives.hindrance(tx, month, only_read=only_read, is_locked=True)
                 return ArchiveReport(() if waits else archives.put_away(tx, month), waits)
         services.sleep(_PAUSE_SECONDS)
     return ArchiveReport((), waits or _IN_USE)

@@ -127,6 +127,8 @@ class ApplyReport:
     """Deletes of the last day for which it held them too."""
     suspects: int = 0
     """Records that may be gone as well, for which it held them too."""
+    changed_lately: Mapping[str, int] = field(default_factory=dict)
+    """Other records that changed in the held fields within an hour, for which it held them too."""
     held_fields: Mapping[str, int] = field(default_factory=dict)
     """The fields whose changes the guard held, each with the number of its records."""
     problems: tuple[Problem, ...] = ()

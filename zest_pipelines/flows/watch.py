@@ -33,8 +33,9 @@ class Watched:
     tenant: str
     freshness: tuple[Freshness, ...]
     """Of each master entity that the partner is read for."""
-    backlog: PushReport
-    """As a push that tries nothing would report it; `stopped`: a pause, closed hours, or what opened the breaker."""
+    backlog: PushReport | None
+    """As a push that tries nothing would report it; `stopped`: a pause, closed hours, or what opened the breaker. None:
+    the partner is only read."""
     parked: tuple[Problem, ...]
     """Records that wait for a person, at most 20."""
     is_moving: bool
@@ -50,6 +51,8 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
             for entity in MASTERS
             if entity in partner.reads
         )
+    if not partner.writes:
+        return Watched(tenant, ages, None, (), is_moving=False)
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         left = outgoing.waiting(tx, target)
         held = hindrances.held(tx, target) if left.pending or left.is_moving else None
@@ -73,6 +76,7 @@ def look_at_days(services: Services, partner: Partner, watched: Watched, days: D
     What keeps a push from its first call but leaves no trace in the tables (no credential is kept) is not seen.
     """
     target = Target(watched.tenant, partner.name)
+    assert watched.backlog is not None  # who has weeks is written to
     with services.database.transaction(Login.OPERATOR, target.tenant) as tx:
         if (asked_at := outgoing.asked_at(tx, target, days)) is None:
             return None

@@ -10,22 +10,24 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from partners.contract import Connection
+from partners.contract import Connection, Entity
 from partners.registry import partner as partner_named
 from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.local import dagster_home, machine
 from zest_pipelines.local.data_dir import DataDir
 from zest_pipelines.local.demo_checks import Checks, read_checks
+from zest_pipelines.local.demo_clinic import crews_of
 from zest_pipelines.local.demo_comparison import Comparison
 from zest_pipelines.local.demo_invitation import invitation
-from zest_pipelines.local.demo_pair import PARTNER, SYSTEMS, Pair
+from zest_pipelines.local.demo_pair import Pair
 from zest_pipelines.local.demo_partners import DemoPartner, demo_partner
 from zest_pipelines.local.demo_product import JAPAN, Product
 from zest_pipelines.local.demo_stage import Stage
@@ -36,15 +38,29 @@ from zest_pipelines.store import tenants
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
 
-TENANTS: Mapping[str, str] = {
-    "demo-a": "社会福祉法人 ひまわり会",
-    "demo-b": "株式会社 あおぞら訪問介護",
-    "demo-c": "医療法人 さくら在宅ケア",
+
+@dataclass(frozen=True)
+class DemoTenant:
+    """One of the demo's tenants; all made up."""
+
+    name: str
+    partners: Sequence[str]
+    """In the order in which they are connected: the first that reads a kind of master makes those."""
+
+
+TENANTS: Mapping[str, DemoTenant] = {
+    "demo-a": DemoTenant("社会福祉法人 ひまわり会", ["fhir"]),
+    "demo-b": DemoTenant("株式会社 あおぞら訪問介護", ["fhir"]),
+    "demo-clinic": DemoTenant("医療法人 さくら在宅ケア", ["smarthr", "orca"]),
 }
-"""Id and name; all made up."""
+"""By id."""
 
 _LIMITS = ("tenant:6000/60s", "tenant:concurrent=4")
+_MATCH_ON = {Entity.STAFF: ("number", "family_kana", "given_kana")}
+"""Of a partner that does not make the staff."""
 _LAND_EVERY = timedelta(hours=1)
+_LINK_EVERY = timedelta(minutes=1)
+"""Of a partner whose staff are linked to those of another one, who may come later."""
 _SHOWN = 10
 
 
@@ -71,7 +87,7 @@ def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> b
                 stage.start(child)
             _cycle(pairs, ui, stage)
             results = {pair.tenant: pair.comparison() for pair in pairs}
-            checks = read_checks(ui, _partners(pairs))
+            checks = read_checks(ui, _partners())
             console.print(_summary(results))
             console.print(_told(checks), soft_wrap=True)
             if not once:
@@ -83,38 +99,45 @@ def run_demo(data_dir: DataDir, *, port: int, once: bool, console: Console) -> b
 
 
 def _start_partners(data_dir: DataDir, logins: Logins, stage: Stage) -> list[Pair]:
-    stage.say(f"Starting {len(TENANTS)} FHIR sandboxes and connecting a tenant to each")
+    stage.say("Starting the partners' sandboxes and connecting the tenants to them")
     vault = Vault.from_file(data_dir.vault_key_file)
     pairs = []
     with contextlib.closing(Database(logins)) as database:
-        for seed, tenant in enumerate(TENANTS, start=1):
-            partner = demo_partner(data_dir.sandbox / tenant, tenant, seed)
-            stage.start(partner.child)
-            _connect(database, vault, partner)
-            pairs.append(Pair(tenant, Product(logins, tenant), partner, logins))
+        for seed, (tenant, made_up) in enumerate(TENANTS.items(), start=1):
+            partners = {}
+            for name in made_up.partners:
+                folder = data_dir.sandbox / (tenant if name == "fhir" else f"{tenant}-{name}")
+                partners[name] = demo_partner(folder, tenant, name, seed)
+                stage.start(partners[name].child)
+                _connect(database, vault, partners[name])
+            if "orca" in partners:
+                partners["smarthr"].put("crews", crews_of(partners["orca"].ask("state")[0]["staff"]))
+            pairs.append(Pair(tenant, Product(logins, tenant), partners, logins))
     return pairs
 
 
 def _connect(database: Database, vault: Vault, partner: DemoPartner) -> None:
     """Add tenant and connection; left as it is where it points to the partner already."""
-    tenant = partner.tenant
+    tenant, declared = partner.tenant, partner_named(partner.name)
     with database.transaction(Login.OPERATOR, tenant) as tx:
         try:
-            if tenants.connection(tx, tenant, PARTNER).connection.base_url == partner.url:
+            if tenants.connection(tx, tenant, partner.name).connection.base_url == partner.url:
                 return
         except UnknownTenantError:
-            tenants.add(tx, tenant, TENANTS[tenant])
+            tenants.add(tx, tenant, TENANTS[tenant].name)
         except UnknownConnectionError:
             pass
-        defaults = {each.key: each.default for each in partner_named(PARTNER).settings if each.default is not None}
-        settings = {**defaults, **partner.settings, **SYSTEMS}
+        defaults = {each.key: each.default for each in declared.settings if each.default is not None}
+        is_first = TENANTS[tenant].partners[0] == partner.name
         tenants.connect(
             tx,
-            Connection(tenant, PARTNER, partner.url, settings),
+            Connection(tenant, partner.name, partner.url, {**defaults, **partner.settings}),
             timing="minute",
-            limits=_LIMITS,
-            land_every=_LAND_EVERY,
-            ciphertext=vault.encrypt(partner.secret, tenant=tenant, partner=PARTNER),
+            limits=_LIMITS if declared.writes else None,
+            land_every=_LAND_EVERY if is_first else _LINK_EVERY,
+            ciphertext=vault.encrypt(partner.secret, tenant=tenant, partner=partner.name),
+            match_on={} if is_first else _MATCH_ON,
+            reads=declared.reads,
         )
 
 
@@ -134,11 +157,11 @@ def _cycle(pairs: Sequence[Pair], ui: str, stage: Stage) -> None:
         for pair in pairs:
             act(pair.product, today)
         is_equal = stage.wait(what, lambda: sum(pair.differing() for pair in pairs))
-    stage.wait("Dagster evaluates its checks", lambda: read_checks(ui, _partners(pairs)).missing)
+    stage.wait("Dagster evaluates its checks", lambda: read_checks(ui, _partners()).missing)
 
 
-def _partners(pairs: Sequence[Pair]) -> dict[str, str]:
-    return {pair.tenant: PARTNER for pair in pairs}
+def _partners() -> dict[str, Sequence[str]]:
+    return {tenant: made_up.partners for tenant, made_up in TENANTS.items()}
 
 
 def _summary(results: Mapping[str, Comparison]) -> Table:
@@ -156,7 +179,7 @@ def _summary(results: Mapping[str, Comparison]) -> Table:
         table.add_column(column, justify="left" if column == "tenant" else "right")
     for tenant, result in results.items():
         numbers = (str(value) for value in _counts(result).values())
-        table.add_row(f"{tenant} {TENANTS[tenant]}", *numbers, style="" if not result.differences else "bold red")
+        table.add_row(f"{tenant} {TENANTS[tenant].name}", *numbers, style="" if not result.differences else "bold red")
     for tenant, result in results.items():
         for each in result.differences[:_SHOWN]:
             table.add_row(tenant, f"{each.kind} {each.record}: {each.field}")

@@ -82,14 +82,15 @@ def compare(books: Books, partner: PartnerState, people: Mapping[UUID, str], sys
 def _masters(books: Books, partner: PartnerState, people: Mapping[UUID, str]) -> Iterator[Difference]:
     roles = {_practitioner(role): role for role in partner.roles}
     theirs = {each["id"]: _client(each) for each in partner.patients}
-    yield from _people("client", books.clients, theirs, people)
+    yield from people_differing("client", books.clients, theirs, people)
     theirs = {each["id"]: _staff(each, roles.get(each["id"], {})) for each in partner.practitioners}
-    yield from _people("staff", books.staff, theirs, people)
+    yield from people_differing("staff", books.staff, theirs, people)
 
 
-def _people(
+def people_differing(
     kind: str, ours: Sequence[Row], theirs: Mapping[str, Row], people: Mapping[UUID, str]
 ) -> Iterator[Difference]:
+    """In what our clients or staff differ from theirs, which are given by their ids and in our fields."""
     missing = dict(theirs)
     for row in ours:
         record = row[f"{kind}_id"]

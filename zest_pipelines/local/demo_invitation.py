@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from zest_pipelines.local.data_dir import DataDir
-from zest_pipelines.local.demo_pair import PARTNER
 from zest_pipelines.local.embedded import MAJOR
 
 _EDIT = """\
@@ -27,7 +26,7 @@ def invitation(data_dir: DataDir, ui: str, tenant: str, folder: Path) -> str:
 [bold]The platform runs: {ui}[/bold]
 
 Look first at
-  {ui}/assets/{PARTNER}/pushed_visits?view=partitions
+  {ui}/assets/fhir/pushed_visits?view=partitions
       press [bold]Materialize[/bold], choose a tenant, launch: its visits go out in a run of your own
   {ui}/asset-groups
       what is made of what, with the checks that compare both sides

@@ -114,11 +114,12 @@ def no_mass_change(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCh
     if not report.held_deletes and not report.held_fields:
         words = f"Nothing is held: {report.deletes} {of} to be deleted, no field to change in more than {most}."
         return evaluation(asset, tenant, name, None, words, metadata)
-    what = [f"{field} would change in {count}" for field, count in sorted(report.held_fields.items())]
+    lately = {field: f", after {count} within an hour" for field, count in report.changed_lately.items()}
+    what = [f"{field} would change in {n}{lately.get(field, '')}" for field, n in sorted(report.held_fields.items())]
     if report.held_deletes:
-        lately = f", after {report.deleted_lately} within a day" if report.deleted_lately else ""
+        before = f", after {report.deleted_lately} within a day" if report.deleted_lately else ""
         suspects = f", and {report.suspects} more may be gone" if report.suspects else ""
-        what.insert(0, f"{report.held_deletes} would be deleted{lately}{suspects}")
+        what.insert(0, f"{report.held_deletes} would be deleted{before}{suspects}")
     words = f"Held, {of}: {', '.join(what)}. Additions and all other changes go on. "
     words += f"To approve it: zest approve {tenant} {asset.path[0]} {report.entity}. {actions(held)}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata | problems(held))

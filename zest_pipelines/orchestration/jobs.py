@@ -1,5 +1,5 @@
-"""What runs: two jobs a partner, the way in and the way out, and the run requests for the tenants who are
-due.
+"""What runs: two jobs a partner, the way in and, if it is written to, the way out, and the run requests for the tenants
+who are due.
 
 A tick cannot submit a thousand runs, so the requests are bounded: a run a tenant while they fit, ranges of
 tenants beyond. `zest/connection` lets the run queue hold back a second run for the same connection; a run of
@@ -44,28 +44,30 @@ def job_name(partner: Partner, direction: Direction) -> str:
     return f"{partner.name}_{direction}"
 
 
-def partner_jobs(partner: Partner) -> tuple[UnresolvedAssetJobDefinition, ...]:
-    """The partner's two jobs, partitioned by tenant as their assets are."""
-    return (
-        _job(partner, Direction.IN, f"Reads masters from {partner.title} and applies what differs."),
-        _job(partner, Direction.OUT, f"Writes visits and visit records to {partner.title}."),
-    )
+def partner_jobs(partner: Partner) -> list[UnresolvedAssetJobDefinition]:
+    """The partner's jobs, partitioned by tenant as their assets are."""
+    way_in = AssetSelection.assets(*assets_of(partner, Direction.IN))
+    jobs = [_job(partner, Direction.IN, way_in, f"Reads masters from {partner.title} and applies what differs.")]
+    if partner.writes:
+        # But for checks that have a job of their own: they say nothing of what a run has just done.
+        way_out = AssetSelection.assets(*assets_of(partner, Direction.OUT)) - AssetSelection.checks(
+            AssetCheckKey(visit_changes(partner), CheckName.NOTHING_HELD_BACK.value),
+            AssetCheckKey(pushed_visits(partner), CheckName.PROJECTION_AGREES.value),
+        )
+        jobs.append(_job(partner, Direction.OUT, way_out, f"Writes visits and visit records to {partner.title}."))
+    return jobs
 
 
-def _job(partner: Partner, direction: Direction, description: str) -> UnresolvedAssetJobDefinition:
+def _job(
+    partner: Partner, direction: Direction, selection: AssetSelection, description: str
+) -> UnresolvedAssetJobDefinition:
     return define_asset_job(
         job_name(partner, direction),
-        selection=AssetSelection.assets(*assets_of(partner, direction)) - _asked_for_elsewhere(partner),
+        selection=selection,
         description=description,
         tags={"zest/partner": partner.name, "zest/direction": direction.value},
         executor_def=in_process_executor,  # a process a step costs twice the CPU of the run
     )
-
-
-def _asked_for_elsewhere(partner: Partner) -> AssetSelection:
-    """Checks that have a job of their own: they say nothing of what a run has just done."""
-    held_back = AssetCheckKey(visit_changes(partner), CheckName.NOTHING_HELD_BACK.value)
-    return AssetSelection.checks(held_back, AssetCheckKey(pushed_visits(partner), CheckName.PROJECTION_AGREES.value))
 
 
 def busy_tenants(

@@ -139,16 +139,20 @@ class _Operation(Generic[_Asked]):
 
 
 def operation_jobs(partner: Partner, stations: Stations, acts: Acts) -> list[JobDefinition]:
-    """The partner's seven operations."""
-    return [
+    """The partner's operations: seven, or three if it is only read."""
+    jobs = [
         _job(partner, _sync_now(partner, stations, acts)),
-        _job(partner, _push_period(partner, acts)),
-        _job(partner, _release(partner, stations, acts)),
-        _job(partner, _abandon(partner, acts)),
-        _job(partner, _adopt(partner, acts)),
         _job(partner, _pause(partner, acts)),
         _job(partner, _resume(partner, acts)),
     ]
+    if partner.writes:
+        jobs += [
+            _job(partner, _push_period(partner, acts)),
+            _job(partner, _release(partner, stations, acts)),
+            _job(partner, _abandon(partner, acts)),
+            _job(partner, _adopt(partner, acts)),
+        ]
+    return jobs
 
 
 def _job(partner: Partner, operation: _Operation[_Asked]) -> JobDefinition:
@@ -189,17 +193,17 @@ def _job(partner: Partner, operation: _Operation[_Asked]) -> JobDefinition:
 def _sync_now(partner: Partner, stations: Stations, acts: Acts) -> _Operation[TenantConfig]:
     def act(context: OpExecutionContext, services: Services, asked: TenantConfig) -> Metadata:
         acts.find(services, partner, asked.tenant)  # first: the stations' answers are logged under the tenant's key
-        chains = [
-            *inbound_chains(services, stations, partner, asked.tenant),
-            *outbound_chains(services, stations, partner, asked.tenant),
-        ]
+        chains = list(inbound_chains(services, stations, partner, asked.tenant))
+        if partner.writes:
+            chains += outbound_chains(services, stations, partner, asked.tenant)
         return _told(work_for(context, asked.tenant, chains))
 
+    reads = f"Reads one tenant's masters from {partner.title}, applies what differs"
+    pushes = ", and pushes what is due: once, now. What a push leaves after its time box goes with the next minute."
     return _Operation(
         "sync_now",
         "bring_up_to_date",
-        f"Reads one tenant's masters from {partner.title}, applies what differs, and pushes what is due: once, now. "
-        "What a push leaves after its time box goes with the next minute.",
+        reads + pushes if partner.writes else f"{reads}: once, now.",
         TenantConfig,
         act,
     )
@@ -286,12 +290,9 @@ def _pause(partner: Partner, acts: Acts) -> _Operation[PauseConfig]:
         acts.pause(services, partner, asked.tenant, asked.reason)
         return _next_action(f"Nothing of {asked.tenant} is read or sent until {partner.name}_resume. Nothing is lost.")
 
+    piles_up = " Edits go on piling up and are sent after the resume job." if partner.writes else ""
     return _Operation(
-        "pause",
-        "stop_calls",
-        f"Stops all calls to {partner.title} for one tenant. Edits go on piling up and are sent after the resume job.",
-        PauseConfig,
-        act,
+        "pause", "stop_calls", f"Stops all calls to {partner.title} for one tenant.{piles_up}", PauseConfig, act
     )
 
 

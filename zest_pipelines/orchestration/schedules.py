@@ -21,14 +21,12 @@ from zest_pipelines.orchestration.ticks import request_runs
 from zest_pipelines.orchestration.watch import watch_schedule
 
 
-def partner_schedules(partner: Partner) -> tuple[ScheduleDefinition, ...]:
+def partner_schedules(partner: Partner) -> list[ScheduleDefinition]:
     """The partner's schedules, running by default."""
-    return (
-        _every_minute(pushes_due(partner)),
-        _every_minute(readings_due(partner)),
-        watch_schedule(partner),
-        audit_schedule(partner),
-    )
+    schedules = [_every_minute(readings_due(partner)), watch_schedule(partner)]
+    if partner.writes:
+        schedules += [_every_minute(pushes_due(partner)), audit_schedule(partner)]
+    return schedules
 
 
 def _every_minute(demand: Demand) -> ScheduleDefinition:

@@ -22,9 +22,12 @@ from zest_pipelines.orchestration.ticks import request_runs
 _INTERVAL_SECONDS = 15
 
 
-def partner_sensors(partner: Partner) -> tuple[SensorDefinition, ...]:
+def partner_sensors(partner: Partner) -> list[SensorDefinition]:
     """The partner's sensors, running by default."""
-    return (_sensor(new_edits(partner)), _sensor(new_master_changes(partner)), held_back_sensor(partner))
+    sensors = [_sensor(new_master_changes(partner))]
+    if partner.writes:
+        sensors += [_sensor(new_edits(partner)), held_back_sensor(partner)]
+    return sensors
 
 
 def _sensor(demand: Demand) -> SensorDefinition:

@@ -43,12 +43,12 @@ from zest_pipelines.orchestration.week_findings import week_settled
 
 def watch_job(partner: Partner) -> JobDefinition:
     """`<partner>_watch`: one run for all tenants."""
+    answered, missed, assets = _words(partner)
 
     @op(
         name=f"{partner.name}_look_at_the_clock",
-        description="Answers `fresh`, `oldest_pending_age`, `nothing_parked` and `not_stopped` of each tenant, and "
-        "`week_settled` of the weeks where it failed; only what is not recorded already. Takes away partition keys "
-        "that are no tenant's.",
+        description=f"Answers {answered}; only what is not recorded already. Takes away partition keys that are no "
+        "tenant's.",
     )
     def look_at_all(
         context: OpExecutionContext, postgres: PostgresResource, http: HttpResource, vault: VaultResource
@@ -58,7 +58,7 @@ def watch_job(partner: Partner) -> JobDefinition:
             connected = connected_tenants(services, partner)
             remove_others(context.instance, partner, connected)
             answers = Answers(context.instance, None)
-            weeks = _failed_weeks(answers, partner)
+            weeks = _failed_weeks(answers, partner) if partner.writes else {}
 
             def answer(tenant: str) -> None:
                 watched = look(services, partner, tenant)
@@ -73,10 +73,8 @@ def watch_job(partner: Partner) -> JobDefinition:
 
     @job(
         name=f"{partner.name}_watch",
-        description=f"Looks at what no run of {partner.title} would notice: a tenant that was not read for too long, "
-        "an edit that nobody has tried to push, a push or a week that failed and was cured since. Red and green checks "
-        "of `landed_*`, `pushed_visits` and `pushed_weeks` come from here too, and say what to do. A paused connection "
-        "is not red.",
+        description=f"Looks at what no run of {partner.title} would notice: {missed}. Red and green checks of {assets} "
+        "come from here too, and say what to do. A paused connection is not red.",
         executor_def=in_process_executor,
         tags=BACKGROUND_TAGS | {"zest/partner": partner.name},
     )
@@ -98,10 +96,25 @@ def watch_schedule(partner: Partner) -> ScheduleDefinition:
     )
 
 
+def _words(partner: Partner) -> tuple[str, str, str]:
+    """What it answers, what no run would notice, and of which assets it tells."""
+    late = "a tenant that was not read for too long"
+    if not partner.writes:
+        return "`fresh` of each tenant", late, "`landed_*`"
+    return (
+        "`fresh`, `oldest_pending_age`, `nothing_parked` and `not_stopped` of each tenant, and `week_settled` of the "
+        "weeks where it failed",
+        f"{late}, an edit that nobody has tried to push, a push or a week that failed and was cured since",
+        "`landed_*`, `pushed_visits` and `pushed_weeks`",
+    )
+
+
 def _answers(services: Services, partner: Partner, watched: Watched) -> Iterator[AssetCheckEvaluation]:
     asset, tenant, backlog = pushed_visits(partner), watched.tenant, watched.backlog
     for each in watched.freshness:
         yield inbound_checks.fresh(landed(partner, Entity(each.entity)), tenant, each)
+    if backlog is None:
+        return
     yield outbound_checks.oldest_pending_age(asset, tenant, backlog, services.now())
     yield outbound_checks.nothing_parked(asset, tenant, replace(backlog, problems=watched.parked))
     if outbound_checks.shows_whether_stopped(backlog) and (backlog.stopped or not watched.is_moving):

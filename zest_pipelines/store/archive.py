@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 
 from resources.logins import Login
@@ -29,7 +30,8 @@ _KEEPS = query(
         UNION ALL
         (SELECT 4, 'is_unread', c.tenant_id FROM sync.connection c
          LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
-         WHERE EXISTS (SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id AND e.month = :month
+         WHERE c.partner <> ALL (CAST(:only_read AS text[]))
+           AND EXISTS (SELECT FROM sync.update_event e WHERE e.tenant_id = c.tenant_id AND e.month = :month
                        AND ({IS_PAST_CURSOR} OR {IS_OF_ANOTHER_CLUSTER}))
          LIMIT 1)
         UNION ALL
@@ -69,12 +71,13 @@ _WORDS = {
 }
 
 
-def hindrance(tx: Transaction, month: date, *, is_locked: bool = False) -> str | None:
+def hindrance(tx: Transaction, month: date, *, only_read: Collection[str] = (), is_locked: bool = False) -> str | None:
     """Why the month cannot be put away, in words that follow its name; None: it can.
 
-    `is_locked`: history was locked in this transaction, after a look without the lock that found nothing.
+    `only_read`: the partners to which nothing is written, for whom no edit is ever read. `is_locked`: history was
+    locked in this transaction, after a look without the lock that found nothing.
     """
-    row = _KEEPS.one(tx, month=month, is_locked=is_locked)
+    row = _KEEPS.one(tx, month=month, only_read=list(only_read), is_locked=is_locked)
     return None if row is None else _WORDS[row["why"]].format(tenant=row["tenant"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -202,7 +202,7 @@ _IS_UNREAD = query(
         LEFT JOIN sync.event_cursor k ON k.tenant_id = c.tenant_id AND k.partner = c.partner
         JOIN sync.update_event e ON e.tenant_id = c.tenant_id AND e.entity = :entity AND e.record_id = :record_id
             AND {IS_UNREAD}
-        WHERE c.tenant_id = :tenant)
+        WHERE c.tenant_id = :tenant AND c.partner <> ALL (CAST(:only_read AS text[])))
     """,
 )
 
@@ -238,9 +238,15 @@ def badges(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tup
     return tuple(RecordBadge(**row) for row in rows)
 
 
-def has_unread_edits(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> bool:
-    """Whether an edit of the record has not been looked at yet for some connection: no badge speaks of it so far."""
-    found: bool = _IS_UNREAD.run(tx, tenant=tenant, entity=entity.value, record_id=record_id).scalar_one()
+def has_unread_edits(
+    tx: Transaction, tenant: str, entity: Entity, record_id: UUID, only_read: Collection[str] = ()
+) -> bool:
+    """Whether an edit of the record has not been looked at yet for some connection: no badge speaks of it so far.
+
+    `only_read`: the partners to which nothing is written, for whom nobody looks at edits.
+    """
+    named = {"tenant": tenant, "entity": entity.value, "record_id": record_id, "only_read": list(only_read)}
+    found: bool = _IS_UNREAD.run(tx, **named).scalar_one()
     return found
 
 

@@ -75,9 +75,10 @@ _PUT_CONNECTION = query(
     Login.OPERATOR,
     """
     INSERT INTO sync.connection (tenant_id, partner, base_url, timing, settings, limits, land_every, on_conflict,
-                                 closed, weight, deliver_within, creates, match_on)
+                                 closed, weight, deliver_within, has_staff, creates, match_on)
     VALUES (:tenant, :partner, :base_url, :timing, CAST(:settings AS jsonb), CAST(:limits AS text[]), :land_every,
             :on_conflict, CAST(:closed AS text[]), :weight, :deliver_within,
+            'staff' = ANY (CAST(:reads AS text[])),
             coalesce(CAST(:creates AS text[]), ARRAY(
                 SELECT wanted FROM unnest(CAST(:reads AS text[])) AS wanted WHERE NOT EXISTS (
                     SELECT FROM sync.connection o
@@ -87,6 +88,7 @@ _PUT_CONNECTION = query(
         base_url = excluded.base_url, timing = excluded.timing, settings = excluded.settings,
         limits = excluded.limits, land_every = excluded.land_every, on_conflict = excluded.on_conflict,
         closed = excluded.closed, weight = excluded.weight, deliver_within = excluded.deliver_within,
+        has_staff = excluded.has_staff,
         creates = coalesce(CAST(:creates AS text[]), connection.creates),
         match_on = coalesce(CAST(:match_on AS jsonb), connection.match_on),
         changed_at = clock_timestamp()
@@ -188,7 +190,8 @@ def connect(
     """Connect a tenant to a partner, or change how; a credential of None keeps the one there is.
 
     `weight` is 1 to 100, `deliver_within` more than nothing; `creates` and `match_on` are kept if they are None. All as
-    in ConnectionRow. A new connection makes those masters that its partner `reads` and no other connection makes.
+    in ConnectionRow. A new connection makes those masters that its partner `reads` and no other connection makes; of a
+    partner that is not read for staff, no visit waits until it knows who comes.
     UnknownTenantError if there is no such tenant.
     """
     get(tx, connection.tenant)

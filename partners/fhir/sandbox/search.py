@@ -21,7 +21,7 @@ Params = tuple[tuple[str, str], ...]
 """A query string, decoded, in the order given."""
 
 _PREFIXES = ("eq", "ge", "gt", "le", "lt")
-_SORTS = ("_lastUpdated", "-_lastUpdated", "_id")
+_SORTS = ("_lastUpdated", "-_lastUpdated", "_id", "-_id")
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ def select(store: Store, query: Query) -> Sequence[Version]:
         ids = frozenset.intersection(*(_found(store, query.resource_type, term) for term in query.equals))
         rows: Sequence[Version] = [row for id in ids if (row := store.live(query.resource_type, id))]
         rows = sorted(rows, key=_sort_key(query.sort))
-    elif query.sort == "_id":
+    elif query.sort in ("_id", "-_id"):
         rows = store.by_id(query.resource_type)
     else:
         rows = store.by_update(query.resource_type)
         rows = _within(rows, query.bounds)
     for bound in query.bounds:
         rows = [row for row in rows if _admits(bound, row)]
-    return rows[::-1] if query.sort == "-_lastUpdated" else rows
+    return rows[::-1] if query.sort.startswith("-") else rows
 
 
 def shown(row: Version, query: Query) -> Json:
@@ -168,7 +168,7 @@ def _found(store: Store, kind: str, term: Equal) -> frozenset[str]:
 
 
 def _sort_key(sort: str) -> Callable[[Version], int | str]:
-    return (lambda row: row.id) if sort == "_id" else (lambda row: row.at)
+    return (lambda row: row.id) if sort.endswith("_id") else (lambda row: row.at)
 
 
 def _within(rows: Sequence[Version], bounds: Iterable[Bound]) -> Sequence[Version]:

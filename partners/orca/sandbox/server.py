@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import signal
 import socket
 import ssl
 import threading
@@ -28,6 +27,7 @@ from urllib.parse import parse_qsl, urlsplit
 from partners.orca.sandbox.answers import HANDLERS, Rules, Said, refused
 from partners.orca.sandbox.clinic import Appointment, Clinic, made_up
 from partners.orca.sandbox.spelling import SpeechlessError, read_request, written
+from partners.serving import serve
 
 Json = dict[str, Any]
 _EVENTS = "api01rv2/pusheventgetv2"
@@ -367,23 +367,11 @@ def _events(clinic: Clinic, fields: Json) -> Any:
     return [{"data": {"user": "ormaster", **each}} for each in hits]
 
 
-def run(config: OrcaConfig, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then return. PortInUseError before anything is opened."""
+def run(config: OrcaConfig, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then return; `on_ready` is told the address. PortInUseError before anything is
+    opened."""
     server = OrcaServer(config)
-
-    def stop(*_: object) -> None:
-        server.closing.set()
-        threading.Thread(target=server.shutdown).start()  # it waits for serve_forever, which this interrupts
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        if on_ready is not None:
-            on_ready(server.url)
-        server.serve_forever(poll_interval=0.1)
-    finally:
-        server.server_close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    serve(server, server.closing, lambda: on_ready(server.url))
 
 
 def _kept_rows(path: Path | None) -> list[Json]:

@@ -1,0 +1,88 @@
+"""The declaration of care CSV (ケアプランデータ連携標準仕様): files that we and care managers' offices exchange.
+
+Clients come in, actuals go out. No file says that somebody is gone. A client who moves to another municipality gets
+another number there, and is somebody new to us until a person says otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from partners.carecsv.actuals import Office
+from partners.carecsv.client import CareCsvConnector
+from partners.carecsv.folder import FILES, Folder
+from partners.carecsv.mapping import map_record
+from partners.carecsv.outbox import Outbox
+from partners.contract import (
+    Capability,
+    Connection,
+    Connector,
+    DeleteEvents,
+    Entity,
+    Gate,
+    Partner,
+    Recovery,
+    Setting,
+)
+from partners.errors import RejectedError
+from partners.windows import JAPAN
+
+STILL_SECONDS = 5.0
+"""So long nobody must have touched a file before it is read."""
+IN, OUT, STATE = "in", "out", "zest-state"
+"""Folders within that of the connection: what comes, what goes, and what was told."""
+_OFFICE = re.compile(r"\d{10}", re.ASCII)
+_PATTERNS = {"office": _OFFICE, "kind": re.compile(r"\d{2}", re.ASCII), "version": re.compile(r"\d{6}", re.ASCII)}
+_SETTINGS = (
+    Setting("office", "code of our office (事業所番号, ten digits): files are sent to it, and by it"),
+    Setting("kind", "kind of service of our office (サービス種類コード, two digits), such as 13"),
+    Setting("version", "CSVバージョン of what we write, six digits", "202410"),
+    Setting("care_manager", "office to which the actuals of clients go of whom no file tells; empty: they wait", ""),
+)
+
+
+def open_connector(connection: Connection, secret: Mapping[str, str], client: httpx.Client, gate: Gate) -> Connector:
+    """A connector; nothing is looked at yet. RejectedError if the address or a setting is missing or wrong."""
+    place = urlsplit(connection.base_url)
+    path = Path(unquote(place.path))
+    if place.scheme != "file" or place.netloc not in ("", "localhost") or not path.is_absolute():
+        raise RejectedError("address_wrong")
+    given = {each.key: (connection.settings.get(each.key) or each.default or "").strip() for each in _SETTINGS}
+    if wrong := next((key for key, pattern in _PATTERNS.items() if not pattern.fullmatch(given[key])), None):
+        raise RejectedError("settings_missing", {"key": wrong})
+    care_manager = given["care_manager"]
+    if care_manager and not _OFFICE.fullmatch(care_manager):
+        raise RejectedError("settings_missing", {"key": "care_manager"})
+    return CareCsvConnector(
+        Folder(path / IN, gate, STILL_SECONDS),
+        Outbox(path / OUT, path / STATE),
+        Office(given["office"], given["kind"], given["version"]),
+        care_manager,
+        client,
+        lambda: datetime.now(JAPAN),
+    )
+
+
+CARECSV = Partner(
+    name="carecsv",
+    title="Care CSV (ケアプランデータ連携)",
+    reads=(Entity.CLIENT,),
+    writes={Entity.VISIT: FILES, Entity.VISIT_RECORD: FILES},
+    capability=Capability(
+        Recovery.CLIENT_ID, has_version_check=False, is_incremental=True, proves_absence=DeleteEvents()
+    ),
+    settings=_SETTINGS,
+    secrets=(),
+    limits=(),
+    mapping_version="1",
+    map=map_record,
+    open=open_connector,
+    endpoints=(FILES,),
+    schemes=("file",),
+)

@@ -1,0 +1,1 @@
+"""SmartHR: an HR system, from which staff comes in."""
