@@ -135,7 +135,6 @@ ROWS: tuple[Row, ...] = (
     Row("only read", _IN, reading.only_read),
     Row("reading broken off", _IN, reading.broken_off, needs=_FAULTS),
     Row("hostile to readings", _IN, hostile.to_readings),
-    Row("hostile to point reads", _IN, hostile.to_changes),
     Row("create, change, cancel", _OUT, writing.one_record, "one visit"),
     Row("repeats", _OUT, writing.repeated, "one visit"),
     Row("duplicates", _OUT, writing.duplicate, "one visit, twice"),
