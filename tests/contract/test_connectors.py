@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cached_property
 
 import httpx
 import pytest
 from partner import PROOFS
-from partner_process import running_partner
+from partner_process import RunningPartner, running_partner
 from proof_bench import ProofBench
 
 from partners.certification.bench import bench_of
@@ -45,13 +46,15 @@ class Trials:
         self._stack, self._trials = stack, dict[str, Trial]()
         self.results: dict[str, list[Result]] = {}
 
+    @cached_property
+    def _proof_server(self) -> RunningPartner:
+        return self._stack.enter_context(running_partner())
+
     def of(self, name: str) -> Trial:
         """The partner's."""
         if name not in self._trials:
             bench = (
-                ProofBench(name, self._stack.enter_context(running_partner()))
-                if name in PROOFS
-                else self._stack.enter_context(bench_of(name)())
+                ProofBench(name, self._proof_server) if name in PROOFS else self._stack.enter_context(bench_of(name)())
             )
             self._trials[name] = Trial(bench, http_client)
         return self._trials[name]
