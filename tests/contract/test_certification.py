@@ -26,12 +26,18 @@ from partners.contract import (
     Connection,
     Connector,
     Delivered,
+    Entity,
     Gate,
+    Gone,
+    Page,
+    Partner,
     Recovery,
     Reply,
     Retry,
+    SourceRecord,
     Unknown,
 )
+from partners.errors import PartnerError, RetryableError
 from partners.fhir.sandbox.testing import running_sandbox
 from partners.registry import PARTNERS
 from zest_pipelines.cli import run
@@ -101,6 +107,103 @@ class Sure(Bad):
         return Retry("partner_busy") if isinstance(reply, Unknown) else reply
 
 
+class Swallowing(Bad):
+    """Takes a reading that broke off for one that has ended."""
+
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
+        """Never raises."""
+        try:
+            yield from self.honest.read(entity, cursor, resume)
+        except RetryableError:
+            yield Page((), is_full=cursor is None, is_last=True)
+
+
+class Forgetful(Bad):
+    """Loses the last record of a page that is full."""
+
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
+        """All but one."""
+        for page in self.honest.read(entity, cursor, resume):
+            yield replace(page, records=page.records[:99])
+
+
+class Impatient(Bad):
+    """Reads no second page of changes."""
+
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
+        """One page of changes; all of a full reading."""
+        for page in self.honest.read(entity, cursor, resume):
+            if cursor is None:
+                yield page
+            else:
+                yield replace(page, is_last=True, cursor=page.cursor or cursor)
+                return
+
+
+class Hopeless(Bad):
+    """Takes whoever cannot be read for gone."""
+
+    def fetch(self, entity: Entity, partner_id: str) -> SourceRecord | Gone:
+        """Never raises."""
+        try:
+            found: SourceRecord | Gone = self.honest.fetch(entity, partner_id)
+        except PartnerError:
+            return Gone()
+        return found
+
+
+class Stubborn(Bad):
+    """Never believes that anybody is gone."""
+
+    def fetch(self, entity: Entity, partner_id: str) -> SourceRecord | Gone:
+        """As it was once."""
+        found = self.honest.fetch(entity, partner_id)
+        return SourceRecord(partner_id, "", {}) if found == Gone() else found
+
+
+class Prying(Bad):
+    """Looks before it reads, and asks nobody."""
+
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
+        """After a call."""
+        self.client.get(self.base)
+        yield from self.honest.read(entity, cursor, resume)
+
+
+@pytest.fixture
+def few_hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One hostile answer is enough to see that a row notices."""
+    each = next(each for each in hostile.hostile_answers("") if each.name == "a web page with 200")
+    monkeypatch.setattr(hostile, "hostile_answers", lambda _: (each,))
+
+
+@pytest.fixture(scope="module")
+def crews() -> Iterator[Bench]:
+    with bench_of("smarthr")() as bench:
+        yield bench
+
+
+@pytest.mark.parametrize(
+    ("bad", "row", "finding"),
+    [
+        (Swallowing, "reading broken off", "read to its end though answer 1 of 2 was cut"),
+        (Swallowing, "hostile to readings", "a web page with 200: read as 1 pages"),
+        (Forgetful, "one page", "1 of 100 records did not come"),
+        (Impatient, "changes", "1 of 101 with equal times did not come"),
+        (Hopeless, "hostile to readings", "a web page with 200: taken as the word about one record"),
+        (Stubborn, "deletes", "a deleted record is not told as gone"),
+        (Prying, "gate before reading", "1 asked for, 2 calls made"),
+    ],
+)
+def test_a_connector_that_reads_badly_fails(
+    crews: Bench, few_hostile: None, monkeypatch: pytest.MonkeyPatch, bad: type[Bad], row: str, finding: str
+) -> None:
+    monkeypatch.setattr(crews, "partner", opening(crews.partner, bad), raising=False)
+    result = run_row(_BY_NAME[row], Trial(crews, http_client))
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningPartner]:
     with running_partner() as running:
@@ -110,15 +213,19 @@ def server() -> Iterator[RunningPartner]:
 def tried(server: RunningPartner, bad: Callable[..., Bad] | None, row: str, **declared: Any) -> Result:
     """The row's result with proof_search, its connector replaced or its declaration changed."""
     bench = ProofBench("proof_search", server)
-    honest = bench.partner.open
+    capability = replace(bench.partner.capability, **declared)
+    bench.partner = replace(opening(bench.partner, bad), capability=capability)
+    return run_row(_BY_NAME[row], Trial(bench, http_client))
+
+
+def opening(partner: Partner, bad: Callable[..., Bad] | None) -> Partner:
+    """The partner with another connector."""
 
     def opened(connection: Connection, secret: Mapping[str, str], client: httpx.Client, gate: Gate) -> Connector:
-        connector = honest(connection, secret, client, gate)
+        connector = partner.open(connection, secret, client, gate)
         return bad(connector, client, gate, connection.base_url) if bad else connector
 
-    capability = replace(bench.partner.capability, **declared)
-    bench.partner = replace(bench.partner, open=opened, capability=capability)
-    return run_row(_BY_NAME[row], Trial(bench, http_client))
+    return replace(partner, open=opened)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +233,14 @@ def tried(server: RunningPartner, bad: Callable[..., Bad] | None, row: str, **de
     [
         (Resending, "answer lost", "cut before its first byte: 2 records are there"),
         (Trusting, "hostile to writes", "a web page with 200: Delivered"),
-        (Leaking, "hostile to writes", "no answer: raised ReadTimeout"),
+        (Leaking, "nobody listens", "raised ConnectError"),
         (Hasty, "gate before writing", "1 asked for, 2 calls made"),
         (Sure, "answer lost", "it took effect and is Retry(partner_busy)"),
     ],
 )
-def test_a_bad_connector_fails(server: RunningPartner, bad: type[Bad], row: str, finding: str) -> None:
+def test_a_connector_that_writes_badly_fails(
+    server: RunningPartner, few_hostile: None, bad: type[Bad], row: str, finding: str
+) -> None:
     result = tried(server, bad, row)
     assert result.verdict is Verdict.FAILS
     assert finding in result.detail
