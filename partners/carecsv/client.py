@@ -6,7 +6,6 @@ the client's month anew. What was told is the partner's copy, as far as there is
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,8 @@ import httpx
 from partners.carecsv import actuals, reading
 from partners.carecsv.actuals import Client, Facts, Kept, Office
 from partners.carecsv.folder import Folder, failure
-from partners.carecsv.outbox import ACTUALS, DELETIONS, Outbox, UnsureError
+from partners.carecsv.outbox import ACTUALS, DELETIONS, Outbox
+from partners.carecsv.places import UnsureError
 from partners.contract import (
     Absent,
     Access,
@@ -71,9 +71,10 @@ class CareCsvConnector:
     def check(self) -> CheckReport:
         """List what comes in; see whether the other folder can be written. Nothing is written."""
         self.folder.names()
-        may_write = os.access(self.outbox.out, os.W_OK) and os.access(self.outbox.state.parent, os.W_OK)
-        if not self.outbox.out.is_dir():
-            raise RejectedError("folder_missing")
+        try:
+            may_write = self.outbox.may_write()
+        except OSError as error:
+            raise failure(error) from None
         return CheckReport(
             "care CSV",
             (
@@ -141,7 +142,8 @@ class CareCsvConnector:
         return Found(_partner_id(client, command), "", names, {name: told[name] for name in names if told.get(name)})
 
     def close(self) -> None:
-        """Close the HTTP client, which nothing is done with."""
+        """Let go of the place, and of the HTTP client, which nothing is done with."""
+        self.outbox.place.close()
         self.client.close()
 
     def _taken(self, number: int, command: Command, work: dict[Client, _Work]) -> Reply:

@@ -1,4 +1,4 @@
-"""The folder in which the files lie, on this machine or a share that is mounted on it.
+"""The folder in which the files lie.
 
 Somebody else writes there: the program of the care managers' federation, a person, a synchronising tool. So a file that
 was touched a moment ago may be half there, and is left for the next time.
@@ -6,11 +6,10 @@ was touched a moment ago may be half there, and is left for the next time.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
+from partners.carecsv.places import Place
 from partners.contract import Gate
 from partners.errors import RejectedError, RetryableError
 
@@ -33,7 +32,8 @@ class Seen:
 class Folder:
     """One connection's, for reading."""
 
-    path: Path
+    place: Place
+    name: str
     gate: Gate
     still_seconds: float
 
@@ -41,9 +41,7 @@ class Folder:
         """What is in it, folders left out. Raises PartnerError."""
         self.ask()
         try:
-            now = time.time()
-            with os.scandir(self.path) as entries:
-                files = [(each.name, each.stat().st_mtime) for each in entries if each.is_file()]
+            now, files = time.time(), self.place.files(self.name)
         except OSError as error:
             raise failure(error) from None
         return [Seen(name, abs(now - touched) >= self.still_seconds) for name, touched in files]
@@ -52,12 +50,11 @@ class Folder:
         """All of a file; None: somebody has taken it away meanwhile. Raises PartnerError."""
         self.ask()
         try:
-            with (self.path / name).open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
-        except FileNotFoundError:
-            return None
+            content = self.place.read(f"{self.name}/{name}", MOST_BYTES + 1)
         except OSError as error:
             raise failure(error) from None
+        if content is None:
+            return None
         if len(content) > MOST_BYTES:
             raise RejectedError("file_unreadable", {"file": name, "why": "too_long"})
         return content

@@ -1,61 +1,66 @@
 """What is written: the state of each client, in a folder of its own, and the files, in one that others empty.
 
 First the files are put, then it is kept that they were. Who dies in between finds the file there and does not put a
-second one; only if somebody has taken it away in that moment, the same month is sent once more, and replaces itself. A
-file is written under another name, forced to the disk, and then renamed: nobody ever sees half of one.
+second one; only if somebody has taken it away in that moment, the same month is sent once more, and replaces itself.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from partners.carecsv.actuals import Client, Kept, Office, mark, parsed, spelled
 from partners.carecsv.filenames import FileName, parse_name
+from partners.carecsv.folder import MOST_BYTES
+from partners.carecsv.places import Place
 from partners.carecsv.table import TableError, content, rows
+from partners.errors import RejectedError
 
 ACTUALS, DELETIONS = "UPJSK", "DLTJSK"
 RECEIVERS_KIND = "43"
 """居宅介護支援: what a care manager's office does."""
 
+_LATEST = "latest"
+"""The file that keeps the time of the last one that was put: it may have been taken meanwhile."""
 Row = Sequence[str]
-
-
-class UnsureError(OSError):
-    """It is there, and may not outlive a power cut."""
 
 
 @dataclass(frozen=True)
 class Outbox:
     """Of one connection."""
 
-    out: Path
-    """From here others take the files."""
-    state: Path
-    """Here is kept what was told."""
+    place: Place
+    out: str
+    """From this folder others take the files."""
+    state: str
+    """In this one is kept what was told."""
 
     def open(self) -> None:
-        """See that both folders are there; that of the state is made, for its owner alone. OSError."""
-        self.state.mkdir(mode=0o700, exist_ok=True)
-        os.stat(self.out)
+        """See that both folders are there; that of the state is made. OSError."""
+        self.place.make(self.state)
+        self.place.files(self.out)
+
+    def may_write(self) -> bool:
+        """Whether files can be put, as far as that shows. OSError if there is no such folder."""
+        self.place.files(self.out)
+        return self.place.may_write(self.out)
 
     def kept(self, client: Client) -> Kept:
-        """What was told of a client's visits. OSError; ValueError if what is there is none of ours."""
+        """What was told of a client's visits. OSError; RejectedError if what is there is none of ours."""
+        content = self.place.read(self._of(client), MOST_BYTES)
         try:
-            return parsed(self._of(client).read_bytes())
-        except FileNotFoundError:
-            return Kept()
+            return Kept() if content is None else parsed(content)
+        except ValueError:
+            raise RejectedError("file_unreadable", {"file": self.state, "why": "state"}) from None
 
     def keep(self, client: Client, kept: Kept) -> None:
         """Store it, whole or not at all. OSError."""
-        _put(self._of(client), spelled(kept))
+        self.place.put(self._of(client), spelled(kept))
 
     def names(self, kind: str) -> list[FileName]:
         """Files of the kind that nobody has taken yet, oldest first. OSError."""
-        found = (parse_name(kind, name) for name in os.listdir(self.out))
+        found = (parse_name(kind, name) for name, _ in self.place.files(self.out))
         return sorted(each for each in found if each is not None)
 
     def has(self, kind: str, receiver: str, month: str, told: Sequence[Row]) -> bool:
@@ -63,8 +68,8 @@ class Outbox:
         of_month = [each for each in self.names(kind) if (each.receiver, each.month) == (receiver, month)]
         for name in reversed(of_month):
             try:
-                table = rows((self.out / name.name).read_bytes())
-            except (FileNotFoundError, TableError):
+                table = rows(self.place.read(f"{self.out}/{name.name}", MOST_BYTES) or b"")
+            except TableError:
                 continue
             theirs = [row for row in table if row[1:3] == list(told[0][1:3])]
             if theirs:
@@ -74,38 +79,17 @@ class Outbox:
     def put(self, kind: str, office: Office, receiver: str, month: str, told: Sequence[Row], now: datetime) -> str:
         """Put a file there; returns its name. OSError.
 
-        Its time is later than that of any that is there.
+        Its time is later than that of any before it.
         """
         table = content(told)
-        latest = max((each.time for each in [*self.names(ACTUALS), *self.names(DELETIONS)]), default="")
+        latest = (self.place.read(f"{self.state}/{_LATEST}", MOST_BYTES) or b"").decode("ascii", "replace")
         at = f"{now:%Y%m%d%H%M%S}"
         if at <= latest:
             at = f"{datetime.strptime(latest, '%Y%m%d%H%M%S') + timedelta(seconds=1):%Y%m%d%H%M%S}"  # noqa: DTZ007
+        self.place.put(f"{self.state}/{_LATEST}", at.encode())
         name = f"{kind}_{month}_{office.code}_{office.kind}_{receiver}_{RECEIVERS_KIND}_{at}.CSV"
-        _put(self.out / name, table)
+        self.place.put(f"{self.out}/{name}", table)
         return name
 
-    def _of(self, client: Client) -> Path:
-        return self.state / f"{client.partner_id}.json"
-
-
-def _put(place: Path, content: bytes) -> None:
-    part = place.with_name(f".{place.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(place)
-    try:
-        _sync(place.parent)
-    except OSError as error:
-        raise UnsureError(*error.args) from None
-
-
-def _sync(folder: Path) -> None:
-    """Have the disk know the names in it."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    def _of(self, client: Client) -> str:
+        return f"{self.state}/{client.partner_id}.json"

@@ -19,6 +19,7 @@ from partners.carecsv.client import CareCsvConnector
 from partners.carecsv.folder import FILES, Folder
 from partners.carecsv.mapping import map_record
 from partners.carecsv.outbox import Outbox
+from partners.carecsv.places import Local, Place
 from partners.contract import (
     Capability,
     Connection,
@@ -30,7 +31,7 @@ from partners.contract import (
     Recovery,
     Setting,
 )
-from partners.errors import RejectedError
+from partners.errors import AuthenticationError, RejectedError
 from partners.windows import JAPAN
 
 STILL_SECONDS = 5.0
@@ -43,30 +44,48 @@ _SETTINGS = (
     Setting("office", "code of our office (事業所番号, ten digits): files are sent to it, and by it"),
     Setting("kind", "kind of service of our office (サービス種類コード, two digits), such as 13"),
     Setting("version", "CSVバージョン of what we write, six digits", "202410"),
+    Setting("host_key", "by SFTP: the server's public key, such as ssh-ed25519 AAAA...", ""),
     Setting("care_manager", "office to which the actuals of clients go of whom no file tells; empty: they wait", ""),
 )
 
 
 def open_connector(connection: Connection, secret: Mapping[str, str], client: httpx.Client, gate: Gate) -> Connector:
     """A connector; nothing is looked at yet. RejectedError if the address or a setting is missing or wrong."""
-    place = urlsplit(connection.base_url)
-    path = Path(unquote(place.path))
-    if place.scheme != "file" or place.netloc not in ("", "localhost") or not path.is_absolute():
-        raise RejectedError("address_wrong")
     given = {each.key: (connection.settings.get(each.key) or each.default or "").strip() for each in _SETTINGS}
     if wrong := next((key for key, pattern in _PATTERNS.items() if not pattern.fullmatch(given[key])), None):
         raise RejectedError("settings_missing", {"key": wrong})
     care_manager = given["care_manager"]
     if care_manager and not _OFFICE.fullmatch(care_manager):
         raise RejectedError("settings_missing", {"key": "care_manager"})
+    place = _place(connection.base_url, secret, given["host_key"])
     return CareCsvConnector(
-        Folder(path / IN, gate, STILL_SECONDS),
-        Outbox(path / OUT, path / STATE),
+        Folder(place, IN, gate, STILL_SECONDS),
+        Outbox(place, OUT, STATE),
         Office(given["office"], given["kind"], given["version"]),
         care_manager,
         client,
         lambda: datetime.now(JAPAN),
     )
+
+
+def _place(url: str, secret: Mapping[str, str], host_key: str) -> Place:
+    """Where the folders are. RejectedError if it is not said rightly, or what is needed to get there."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.scheme == "file" and not parts.netloc and path.startswith("/"):
+        return Local(Path(path))
+    if parts.scheme != "sftp" or not parts.hostname:
+        raise RejectedError("address_wrong")
+    from partners.carecsv.sftp import Login, Sftp, is_host_key, private_key
+
+    login = Login(secret.get("user", ""), secret.get("password", ""), secret.get("private_key", ""))
+    if not login.user or not (login.password or login.private_key):
+        raise AuthenticationError("secret_missing")
+    if login.private_key:
+        private_key(login)
+    if not is_host_key(host_key):
+        raise RejectedError("settings_missing", {"key": "host_key"})
+    return Sftp(parts.hostname, parts.port or 22, path, login, host_key)
 
 
 CARECSV = Partner(
@@ -78,11 +97,15 @@ CARECSV = Partner(
         Recovery.CLIENT_ID, has_version_check=False, is_incremental=True, proves_absence=DeleteEvents()
     ),
     settings=_SETTINGS,
-    secrets=(),
+    secrets=(
+        Setting("user", "by SFTP: as whom", ""),
+        Setting("password", "by SFTP: of the user, or of the private key", ""),
+        Setting("private_key", "by SFTP: as OpenSSH writes it, in place of a password", ""),
+    ),
     limits=(),
     mapping_version="1",
     map=map_record,
     open=open_connector,
     endpoints=(FILES,),
-    schemes=("file",),
+    schemes=("file", "sftp"),
 )

@@ -16,7 +16,7 @@ import pytest
 from carecsv_bench import client_id, connected, stored, visit, visit_record
 from fhir_bench import NotingGate
 
-from partners.carecsv import outbox as outbox_module
+from partners.carecsv import places
 from partners.carecsv.layouts import INSURED
 from partners.carecsv.outbox import Outbox
 from partners.carecsv.sandbox.office import OFFICE, CareOffice, made_up
@@ -198,10 +198,11 @@ def test_a_record_that_was_never_told_has_nothing_to_cancel(office: CareOffice) 
 # --- Whatever dies ----------------------------------------------------------------------------------------------------
 
 STEPS = {
-    "before the file": (outbox_module.os, "fsync", 1),
-    "before its name": (Path, "replace", 1),
-    "before the state": (outbox_module.os, "fsync", 3),
-    "before the state's name": (Path, "replace", 2),
+    "before its time": (places.os, "fsync", 1),
+    "before the file": (places.os, "fsync", 3),
+    "before its name": (Path, "replace", 2),
+    "before the state": (places.os, "fsync", 5),
+    "before the state's name": (Path, "replace", 3),
 }
 
 
@@ -265,7 +266,7 @@ def test_a_disk_that_fails_before_anything_is_written_means_later_and_after_it_d
     with patch.object(Outbox, "put", side_effect=full):
         assert send(office, visit_record(first)) == [Retry("partner_unreachable")]
     broken = OSError(errno.EIO, "the disk under test")
-    with patch.object(outbox_module, "_sync", side_effect=broken):
+    with patch.object(places, "_sync", side_effect=broken):
         assert send(office, visit(minutes=90)) == [Unknown("connection_cut_unsure")]
     with patch.object(Outbox, "keep", side_effect=full):
         assert send(office, record := visit_record(first)) == [Unknown("connection_cut_unsure")]

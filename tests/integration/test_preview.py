@@ -149,7 +149,7 @@ def test_of_a_partner_that_only_links_nothing_would_be_held(tenant: Tenant, sand
     assert linked > 10
     moved = mapped_by(there, address="北区1")
     report = look(moved)
-    assert (report.fields, report.is_held) == ({"address": linked}, False)
+    assert (report.fields, report.is_held, report.makes_masters) == ({"address": linked}, False, False)
     for each in sandbox.state("Patient"):
         sandbox.delete("Patient", each["id"])
     land(tomorrow(there).services, there.partner, there.name, CLIENT)

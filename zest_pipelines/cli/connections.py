@@ -77,7 +77,9 @@ def add_tenant(
 def connect(
     tenant: TenantArgument,
     partner: PartnerArgument,
-    base_url: Annotated[str, typer.Option(help="The partner's address: https, http or file.", show_default=False)],
+    base_url: Annotated[
+        str, typer.Option(help="The partner's address: https, http, sftp or file.", show_default=False)
+    ],
     timing: Annotated[
         Timing | None,
         typer.Option(help="When changes go out; not for a partner that is only read.", show_default=False),
@@ -231,7 +233,7 @@ def checked_url(text: str, schemes: Sequence[str] = ("https", "http")) -> str:
     except ValueError:
         is_right = False
     if not is_right:
-        how = "file:///path/of/the/folder" if "file" in schemes else "https://host/path, with http or https"
+        how = "file:///path or sftp://host/path" if "file" in schemes else "https://host/path, with http or https"
         raise InputError(f"--base-url is not an address of this partner: write {how}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError("--base-url holds more than an address: leave out user, password, ? and #")
@@ -265,7 +267,7 @@ def check_same_place(before: str, after: str) -> None:
 def is_private(url: str) -> bool:
     """Whether nobody on the way can read what is sent: https, or this very machine."""
     parts = urlsplit(url)
-    return parts.scheme in ("https", "file") or parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return parts.scheme in ("https", "file", "sftp") or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def checked_settings(partner: Partner, pairs: Sequence[str]) -> Mapping[str, str]:

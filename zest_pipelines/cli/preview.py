@@ -81,6 +81,8 @@ def _print(report: PreviewReport, title: str) -> None:
 
 def _sentences(report: PreviewReport) -> list[str]:
     told = [f"{_of(report, name)} would change in {name}." for name in report.fields]
+    if report.added and not report.makes_masters:
+        told.insert(0, f"This connection makes no masters: the {report.added:,} added are linked to ours, or wait.")
     if report.respelled:
         told.append(f"Of the unchanged, {report.respelled:,} would be spelled otherwise.")
     told += [f"{_of(report, why)} could not be taken any more: {why}." for why in report.newly_unmappable]

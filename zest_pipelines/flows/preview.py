@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from partners.contract import Entity, Partner, SourceRecord
 from resources.logins import Login
@@ -37,6 +37,8 @@ class PreviewReport:
     records: int = 0
     """That the partner has, by what landed last."""
     added: int = 0
+    """Of a connection that makes no masters: looked for among ours, and linked or kept waiting."""
+    makes_masters: bool = True
     changed: int = 0
     unchanged: int = 0
     respelled: int = 0
@@ -123,14 +125,15 @@ def preview(
     started = time.monotonic()
     scope, counted = Scope(tenant, partner.name, entity), _Counted()
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
-        own = tenants.connection(tx, tenant, partner.name).connection.settings
+        row = tenants.connection(tx, tenant, partner.name)
         population, beside = masters.population(tx, scope), beside_deletes(tx, scope, partner)
         fresh = [each.ceiling for each in approvals.standing(tx, scope) if each.is_fresh]
-        mapper = Mapper(partner, entity, {**own, **settings})
+        mapper = Mapper(partner, entity, {**row.connection.settings, **settings})
         for newest in history.newest_contents(tx, scope):
             counted.take(newest, _mapped(mapper, newest).version)
     approved = fresh[-1] if fresh else None  # as the next application does
-    return _report(entity, counted, population, beside, approved, time.monotonic() - started)
+    report = _report(entity, counted, population, beside, approved)
+    return replace(report, makes_masters=entity in row.creates, seconds=time.monotonic() - started)
 
 
 def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
@@ -143,7 +146,7 @@ def _mapped(mapper: Mapper, newest: NewestContent) -> Taken:
 
 
 def _report(
-    entity: Entity, counted: _Counted, population: int, beside: Beside, approved: Counts | None, seconds: float
+    entity: Entity, counted: _Counted, population: int, beside: Beside, approved: Counts | None
 ) -> PreviewReport:
     kinds, nothing = counted.kinds, Held(0, {})
     counts = Counts(deletes=counted.deletes, changed=dict(counted.written))
@@ -167,5 +170,4 @@ def _report(
         approved_deletes=unasked.deletes - held.deletes,
         approved_fields={name: records for name, records in unasked.changed.items() if name not in held.changed},
         examples={what: tuple(records) for what, records in counted.examples.items()},
-        seconds=seconds,
     )
