@@ -1,7 +1,8 @@
 """What a partner's folder offers the certification: an address, and the hand of the partner's own people.
 
-`partners/<name>/sandbox/bench.py` has a `running_bench()` that yields one for the sandbox. What a bench leaves out
-makes the rows that need it not apply, and the class that they prove is then not earned.
+`partners/<name>/sandbox/bench.py` has a `running_bench()` that yields one for the sandbox. Sizes, masters, visits
+and copies it must have; what else it leaves out makes the rows that need it not apply, and the class that they prove is
+then not earned.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from partners.contract import Command, Entity, Partner
 
 class NotOffered(Exception):  # noqa: N818  # no fault: the row does not apply
     """The row cannot be tried here; the message says why."""
+
+
+class BenchIncompleteError(Exception):
+    """The bench lacks what no partner can be tried without; the message says what."""
 
 
 class BenchMissingError(LookupError):
@@ -61,11 +66,11 @@ class Bench:
     @property
     def sizes(self) -> Mapping[Entity, Sizes]:
         """For each entity that is read."""
-        return _lacks("sizes of readings")
+        return _needs("sizes of readings")
 
     def visit(self) -> Command:
         """The creation of a visit that it has not seen, with a note."""
-        return _lacks("visit that can be written")
+        return _needs("visit that can be written")
 
     def refused_visit(self) -> Command:
         """The creation of a visit that it refuses for what it says."""
@@ -73,7 +78,7 @@ class Bench:
 
     def copies(self, command: Command) -> Sequence[object]:
         """What it has of a command's record, compared by equality alone."""
-        return _lacks("look at its copies")
+        return _needs("look at its copies")
 
     def edit_copy(self, command: Command) -> None:
         """Change its copy as its own people do."""
@@ -81,7 +86,7 @@ class Bench:
 
     def hold(self, entity: Entity, count: int) -> Collection[str]:
         """Have exactly so many masters, all sound, and say their ids."""
-        return _lacks("masters that can be set")
+        return _needs("masters that can be set")
 
     def change(self, entity: Entity, ids: Collection[str]) -> None:
         """Change these masters, all at the same time by its clock."""
@@ -105,6 +110,10 @@ class Bench:
 
     def heal(self) -> None:
         """Drop all faults."""
+
+
+def _needs(what: str) -> NoReturn:
+    raise BenchIncompleteError(f"the bench offers no {what}")
 
 
 def _lacks(what: str) -> NoReturn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from partners.certification import hostile, reading, writing
-from partners.certification.bench import Bench, NotOffered
+from partners.certification.bench import Bench, BenchIncompleteError, NotOffered
 from partners.certification.trial import Broken, ClientMaker, Trial, require
 from partners.contract import AfterReadings, DeleteEvents, Partner, PointRead, ProofOfAbsence, Recovery
 from partners.errors import PartnerError
@@ -175,10 +175,12 @@ def run_row(row: Row, trial: Trial, *, may_write: bool = True) -> Result:
         row.run(trial)
     except NotOffered as reason_:
         return Result(row.name, row.claim, Verdict.APPLIES_NOT, str(reason_))
-    except Broken as finding:
+    except (Broken, BenchIncompleteError) as finding:
         return Result(row.name, row.claim, Verdict.FAILS, str(finding))
     except PartnerError as error:
         return Result(row.name, row.claim, Verdict.FAILS, f"ended with {type(error).__name__}({error.reason})")
+    except NotImplementedError as error:
+        return Result(row.name, row.claim, Verdict.FAILS, f"not written yet: {error}")
     except Exception as error:  # noqa: BLE001  # its text may hold a person's data: its name alone is told
         return Result(row.name, row.claim, Verdict.FAILS, f"raised {type(error).__name__}")
     finally:

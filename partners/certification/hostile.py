@@ -360,6 +360,8 @@ def _tried(trial: Trial, *acts: Callable[[str, Hostile], str | None]) -> None:
             begun = time.monotonic()
             try:
                 finding = act(f"{'https' if hostile.is_tls else 'http'}://{place}", hostile)
+            except NotImplementedError:
+                raise
             except Exception as error:  # noqa: BLE001  # whatever it is, it is what the connector must not let out
                 finding = f"raised {type(error).__name__}"
             took, most = time.monotonic() - begun, BOUNDS.total_seconds * max(1, len(came)) + _SLACK

@@ -17,6 +17,7 @@ from partner_process import RunningPartner, running_partner
 from proof_bench import ProofBench
 from test_connectors import http_client
 
+import partners
 from partners.certification import hostile, real
 from partners.certification.bench import Bench, BenchMissingError, bench_of
 from partners.certification.certificate import ROWS, Certificate, Result, Verdict, certificate, certify, run_row
@@ -41,6 +42,7 @@ from partners.errors import PartnerError, RetryableError
 from partners.fhir.sandbox.testing import running_sandbox
 from partners.registry import PARTNERS
 from zest_pipelines.cli import run
+from zest_pipelines.cli.new_partner import write_partner
 
 _BY_NAME = {row.name: row for row in ROWS}
 
@@ -382,3 +384,28 @@ def test_what_was_typed_wrong_is_told(
     code, _, error = zest("certify", *arguments)
     assert code == 2
     assert finding in error
+
+
+def test_a_new_partner_is_told_what_is_not_written_yet(
+    few_hostile: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partners, "__path__", [*partners.__path__, str(tmp_path)])
+    write_partner(tmp_path / "kagayaki", "kagayaki", "かがやき")
+    with bench_of("kagayaki")() as bench:
+        told = tuple(certify(bench, http_client))
+        made = certificate(bench, told)
+    assert not made.is_passed
+    found = {each.row: each.detail for each in told if each.verdict is Verdict.FAILS}
+    assert found["check"].startswith("not written yet: check in client.py: ")
+    for row in ("read all", "hostile to readings"):
+        assert found[row].startswith("not written yet: read in client.py: ")
+    assert [each for each in found.values() if not each.startswith(("not written yet: ", "the bench offers no "))] == []
+    assert found["create, change, cancel"] == "the bench offers no visit that can be written"
+    assert found["deletes"] == "the bench offers no sizes of readings"
+
+
+def test_a_partner_that_is_there_is_not_written_over(zest: Callable[..., tuple[int, str, str]]) -> None:
+    for name, finding in (("fhir", "is there already"), ("Kagayaki", "is not a-z, 0-9 and _")):
+        code, _, error = zest("new-partner", name)
+        assert code == 2
+        assert finding in error

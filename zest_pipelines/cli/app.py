@@ -14,6 +14,7 @@ from zest_pipelines.cli import (
     limits,
     machine,
     masters,
+    new_partner,
     operations,
     preview,
     records,
@@ -50,6 +51,7 @@ app.add_typer(tenant, name="tenant")
 app.command()(connections.connect)
 app.command()(connections.check)
 app.command()(certification.certify)
+app.command("new-partner")(new_partner.new_partner)
 app.command()(synchronization.sync)
 app.command("push-week")(weeks.push_week)
 app.command()(operations.pause)
