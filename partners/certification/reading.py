@@ -27,7 +27,7 @@ from partners.errors import AuthenticationError, Deferred, PartnerError
 from partners.reasons import UnknownReason, reason
 from partners.throttling import Told
 
-_MOST_CUTS = 4
+_MOST_CUTS = 3
 
 
 def checked(trial: Trial) -> None:
