@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import patch
 from uuid import uuid4
 
 from fhir_bench import NotingGate
@@ -17,9 +16,7 @@ from partners.carecsv import partner as declaration
 from partners.carecsv.actuals import parsed
 from partners.carecsv.client import CareCsvConnector
 from partners.carecsv.layouts import INSURED, INSURER
-from partners.carecsv.outbox import Outbox
 from partners.carecsv.partner import CARECSV
-from partners.carecsv.places import UnsureError
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, made_up
 from partners.contract import Command, Connection, Connector, Entity, Verb, Visit, VisitRecord
 from resources.http import Http
@@ -74,40 +71,3 @@ def stored(office: CareOffice, command: Command) -> list[Any]:
         told = kept.told(command.entity, str(command.record_id))
         found += [] if told is None else [told]
     return found
-
-
-class Disk:
-    """The folder's disk, which may fail; it counts how often the folder is opened to be written."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self._faults, self._counting = ExitStack(), ExitStack()
-        real = Outbox.open
-
-        def opened(box: Outbox) -> None:
-            self.calls += 1
-            real(box)
-
-        self._counting.enter_context(patch.object(Outbox, "open", opened))
-
-    def fail(self, kind: str) -> None:
-        """`refuse`: nothing can be written; `cut_after`: all is written, and then it fails; `away`: it is not there."""
-        real, error = Outbox.keep, OSError(errno.EIO, "the disk under test")
-
-        def kept(*given: Any) -> None:
-            if kind == "cut_after":
-                real(*given)
-                raise UnsureError(errno.EIO, "the disk under test")
-            raise error
-
-        name, broken = ("open", Mock(side_effect=error)) if kind == "away" else ("keep", kept)
-        self._faults.enter_context(patch.object(Outbox, name, broken))
-
-    def heal(self) -> None:
-        """It works again."""
-        self._faults.close()
-
-    def end(self) -> None:
-        """Count no more."""
-        self.heal()
-        self._counting.close()

@@ -6,17 +6,17 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
-from partners.contract import Command, Connection, Connector, Entity, Token, Verb, Visit, VisitRecord
+from partners.certification.trial import NotingGate
+from partners.contract import Command, Connection, Connector, Entity, Verb, Visit, VisitRecord
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox
-from partners.throttling import Told
 from resources.http import Http
 
 CONFIG = SandboxConfig(token="a-token", clients=30, staff=16)
@@ -25,29 +25,6 @@ SETTINGS = {
     "staff_identifier_system": CONFIG.staff_identifier_system,
 }
 STARTS = datetime(2026, 11, 24, 0, 30, tzinfo=UTC)
-
-
-@dataclass
-class NotingGate:
-    """Admits everything and remembers for what."""
-
-    admitted: list[str] = field(default_factory=list)
-    told: list[Told] = field(default_factory=list)
-
-    def admit(self, endpoint: str) -> None:
-        self.admitted.append(endpoint)
-
-    def leave(self) -> None:
-        """In time."""
-
-    def unheard(self) -> None:
-        """Nobody counts what is under way."""
-
-    def heard(self, endpoint: str, told: Told) -> None:
-        self.told.append(told)
-
-    def token(self, ask: Callable[[], Token], refused: str = "") -> str:
-        return ask().value  # which nobody keeps
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from carecsv_bench import client_id, connected, stored, visit, visit_record
+from fhir_bench import NotingGate
 
 from partners.carecsv import places
 from partners.carecsv.layouts import INSURED
@@ -243,6 +244,20 @@ def test_who_dies_at_any_step_leaves_whole_files_and_the_repeat_ends_with_what_w
     assert len(told(office)[insured(1), "202612"]) == 2
     was_out = step.startswith("before the state")
     assert len(names) == (2 if was_out and is_taken else 1)  # once, but where somebody took it in that very moment
+
+
+def test_the_gate_is_asked_once_for_each_folder_that_is_opened_to_be_written_or_looked_into(office: CareOffice) -> None:
+    first, gate = visit(), NotingGate()
+    counted = patch.object(Outbox, "open", autospec=True, side_effect=Outbox.open)
+    with connected(office, gate) as connector, counted as opened:
+        for number, commands in enumerate(([first], [visit(minutes=90), visit(minutes=180)]), start=1):
+            gate.admitted.clear()
+            connector.send_batch(commands)
+            assert opened.call_count == number
+            assert len(gate.admitted) == 1
+        gate.admitted.clear()
+        connector.find(first)
+        assert gate.admitted == ["files"]
 
 
 def test_a_disk_that_fails_before_anything_is_written_means_later_and_after_it_doubt(office: CareOffice) -> None:

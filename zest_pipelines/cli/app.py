@@ -8,11 +8,13 @@ from zest_pipelines.cli import (
     approvals,
     archive,
     bench,
+    certification,
     connections,
     identities,
     limits,
     machine,
     masters,
+    new_partner,
     operations,
     preview,
     records,
@@ -48,6 +50,8 @@ tenant.command("add")(connections.add_tenant)
 app.add_typer(tenant, name="tenant")
 app.command()(connections.connect)
 app.command()(connections.check)
+app.command()(certification.certify)
+app.command("new-partner")(new_partner.new_partner)
 app.command()(synchronization.sync)
 app.command("push-week")(weeks.push_week)
 app.command()(operations.pause)

@@ -1,0 +1,134 @@
+"""What a partner's folder offers the certification: an address, and the hand of the partner's own people.
+
+`partners/<name>/sandbox/bench.py` has a `running_bench()` that yields one for the sandbox. Sizes, masters, visits
+and copies it must have; what else it leaves out makes the rows that need it not apply, and the class that they prove is
+then not earned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import NoReturn
+
+from partners.contract import Command, Entity, Partner
+
+
+class NotOffered(Exception):  # noqa: N818  # no fault: the row does not apply
+    """The row cannot be tried here; the message says why."""
+
+
+class BenchIncompleteError(Exception):
+    """The bench lacks what no partner can be tried without; the message says what."""
+
+
+class BenchMissingError(LookupError):
+    """The partner's folder has no bench; the message says what to write."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many records make a reading interesting."""
+
+    page: int
+    """Exactly as many as one page, or one call, holds."""
+    cap: int
+    """As many as the partner lists at most, if it has such a bound; else several pages. More than `page`."""
+    least: int = 0
+    """The fewest that a reading takes for whole."""
+
+
+class Bench:
+    """A partner under test. Whoever makes one sets the attributes and writes the methods that it can."""
+
+    partner: Partner
+    url: str
+    secret: Mapping[str, str]
+    settings: Mapping[str, str]
+    has_deletes = True
+    """False: its people delete nobody."""
+    is_real = False
+    """Whether it is a system in which no faults can be injected."""
+    pace: float = 0.0
+    """Seconds from a call to the next one that it is spared."""
+    wrong_secret: Mapping[str, str] | None = None
+    """A secret that it refuses; None: it asks for none."""
+    batch_settings: Mapping[str, str] | None = None
+    """Settings with which 9 commands go in one call; empty: they do unasked. None: it has no batches."""
+
+    @property
+    def is_http(self) -> bool:
+        """False: it exchanges files, and what is about HTTP does not apply."""
+        return any(each.startswith("http") for each in self.partner.schemes)
+
+    @property
+    def sizes(self) -> Mapping[Entity, Sizes]:
+        """For each entity that is read."""
+        return _needs("sizes of readings")
+
+    def visit(self) -> Command:
+        """The creation of a visit that it has not seen, with a note."""
+        return _needs("visit that can be written")
+
+    def refused_visit(self) -> Command:
+        """The creation of a visit that it refuses for what it says."""
+        return _lacks("visit that is refused")
+
+    def copies(self, command: Command) -> Sequence[object]:
+        """What it has of a command's record, compared by equality alone."""
+        return _needs("look at its copies")
+
+    def edit_copy(self, command: Command) -> None:
+        """Change its copy as its own people do."""
+        _lacks("edits by its own people")
+
+    def hold(self, entity: Entity, count: int) -> Collection[str]:
+        """Have exactly so many masters, all sound, and say their ids."""
+        return _needs("masters that can be set")
+
+    def change(self, entity: Entity, ids: Collection[str]) -> None:
+        """Change these masters, all at the same time by its clock."""
+        _lacks("changes of masters by its own people")
+
+    def remove(self, entity: Entity, partner_id: str) -> None:
+        """Delete one, as its own people do."""
+        _lacks("deletes by its own people")
+
+    def spoil(self, entity: Entity, partner_id: str) -> None:
+        """Fill one with what no clean record has."""
+        _lacks("dirty data")
+
+    def throttle(self) -> None:
+        """Refuse each call as too many, in its own dialect, until it is healed."""
+        _lacks("dialect in which it refuses for too many calls")
+
+    def reject_batch(self, command: Command) -> None:
+        """Refuse each batch with the command's record as a whole, until it is healed."""
+        _lacks("batches that are refused as a whole")
+
+    def heal(self) -> None:
+        """Drop all faults."""
+
+
+def _needs(what: str) -> NoReturn:
+    raise BenchIncompleteError(f"the bench offers no {what}")
+
+
+def _lacks(what: str) -> NoReturn:
+    raise NotOffered(f"the bench offers no {what}")
+
+
+def bench_of(name: str) -> Callable[[], AbstractContextManager[Bench]]:
+    """The maker of a partner's bench at its sandbox. BenchMissingError if its folder has none."""
+    module = f"partners.{name}.sandbox.bench"
+    try:
+        made: Callable[[], AbstractContextManager[Bench]] = import_module(module).running_bench
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise BenchMissingError(
+            f"{module.replace('.', '/')}.py is missing: write running_bench() there (CONTRIBUTING.md, Adding a partner)"
+        ) from None
+    return made

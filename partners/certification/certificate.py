@@ -1,0 +1,245 @@
+"""The rows, run on a bench, and what they come to: a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+from partners.certification import hostile, reading, writing
+from partners.certification.bench import Bench, BenchIncompleteError, NotOffered
+from partners.certification.trial import Broken, ClientMaker, Trial, require
+from partners.contract import AfterReadings, DeleteEvents, Partner, PointRead, ProofOfAbsence, Recovery
+from partners.errors import PartnerError
+from partners.reasons import Language, UnknownReason, explain, reason
+from partners.windows import parse_windows
+
+
+class Verdict(StrEnum):
+    """How a row ends."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    APPLIES_NOT = "does not apply"
+
+
+class Way(StrEnum):
+    """What a connector must do for a row to be about it."""
+
+    ANY = "any"
+    IN = "in"
+    OUT = "out"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that a connector must do."""
+
+    name: str
+    way: Way
+    run: Callable[[Trial], None]
+    """Raises Broken where it does not hold, NotOffered where it cannot be tried."""
+    writes: str = ""
+    """What it writes at the partner, beside what only a sandbox is put through; empty: nothing."""
+    needs: str = ""
+    """What it needs that a real system is spared; empty: nothing."""
+
+    @property
+    def claim(self) -> str:
+        """What it says of the connector."""
+        return (self.run.__doc__ or "").strip()
+
+    def why_not(self, partner: Partner) -> str | None:
+        """Why it does not apply by the declaration alone; None: it does."""
+        if self.way is Way.IN and not partner.reads:
+            return "nothing is read"
+        if self.way is Way.OUT and not partner.writes:
+            return "nothing is written"
+        return None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a row."""
+
+    row: str
+    claim: str
+    verdict: Verdict
+    detail: str = ""
+    """What was found, or why it does not apply."""
+
+
+@dataclass(frozen=True)
+class Class:
+    """One class of capability: what is declared, and what was earned."""
+
+    name: str
+    declared: str
+    earned: str
+    is_earned: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """All of it."""
+
+    partner: str
+    results: tuple[Result, ...]
+    classes: tuple[Class, ...]
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether no row fails and each class that is declared was earned."""
+        return all(each.verdict is not Verdict.FAILS for each in self.results) and all(
+            each.is_earned for each in self.classes
+        )
+
+
+def windows(trial: Trial) -> None:
+    """The times at which it is closed are times, and it is not always closed."""
+    parse_windows(trial.bench.partner.closed)
+
+
+def reasons(trial: Trial) -> None:
+    """Each reason that was given here is in the catalogue, with its next action, and shows no secret."""
+    secrets = {value for value in trial.bench.secret.values() if value}
+    for code, params in sorted(trial.reasons.items()):
+        try:
+            reason(code)
+        except UnknownReason:
+            raise Broken(f"{code} is not in the catalogue") from None
+        texts = [text for language in Language for text in explain(code, params, language)]
+        require(all(texts), f"{code} has no next action")
+        require(not any(secret in text for secret in secrets for text in texts), f"{code} shows the secret")
+
+
+_FAULTS = "faults injected"
+_HAND = "records of its own people made or changed"
+_IN, _OUT, _ANY = Way.IN, Way.OUT, Way.ANY
+ROWS: tuple[Row, ...] = (
+    Row("check", _ANY, reading.checked),
+    Row("closed times", _ANY, windows),
+    Row("read all", _IN, reading.read_all),
+    Row("point reads", _IN, reading.point_reads),
+    Row("since the cursor", _IN, reading.since_the_cursor),
+    Row("none and one", _IN, reading.few, needs=_HAND),
+    Row("one page", _IN, reading.one_page, needs=_HAND),
+    Row("the cap", _IN, reading.at_the_cap, needs=_HAND),
+    Row("changes", _IN, reading.incremental, needs=_HAND),
+    Row("deletes", _IN, reading.deletes, needs=_HAND),
+    Row("dirty data", _IN, reading.dirty, needs=_HAND),
+    Row("gate before reading", _IN, reading.gate_asked, needs=_FAULTS),
+    Row("reading put off", _IN, reading.put_off),
+    Row("only read", _IN, reading.only_read),
+    Row("reading broken off", _IN, reading.broken_off, needs=_FAULTS),
+    Row("hostile to readings", _IN, hostile.to_readings),
+    Row("create, change, cancel", _OUT, writing.one_record, "one visit"),
+    Row("repeats", _OUT, writing.repeated, "one visit"),
+    Row("duplicates", _OUT, writing.duplicate, "one visit, twice"),
+    Row("read back", _OUT, writing.found, "one visit"),
+    Row("outdated version", _OUT, writing.outdated, "one visit"),
+    Row("edited at the partner", _OUT, writing.edited_there, "one visit", needs=_HAND),
+    Row("refusal", _OUT, writing.refused, "one visit that it refuses", needs=_HAND),
+    Row("nobody listens", _OUT, writing.not_reached),
+    Row("write put off", _OUT, writing.put_off, "one visit"),
+    Row("gate before writing", _OUT, writing.gate_asked, "two visits", needs=_FAULTS),
+    Row("answer lost", _OUT, writing.answer_lost, "visits", needs=_FAULTS),
+    Row("answer to a change lost", _OUT, writing.change_lost, "visits", needs=_FAULTS),
+    Row("answer to a cancellation lost", _OUT, writing.cancel_lost, "visits", needs=_FAULTS),
+    Row("429", _OUT, writing.throttled, needs=_FAULTS),
+    Row("throttled in its dialect", _OUT, writing.throttled_there, "one visit", needs=_FAULTS),
+    Row("closed for the night", _OUT, writing.closed, "one visit", needs=_FAULTS),
+    Row("no batches unasked", _OUT, writing.no_batches),
+    Row("batch in order", _OUT, writing.batch_in_order, "four visits", needs=_FAULTS),
+    Row("batch refused", _OUT, writing.batch_refused, "three visits", needs=_FAULTS),
+    Row("batch lost", _OUT, writing.batch_lost, "three visits", needs=_FAULTS),
+    Row("hostile to writes", _OUT, hostile.to_writes),
+    Row("memory", _ANY, hostile.in_little_memory),
+    Row("reasons", _ANY, reasons),
+)
+"""In their order; the last one looks at what the others heard."""
+
+
+def run_row(row: Row, trial: Trial, *, may_write: bool = True) -> Result:
+    """One row's result; nothing that the connector raises comes out."""
+    why_not = row.why_not(trial.bench.partner)
+    if why_not is None and row.needs and trial.bench.is_real:
+        why_not = f"it needs {row.needs}, which a real system is spared"
+    if why_not is None and row.writes and not may_write:
+        why_not = f"it writes {row.writes}: allow it with --write"
+    if why_not is not None:
+        return Result(row.name, row.claim, Verdict.APPLIES_NOT, why_not)
+    try:
+        row.run(trial)
+    except NotOffered as reason_:
+        return Result(row.name, row.claim, Verdict.APPLIES_NOT, str(reason_))
+    except (Broken, BenchIncompleteError) as finding:
+        return Result(row.name, row.claim, Verdict.FAILS, str(finding))
+    except PartnerError as error:
+        return Result(row.name, row.claim, Verdict.FAILS, f"ended with {type(error).__name__}({error.reason})")
+    except NotImplementedError as error:
+        return Result(row.name, row.claim, Verdict.FAILS, f"not written yet: {error}")
+    except Exception as error:  # noqa: BLE001  # its text may hold a person's data: its name alone is told
+        return Result(row.name, row.claim, Verdict.FAILS, f"raised {type(error).__name__}")
+    finally:
+        with suppress(PartnerError):
+            trial.bench.heal()
+    return Result(row.name, row.claim, Verdict.HOLDS)
+
+
+def certify(bench: Bench, make_client: ClientMaker, *, may_write: bool = True) -> Iterator[Result]:
+    """The results of all rows, as they come; `certificate` makes the whole of them."""
+    trial = Trial(bench, make_client)
+    for row in ROWS:
+        yield run_row(row, trial, may_write=may_write)
+
+
+def certificate(bench: Bench, results: tuple[Result, ...]) -> Certificate:
+    """What the results of all rows come to. A class is earned by what can be tried on the bench, if it is of its kind:
+    there are no answers of files that could be lost, and no faults at a real system."""
+    return Certificate(bench.partner.name, results, _classes(bench, {each.row: each for each in results}))
+
+
+def _classes(bench: Bench, results: Mapping[str, Result]) -> tuple[Class, ...]:
+    partner, declared, is_real = bench.partner, bench.partner.capability, bench.is_real
+    recovery = (
+        ["read back", "answer lost", "answer to a change lost"] if bench.is_http and not is_real else ["read back"]
+    )
+    if declared.recovery in (Recovery.KEY, Recovery.CLIENT_ID):
+        recovery.append("duplicates")
+    if not partner.writes or declared.recovery is Recovery.NONE:
+        recovery = []
+    has_version_check = bool(partner.writes) and declared.has_version_check
+    is_incremental = bool(partner.reads) and declared.is_incremental
+    changes = ["since the cursor"] if is_real else ["since the cursor", "changes"]
+    proof = "point reads" if isinstance(declared.proves_absence, PointRead) else "read all"
+    absence = [proof] if is_real else [proof, "deletes"]
+    return (
+        _class("recovery", declared.recovery, Recovery.NONE, results, recovery),
+        _class("version check", _yes(has_version_check), "no", results, ["outdated version"] * has_version_check),
+        _class("incremental", _yes(is_incremental), "no", results, changes * is_incremental),
+        _class("proof of absence", _absence(declared.proves_absence), "none", results, absence * bool(partner.reads)),
+    )
+
+
+def _class(name: str, declared: str, without: str, results: Mapping[str, Result], rows: Sequence[str]) -> Class:
+    """Earned where each of the rows holds; with none to hold there is nothing to earn."""
+    open_ = [results[row] for row in rows if results[row].verdict is not Verdict.HOLDS]
+    detail = "; ".join(f"{each.row} {each.verdict}" for each in open_)
+    return Class(name, declared, without if open_ else declared, not open_, detail)
+
+
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "no"
+
+
+def _absence(proof: ProofOfAbsence) -> str:
+    match proof:
+        case PointRead():
+            return "point read"
+        case DeleteEvents():
+            return "delete events"
+        case AfterReadings(count):
+            return f"after {count} readings"

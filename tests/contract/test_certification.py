@@ -1,0 +1,411 @@
+"""The certification fails whom it should: connectors that are bad on purpose, and partners that declare too much."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import fhir_bench
+import httpx
+import pytest
+from partner import PROOFS
+from partner_process import RunningPartner, running_partner
+from proof_bench import ProofBench
+from test_connectors import http_client
+
+import partners
+from partners.certification import hostile, real
+from partners.certification.bench import Bench, BenchMissingError, bench_of
+from partners.certification.certificate import ROWS, Certificate, Result, Verdict, certificate, certify, run_row
+from partners.certification.trial import Trial
+from partners.contract import (
+    Command,
+    Connection,
+    Connector,
+    Delivered,
+    Entity,
+    Gate,
+    Gone,
+    Page,
+    Partner,
+    Recovery,
+    Reply,
+    Retry,
+    SourceRecord,
+    Unknown,
+)
+from partners.errors import PartnerError, RetryableError
+from partners.fhir.sandbox.testing import running_sandbox
+from partners.registry import PARTNERS
+from zest_pipelines.cli import run
+from zest_pipelines.cli.new_partner import write_partner
+
+_BY_NAME = {row.name: row for row in ROWS}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A connector that is one for the proofs but for its writing."""
+
+    honest: Any
+    client: httpx.Client
+    gate: Gate
+    base: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.honest, name)
+
+
+class Resending(Bad):
+    """Sends again what was not answered, without looking."""
+
+    def send(self, command: Command) -> Reply:
+        """Until it is answered."""
+        reply: Reply = self.honest.send(command)
+        return self.honest.send(command) if isinstance(reply, Unknown) else reply
+
+
+class Trusting(Bad):
+    """Takes any 200 for a success."""
+
+    def send(self, command: Command) -> Reply:
+        """Delivered if it is a 200, whatever stands in it."""
+        self.gate.admit("visits")
+        try:
+            answer = self.client.post(f"{self.base}/visits", json={})
+        except httpx.HTTPError:
+            return Unknown("connection_cut_unsure")
+        return Delivered(str(command.record_id), "") if answer.status_code == 200 else Retry("partner_busy")
+
+
+class Leaking(Bad):
+    """Lets out what the network does."""
+
+    def send(self, command: Command) -> Reply:
+        """Raises."""
+        self.client.post(f"{self.base}/visits", json={}).raise_for_status()
+        return self.honest.send(command)  # type: ignore[no-any-return]
+
+
+class Hasty(Bad):
+    """Makes a call that nobody admitted."""
+
+    def send(self, command: Command) -> Reply:
+        """After a look."""
+        self.client.get(f"{self.base}/visits/1")
+        return self.honest.send(command)  # type: ignore[no-any-return]
+
+
+class Sure(Bad):
+    """Says of what may be there that it is not."""
+
+    def send(self, command: Command) -> Reply:
+        """Never in doubt."""
+        reply: Reply = self.honest.send(command)
+        return Retry("partner_busy") if isinstance(reply, Unknown) else reply
+
+
+class Swallowing(Bad):
+    """Takes a reading that broke off for one that has ended."""
+
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
+        """Never raises."""
+        try:
+            yield from self.honest.read(entity, cursor, resume)
+        except RetryableError:
+            yield Page((), is_full=cursor is None, is_last=True)
+
+
+class Forgetful(Bad):
+    """Loses the last record of a page that is full."""
+
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
+        """All but one."""
+        for page in self.honest.read(entity, cursor, resume):
+            yield replace(page, records=page.records[:99])
+
+
+class Impatient(Bad):
+    """Reads no second page of changes."""
+
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
+        """One page of changes; all of a full reading."""
+        for page in self.honest.read(entity, cursor, resume):
+            if cursor is None:
+                yield page
+            else:
+                yield replace(page, is_last=True, cursor=page.cursor or cursor)
+                return
+
+
+class Hopeless(Bad):
+    """Takes whoever cannot be read for gone."""
+
+    def fetch(self, entity: Entity, partner_id: str) -> SourceRecord | Gone:
+        """Never raises."""
+        try:
+            found: SourceRecord | Gone = self.honest.fetch(entity, partner_id)
+        except PartnerError:
+            return Gone()
+        return found
+
+
+class Stubborn(Bad):
+    """Never believes that anybody is gone."""
+
+    def fetch(self, entity: Entity, partner_id: str) -> SourceRecord | Gone:
+        """As it was once."""
+        found = self.honest.fetch(entity, partner_id)
+        return SourceRecord(partner_id, "", {}) if found == Gone() else found
+
+
+class Prying(Bad):
+    """Looks before it reads, and asks nobody."""
+
+    def read(self, entity: Entity, cursor: str | None, resume: str | None = None) -> Iterator[Page]:
+        """After a call."""
+        self.client.get(self.base)
+        yield from self.honest.read(entity, cursor, resume)
+
+
+@pytest.fixture
+def few_hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One hostile answer is enough to see that a row notices."""
+    each = next(each for each in hostile.hostile_answers("") if each.name == "a web page with 200")
+    monkeypatch.setattr(hostile, "hostile_answers", lambda _: (each,))
+
+
+@pytest.fixture(scope="module")
+def crews() -> Iterator[Bench]:
+    with bench_of("smarthr")() as bench:
+        yield bench
+
+
+@pytest.mark.parametrize(
+    ("bad", "row", "finding"),
+    [
+        (Swallowing, "reading broken off", "read to its end though answer 1 of 2 was cut"),
+        (Swallowing, "hostile to readings", "a web page with 200: read as 1 pages"),
+        (Forgetful, "one page", "1 of 100 records did not come"),
+        (Impatient, "changes", "1 of 101 with equal times did not come"),
+        (Hopeless, "hostile to readings", "a web page with 200: taken as the word about one record"),
+        (Stubborn, "deletes", "a deleted record is not told as gone"),
+        (Prying, "gate before reading", "1 asked for, 2 calls made"),
+    ],
+)
+def test_a_connector_that_reads_badly_fails(
+    crews: Bench, few_hostile: None, monkeypatch: pytest.MonkeyPatch, bad: type[Bad], row: str, finding: str
+) -> None:
+    monkeypatch.setattr(crews, "partner", opening(crews.partner, bad), raising=False)
+    result = run_row(_BY_NAME[row], Trial(crews, http_client))
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningPartner]:
+    with running_partner() as running:
+        yield running
+
+
+def tried(server: RunningPartner, bad: Callable[..., Bad] | None, row: str, **declared: Any) -> Result:
+    """The row's result with proof_search, its connector replaced or its declaration changed."""
+    bench = ProofBench("proof_search", server)
+    capability = replace(bench.partner.capability, **declared)
+    bench.partner = replace(opening(bench.partner, bad), capability=capability)
+    return run_row(_BY_NAME[row], Trial(bench, http_client))
+
+
+def opening(partner: Partner, bad: Callable[..., Bad] | None) -> Partner:
+    """The partner with another connector."""
+
+    def opened(connection: Connection, secret: Mapping[str, str], client: httpx.Client, gate: Gate) -> Connector:
+        connector = partner.open(connection, secret, client, gate)
+        return bad(connector, client, gate, connection.base_url) if bad else connector
+
+    return replace(partner, open=opened)
+
+
+@pytest.mark.parametrize(
+    ("bad", "row", "finding"),
+    [
+        (Resending, "answer lost", "cut before its first byte: 2 records are there"),
+        (Trusting, "hostile to writes", "a web page with 200: Delivered"),
+        (Leaking, "nobody listens", "raised ConnectError"),
+        (Hasty, "gate before writing", "1 asked for, 2 calls made"),
+        (Sure, "answer lost", "it took effect and is Retry(partner_busy)"),
+    ],
+)
+def test_a_connector_that_writes_badly_fails(
+    server: RunningPartner, few_hostile: None, bad: type[Bad], row: str, finding: str
+) -> None:
+    result = tried(server, bad, row)
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+
+
+@pytest.mark.parametrize(
+    ("declared", "row", "finding"),
+    [
+        ({"has_version_check": True}, "outdated version", "it is Delivered"),
+        ({"recovery": Recovery.KEY}, "duplicates", "the repeat has another id"),
+        ({"recovery": Recovery.CLIENT_ID}, "answer lost", "2 records are there, not 1"),
+        ({"recovery": Recovery.NONE}, "read back", "finds without a declared way to find"),
+        ({"replaces": True}, "create, change, cancel", "1 records are there, not 0"),
+    ],
+)
+def test_who_declares_too_much_fails(
+    server: RunningPartner, declared: Mapping[str, Any], row: str, finding: str
+) -> None:
+    result = tried(server, None, row, **declared)
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+
+
+def results(partner: str, *failing: str, not_applying: Sequence[str] = (), is_real: bool = False) -> Certificate:
+    """A certificate in which these rows fail, or do not apply, and all others hold."""
+    verdicts = {**dict.fromkeys(failing, Verdict.FAILS), **dict.fromkeys(not_applying, Verdict.APPLIES_NOT)}
+    made = tuple(Result(row.name, "", verdicts.get(row.name, Verdict.HOLDS)) for row in ROWS)
+    bench = Bench()
+    bench.partner, bench.is_real = PROOFS[partner], is_real
+    return certificate(bench, made)
+
+
+def test_a_class_is_earned_by_rows_that_hold_and_by_nothing_else() -> None:
+    assert results("proof_version").is_passed
+    for is_real in (False, True):  # faults are not tried there
+        assert results("proof_version", not_applying=["answer lost"], is_real=is_real).is_passed is is_real
+    for untried in (
+        results("proof_version", "outdated version"),
+        results("proof_version", not_applying=["outdated version"]),
+    ):
+        assert not untried.is_passed
+        by_name = {each.name: each for each in untried.classes}
+        assert (by_name["version check"].declared, by_name["version check"].earned) == ("yes", "no")
+        assert by_name["recovery"].is_earned
+    lost = {each.name: each for each in results("proof_key", "answer lost").classes}
+    assert (lost["recovery"].declared, lost["recovery"].earned) == ("key", "none")
+    assert not results("proof_none", "refusal").is_passed, "a row fails"
+    assert results("proof_none", not_applying=["refusal"]).is_passed
+
+
+def test_a_real_system_is_spared_faults_and_writes_that_nobody_allowed(
+    server: RunningPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostile, "hostile_answers", lambda _: ())
+    bench = ProofBench("proof_search", server)
+    bench.is_real, before = True, len(server.log())
+    told = {each.row: each for each in certify(bench, http_client, may_write=False)}
+    assert told["create, change, cancel"].detail == "it writes one visit: allow it with --write"
+    assert told["read all"].detail == "nothing is read"
+    assert len(server.log()) == before
+    told = {each.row: each for each in certify(bench, http_client)}
+    assert told["answer lost"].detail == "it needs faults injected, which a real system is spared"
+    assert told["create, change, cancel"].verdict is Verdict.HOLDS
+
+
+def test_a_real_system_is_called_no_faster_than_its_partner_declares() -> None:
+    bench = real.RealBench(PARTNERS["orca"], ("http://127.0.0.1:1", {}, {}), http_client, datetime.now(UTC))
+    assert bench.pace == 0.5, "tenant:120/60s"
+
+
+def test_there_are_some_45_hostile_answers_of_different_names() -> None:
+    names = [each.name for each in hostile.hostile_answers("http://elsewhere.example")]
+    assert len(set(names)) == len(names) >= 45
+
+
+def test_a_partner_without_a_bench_is_told_what_to_write() -> None:
+    with pytest.raises(BenchMissingError, match=r"partners/nobody/sandbox/bench\.py is missing"):
+        bench_of("nobody")
+
+
+@pytest.fixture
+def zest(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process, without hostile answers: exit code, standard output, standard error."""
+    monkeypatch.setattr(hostile, "hostile_answers", lambda _: ())
+
+    def typed(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run(arguments)
+        return code, *capfd.readouterr()
+
+    return typed
+
+
+def test_the_command_certifies_a_partner_at_its_sandbox(zest: Callable[..., tuple[int, str, str]]) -> None:
+    code, output, _ = zest("certify", "smarthr", "--json")
+    told = json.loads(output)
+    assert code == 0
+    assert told["is_passed"] is True
+    assert {each["row"] for each in told["results"]} == {row.name for row in ROWS}
+    assert {each["name"]: each["earned"] for each in told["classes"]} == {
+        "recovery": "none",
+        "version check": "no",
+        "incremental": "yes",
+        "proof of absence": "point read",
+    }
+
+
+def test_the_command_writes_at_a_real_system_if_that_is_allowed_and_cancels_it(
+    zest: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real, "parse_limits", lambda *_: ())  # no pause between the calls
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"token": fhir_bench.CONFIG.token}))
+    settings = (text for pair in fhir_bench.SETTINGS.items() for text in ("--set", "=".join(pair)))
+    with running_sandbox(fhir_bench.CONFIG) as sandbox:
+        typed = ("certify", "fhir", "--base-url", sandbox.url, "--secret-file", str(secret), *settings)
+        code, output, _ = zest(*typed)
+        assert code == 1, "what is declared of writing was not tried"
+        assert "it writes one visit: allow it with --write" in output
+        assert sandbox.state("Appointment") == []
+        code, output, _ = zest(*typed, "--write")
+        assert code == 0, output
+        assert {each["status"] for each in sandbox.state("Appointment")} == {"cancelled"}
+        assert "a-token" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "finding"),
+    [
+        (["nobody"], "No partner is called 'nobody'"),
+        (["fhir", "--write"], "give its --base-url"),
+        (["fhir", "--base-url", "ftp://x"], "--base-url is not an address"),
+        (["fhir", "--base-url", "http://127.0.0.1:1"], "is missing: give it in --set"),
+    ],
+)
+def test_what_was_typed_wrong_is_told(
+    zest: Callable[..., tuple[int, str, str]], arguments: Sequence[str], finding: str
+) -> None:
+    code, _, error = zest("certify", *arguments)
+    assert code == 2
+    assert finding in error
+
+
+def test_a_new_partner_is_told_what_is_not_written_yet(
+    few_hostile: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partners, "__path__", [*partners.__path__, str(tmp_path)])
+    write_partner(tmp_path / "kagayaki", "kagayaki", "かがやき")
+    with bench_of("kagayaki")() as bench:
+        told = tuple(certify(bench, http_client))
+        made = certificate(bench, told)
+    assert not made.is_passed
+    found = {each.row: each.detail for each in told if each.verdict is Verdict.FAILS}
+    assert found["check"].startswith("not written yet: check in client.py: ")
+    for row in ("read all", "hostile to readings"):
+        assert found[row].startswith("not written yet: read in client.py: ")
+    assert [each for each in found.values() if not each.startswith(("not written yet: ", "the bench offers no "))] == []
+    assert found["create, change, cancel"] == "the bench offers no visit that can be written"
+    assert found["deletes"] == "the bench offers no sizes of readings"
+
+
+def test_a_partner_that_is_there_is_not_written_over(zest: Callable[..., tuple[int, str, str]]) -> None:
+    for name, finding in (("fhir", "is there already"), ("Kagayaki", "is not a-z, 0-9 and _")):
+        code, _, error = zest("new-partner", name)
+        assert code == 2
+        assert finding in error
