@@ -23,7 +23,7 @@ from zest_pipelines.core.guard import Counts, hold
 from zest_pipelines.flows import land, plan, versions
 from zest_pipelines.flows.pages import Pages
 from zest_pipelines.store import approvals, identities, landing, masters, sightings, suspicions
-from zest_pipelines.store.landing import Verdict
+from zest_pipelines.store.landing import Conclusion
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _always(value: object) -> Callable[[Any], Any]:
 
 
 def _without(name: str) -> Callable[[Any], Any]:
-    return lambda real: lambda *given: replace(real(*given), **{name: 0})
+    return lambda real: lambda *given, **named: replace(real(*given, **named), **{name: 0})
 
 
 def _true_of_all(_: Any) -> Any:
@@ -107,7 +107,7 @@ def _cursor_first(real: Any) -> Any:
     def take(self: Any, page: Any, *, is_end: bool) -> None:
         if is_end:
             seen = self.progress.seen
-            verdict = Verdict("certified", None, {}, seen.is_full, seen.pages, 0, 0, page.cursor)
+            verdict = Conclusion("certified", None, {}, seen.is_full, seen.pages, 0, 0, page.cursor)
             with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
                 end(tx, self.reading, verdict)
         real(self, page, is_end=is_end)

@@ -47,8 +47,8 @@ def played(name: str | None) -> AbstractContextManager[None]:
 
 def _by_worker_clock(real: Any) -> Any:
     def lock(*given: Any) -> Any:
-        states, _ = real(*given)
-        return states, time.time()  # the process has it put off
+        states, _, new = real(*given)
+        return states, time.time(), new  # the process has it put off
 
     return lock
 

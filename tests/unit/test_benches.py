@@ -196,7 +196,7 @@ def test_the_cost_of_work_counts_its_processor_time_and_the_memory_that_it_took(
     kept: list[bytes] = []
 
     def work() -> None:
-        kept.append(b"x" * 30_000_000)
+        kept.append(b"x" * 60_000_000)  # so much the allocator never takes from what it has
         until = time.process_time() + 0.05
         while time.process_time() < until:
             pass
@@ -204,4 +204,4 @@ def test_the_cost_of_work_counts_its_processor_time_and_the_memory_that_it_took(
     cost = measured(work, os.getppid())
 
     assert cost.client_cpu >= 0.05
-    assert 25 < cost.peak_mb < 60
+    assert 55 < cost.peak_mb < 90
