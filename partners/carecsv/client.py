@@ -153,17 +153,18 @@ class CareCsvConnector:
             return Refused("client_not_yet_at_partner")
         mine = self._work(client, work)
         told, facts = mine.after.told(command.entity, record), actuals.facts_of(command)
-        old = _client_in(command.partner_id)
-        if old is not None and old != client and command.entity is Entity.VISIT:
+        is_visit, old = command.entity is Entity.VISIT, _client_in(command.partner_id)
+        if is_visit and command.verb is not Verb.CANCEL and not _SERVICE.fullmatch(facts["service_code"]):
+            return Refused("record_refused", {"field": "service_code", "detail": "[0-9A-Z]{6}"})
+        if is_visit and old is not None and old != client:
+            if not self._receiver(client):  # before it is taken from where it is
+                return Refused("care_manager_unknown")
             told = self._moved(old, mine, record, work)
         if told is None and command.verb is Verb.CANCEL:
             return Delivered(_partner_id(client, command), "", "nothing_to_cancel")
         if told is None and command.verb is Verb.UPDATE:
             return Conflict("record_gone_at_partner")
-        if command.entity is Entity.VISIT and command.verb is not Verb.CANCEL:
-            if not _SERVICE.fullmatch(facts["service_code"]):
-                return Refused("record_refused", {"field": "service_code", "detail": "[0-9A-Z]{6}"})
-        elif command.entity is Entity.VISIT_RECORD and mine.after.told(Entity.VISIT, record) is None:
+        if command.entity is Entity.VISIT_RECORD and mine.after.told(Entity.VISIT, record) is None:
             return Refused("visit_not_yet_delivered")
         mine.after = mine.after.telling(command.entity, record, {**(told or {}), **facts})
         mine.commands.append(number)
@@ -197,7 +198,7 @@ class CareCsvConnector:
             told = self._told(client, each.after)
             if not told:
                 continue
-            receiver = self._senders.get(client.partner_id) or self.care_manager
+            receiver = self._receiver(client)
             if not receiver:
                 for number in each.commands:
                     replies[number] = Refused("care_manager_unknown")
@@ -218,6 +219,10 @@ class CareCsvConnector:
     def _as_sent(self, client: Client, kept: Kept) -> Kept:
         told = {month: actuals.mark(rows) for month, rows in self._told(client, kept).items()}
         return replace(kept, sent={month: mark for month, mark in {**kept.sent, **told}.items() if mark})
+
+    def _receiver(self, client: Client) -> str:
+        """The office that the client's actuals go to; empty: it is not known."""
+        return self._senders.get(client.partner_id) or self.care_manager
 
     @cached_property
     def _senders(self) -> Mapping[str, str]:

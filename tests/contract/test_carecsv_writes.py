@@ -170,6 +170,23 @@ def test_clients_of_two_offices_go_to_each_ones_own_and_who_has_none_waits(offic
     assert [name.split("_")[4] for name in office.take()] == ["1370000008"]
 
 
+@pytest.mark.parametrize("why", ["service code", "receiver"])
+def test_a_visit_that_its_new_client_cannot_have_stays_whose_it_was(office: CareOffice, why: str) -> None:
+    (plan,) = deliver(office, first := visit(1))
+    deliver(office, visit_record(first))
+    office.take()
+    before = told(office)
+    assert isinstance(plan.fields, Visit)
+    moved = replace(plan, links={Entity.CLIENT: client_id(77 if why == "receiver" else 2)})
+    if why == "service code":
+        moved = replace(moved, fields=replace(plan.fields, service_code="訪問"))
+    assert isinstance(send(office, moved)[0], Refused)
+    assert (office.take(), told(office), len(stored(office, plan))) == ([], before, 1)
+    deliver(office, replace(plan, links={Entity.CLIENT: client_id(2)}))
+    office.take()
+    assert [key[0] for key in told(office)] == [insured(2)]
+
+
 def test_a_service_code_that_is_none_is_refused_and_stops_no_other(office: CareOffice) -> None:
     good, bad = visit(), visit(minutes=60)
     assert isinstance(bad.fields, Visit)
