@@ -113,7 +113,7 @@ class CareCsvConnector:
                 self.outbox.put(kind, self.office, receiver, month, rows, self.now())
                 is_put = True
             for client, each in work.items():
-                self.outbox.keep(client, self._as_sent(client, each.after))
+                self.outbox.keep(client, each.after)
                 is_put = True
         except OSError as error:
             is_sure = not (is_put or isinstance(error, UnsureError))
@@ -194,6 +194,7 @@ class CareCsvConnector:
     ) -> dict[tuple[str, str, str], list[list[str]]]:
         """What is to be put and is not there yet, by kind, receiver and month. Without a receiver it is refused."""
         found: dict[tuple[str, str, str], list[list[str]]] = {}
+        standing = None
         for client, each in work.items():
             told = self._told(client, each.after)
             if not told:
@@ -204,10 +205,14 @@ class CareCsvConnector:
                     replies[number] = Refused("care_manager_unknown")
                 each.after = each.before
                 continue
+            standing = self.outbox.standing() if standing is None else standing
             for month, rows in told.items():
                 kind, table = (ACTUALS, rows) if rows else (DELETIONS, [actuals.deletion(month, client, self.office)])
-                if not self.outbox.has(kind, receiver, month, table):
+                there = standing.get((receiver, month, client.insurer, client.insured))
+                if there != (kind, actuals.mark(table)):
                     found.setdefault((kind, receiver, month), []).extend(table)
+            marks = {**each.after.sent, **{month: actuals.mark(rows) for month, rows in told.items()}}
+            each.after = replace(each.after, sent={month: mark for month, mark in marks.items() if mark})
         return found
 
     def _told(self, client: Client, kept: Kept) -> dict[str, list[list[str]]]:
@@ -215,10 +220,6 @@ class CareCsvConnector:
         today = f"{self.now():%Y%m%d}"
         rows = {month: actuals.rows(kept, month, client, self.office, today) for month in sorted(actuals.months(kept))}
         return {month: each for month, each in rows.items() if actuals.mark(each) != kept.sent.get(month, "")}
-
-    def _as_sent(self, client: Client, kept: Kept) -> Kept:
-        told = {month: actuals.mark(rows) for month, rows in self._told(client, kept).items()}
-        return replace(kept, sent={month: mark for month, mark in {**kept.sent, **told}.items() if mark})
 
     def _receiver(self, client: Client) -> str:
         """The office that the client's actuals go to; empty: it is not known."""

@@ -7,11 +7,12 @@ second one; only if somebody has taken it away in that moment, the same month is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from partners.carecsv.actuals import Client, Kept, Office, mark, parsed, spelled
-from partners.carecsv.filenames import FileName, parse_name
+from partners.carecsv.filenames import parse_name
 from partners.carecsv.folder import MOST_BYTES
 from partners.carecsv.places import Place
 from partners.carecsv.table import TableError, content, rows
@@ -58,23 +59,24 @@ class Outbox:
         """Store it, whole or not at all. OSError."""
         self.place.put(self._of(client), spelled(kept))
 
-    def names(self, kind: str) -> list[FileName]:
-        """Files of the kind that nobody has taken yet, oldest first. OSError."""
-        found = (parse_name(kind, name) for name, _ in self.place.files(self.out))
-        return sorted(each for each in found if each is not None)
-
-    def has(self, kind: str, receiver: str, month: str, told: Sequence[Row]) -> bool:
-        """Whether the newest file there that tells of this client's month tells exactly that. OSError."""
-        of_month = [each for each in self.names(kind) if (each.receiver, each.month) == (receiver, month)]
-        for name in reversed(of_month):
-            try:
-                table = rows(self.place.read(f"{self.out}/{name.name}", MOST_BYTES) or b"")
-            except TableError:
-                continue
-            theirs = [row for row in table if row[1:3] == list(told[0][1:3])]
-            if theirs:
-                return mark(theirs) == mark(told)
-        return False
+    def standing(self) -> dict[tuple[str, str, str, str], tuple[str, str]]:
+        """What the files that nobody has taken yet tell last, of each receiver, month, insurer and insured: the kind of
+        file, and the mark of its rows. One that cannot be read tells nothing. OSError."""
+        files = [
+            (name, kind)
+            for each, _ in self.place.files(self.out)
+            for kind in (ACTUALS, DELETIONS)
+            if (name := parse_name(kind, each)) is not None
+        ]
+        found: dict[tuple[str, str, str, str], tuple[str, str]] = {}
+        for name, kind in sorted(files):
+            with suppress(TableError):
+                told: dict[tuple[str, str], list[Row]] = {}
+                for row in rows(self.place.read(f"{self.out}/{name.name}", MOST_BYTES) or b""):
+                    if len(row) > 2:  # else it is somebody else's, and says not whose
+                        told.setdefault((row[1], row[2]), []).append(row)
+                found |= {(name.receiver, name.month, *whose): (kind, mark(each)) for whose, each in told.items()}
+        return found
 
     def put(self, kind: str, office: Office, receiver: str, month: str, told: Sequence[Row], now: datetime) -> str:
         """Put a file there; returns its name. OSError.

@@ -154,6 +154,15 @@ def test_where_nothing_is_left_of_a_month_another_file_says_so(office: CareOffic
     assert name.startswith("UPJSK_202612_")
 
 
+def test_what_was_taken_back_and_is_so_again_goes_though_the_first_file_still_lies_there(office: CareOffice) -> None:
+    deliver(office, first := visit())
+    (done,) = deliver(office, visit_record(first))
+    deliver(office, replace(done, verb=Verb.CANCEL))
+    deliver(office, done)
+    assert [name.split("_")[0] for name in office.take()] == ["UPJSK", "DLTJSK", "UPJSK"]
+    assert len(told(office)[insured(1), "202612"]) == 1
+
+
 def test_clients_of_two_offices_go_to_each_ones_own_and_who_has_none_waits(office: CareOffice) -> None:
     other = CareOffice(office.base)
     with patch("partners.carecsv.sandbox.office.OFFICE", "1370000009"):
