@@ -21,6 +21,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+from partners.errors import PartnerError, RetryableError
+
 if TYPE_CHECKING:
     import httpx
 
@@ -228,6 +230,13 @@ class Unknown:
 
 
 Reply = Delivered | Retry | Refused | Conflict | Unknown
+
+
+def unsent(error: PartnerError) -> Retry | Refused:
+    """The reply of a write that was given up since what comes before it failed: nothing was sent."""
+    if isinstance(error, RetryableError):
+        return Retry(error.reason, error.params, error.not_before)
+    return Refused(error.reason, error.params)
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,12 @@ from partners.contract import (
     ReadBack,
     Refused,
     Reply,
-    Retry,
     SourceRecord,
     Unknown,
     Verb,
+    unsent,
 )
-from partners.errors import Deferred, PartnerError, RejectedError
+from partners.errors import Deferred, PartnerError
 
 MOST_AT_ONCE = 500
 _CLIENT = re.compile(r"(\d{6})-(\d{10}|H[0-9A-Z]{9})(?:/.*)?", re.ASCII)
@@ -117,12 +117,12 @@ class CareCsvConnector:
                 is_put = True
         except OSError as error:
             is_sure = not (is_put or isinstance(error, UnsureError))
-            lost: Reply = _denied(failure(error)) if is_sure else Unknown("connection_cut_unsure")
+            lost: Reply = unsent(failure(error)) if is_sure else Unknown("connection_cut_unsure")
             return [each if isinstance(each, Refused | Conflict) else lost for each in replies]
         except Deferred:
             raise  # nothing was written: what is asked for comes first
         except PartnerError as error:
-            return [_denied(error)] * len(commands)
+            return [unsent(error)] * len(commands)
         assert all(each is not None for each in replies)
         return [each for each in replies if each is not None]
 
@@ -228,12 +228,6 @@ class CareCsvConnector:
     @cached_property
     def _senders(self) -> Mapping[str, str]:
         return reading.senders(self.folder, self.office.code)
-
-
-def _denied(error: PartnerError) -> Reply:
-    return (
-        Refused(error.reason, error.params) if isinstance(error, RejectedError) else Retry(error.reason, error.params)
-    )
 
 
 def _check(entity: Entity) -> None:

@@ -30,6 +30,7 @@ from partners.contract import (
     SourceRecord,
     Unknown,
     Verb,
+    unsent,
 )
 from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError
 from partners.orca import codes, reading, xml2
@@ -120,7 +121,7 @@ class OrcaConnector:
         except Deferred:
             raise
         except PartnerError as error:
-            return codes.unsent(error)
+            return unsent(error)
         if len(there) > 1:
             return Refused("several_at_partner")
         if wanted is None:
@@ -165,7 +166,7 @@ class OrcaConnector:
         except Deferred:
             raise
         except PartnerError as error:
-            return codes.unsent(error)
+            return unsent(error)
         if not same:
             return codes.denial(book.api, answer)
         is_equal = len(same) == 1 and not same[0].differing(wanted)
@@ -227,7 +228,7 @@ def _nothing(book: Book, command: Command) -> Reply:
     try:
         return Delivered(book.nothing(command).partner_id, "")
     except RejectedError as error:
-        return codes.unsent(error)
+        return unsent(error)
 
 
 def _not_there(command: Command, *, is_wanted: bool) -> ReadBack:

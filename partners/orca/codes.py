@@ -219,13 +219,6 @@ def failure(api: Api, exchange: Exchange) -> PartnerError:
     return RetryableError(late.get(exchange.cause, "answer_unreadable"))
 
 
-def unsent(error: PartnerError) -> Retry | Refused:
-    """The reply of a write that was given up since the read before it failed: nothing was sent."""
-    if isinstance(error, RetryableError):
-        return Retry(error.reason, error.params, error.not_before)
-    return Refused(error.reason, error.params)
-
-
 def _meaning(api: Api, answered: Answered) -> Meaning:
     if answered.status != 200:
         return _of_status(answered)

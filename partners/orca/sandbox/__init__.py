@@ -4,6 +4,7 @@ real one does, and not for patient data.
 """
 
 from partners.orca.sandbox.answers import Rules
-from partners.orca.sandbox.server import Fault, FaultKind, OrcaConfig, OrcaServer, PortInUseError, run
+from partners.orca.sandbox.server import Fault, FaultKind, OrcaConfig, OrcaServer, run
+from partners.serving import PortInUseError
 
 __all__ = ["Fault", "FaultKind", "OrcaConfig", "OrcaServer", "PortInUseError", "Rules", "run"]

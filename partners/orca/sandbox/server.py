@@ -1,33 +1,27 @@
 """An ORCA over real sockets, with its log and its faults. `run` serves until a signal; tests serve in a thread.
 
-Below `/_sandbox/` is the hand of a test or a demo: health, log, state, faults, and edits as the clinic's people make
-them. These calls are no part of ORCA, need no credential and are not logged; they answer callers on loopback only.
+The hand of a test or a demo (`partners.serving`) has health, log, state, faults, and edits as the clinic's people make
+them.
 """
 
 from __future__ import annotations
 
 import base64
-import errno
 import json
-import os
 import re
-import socket
 import ssl
-import threading
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from partners.orca.sandbox.answers import HANDLERS, Rules, Said, refused
 from partners.orca.sandbox.clinic import Appointment, Clinic, made_up
 from partners.orca.sandbox.spelling import SpeechlessError, read_request, written
-from partners.serving import serve
+from partners.serving import SandboxHandler, SandboxServer, keep, private, serve
 
 Json = dict[str, Any]
 _EVENTS = "api01rv2/pusheventgetv2"
@@ -109,30 +103,15 @@ class OrcaConfig:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
 
-class PortInUseError(Exception):
-    """Another process listens on the port; choose another one, or 0."""
-
-
-class OrcaServer(ThreadingHTTPServer):
+class OrcaServer(SandboxServer):
     """The clinic, its log and its faults behind one port. Calls are answered one after another, as ORCA does."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, config: OrcaConfig) -> None:
-        try:
-            super().__init__((config.host, config.port), _Handler)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUseError(
-                    f"port {config.port} is in use: stop what listens there, or choose another"
-                ) from None
-            raise
+        super().__init__(config.host, config.port, _Handler)
         if config.tls is not None:
             self.socket = config.tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.config, self.clinic, self.faults = config, Clinic(), list[Fault]()
         self.journal: list[Json] = _kept_rows(config.journal_file)
-        self.lock, self.closing = threading.RLock(), threading.Event()
         self.under_way = self.most_under_way = 0
         if config.state_file is not None and config.state_file.exists():
             self.clinic.restore(json.loads(config.state_file.read_text()))
@@ -145,62 +124,32 @@ class OrcaServer(ThreadingHTTPServer):
         host, port = self.socket.getsockname()[:2]
         return f"{'http' if self.config.tls is None else 'https'}://{host}:{port}"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Silent: a caller may go at any time."""
-
     def note(self, row: Json) -> None:
         """Add a row to the log, and keep what was done; before the answer leaves."""
         row = {"seq": len(self.journal) + 1, "at": datetime.now(UTC).isoformat(), **row}
         self.journal.append(row)
         if self.config.journal_file is not None:
-            with open(self.config.journal_file, "a", opener=_private) as file:
+            with open(self.config.journal_file, "a", opener=private) as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         if row["effect"] != "none":
             self.save()
 
     def save(self) -> None:
-        """Put the clinic into the state file, if there is one; whole, whatever dies meanwhile."""
-        path = self.config.state_file
-        if path is None:
-            return
-        fresh = path.with_suffix(".new")
-        with open(fresh, "w", opener=_private) as file:
-            json.dump(self.clinic.kept(), file, ensure_ascii=False)
-        os.replace(fresh, path)
+        """Put the clinic into the state file, if there is one."""
+        if self.config.state_file is not None:
+            keep(self.config.state_file, self.clinic.kept())
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body leave together: apart, the second waits for the first to be acknowledged
+class _Handler(SandboxHandler):
     server: OrcaServer
 
-    def do_GET(self) -> None:
-        self._serve(b"")
-
-    def do_POST(self) -> None:
-        self._serve(self.rfile.read(int(self.headers.get("content-length", "0"))))
-
-    def do_PUT(self) -> None:
-        self.do_POST()
-
-    def do_DELETE(self) -> None:
-        self.do_POST()
-
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
-
-    def _serve(self, body: bytes) -> None:
-        address = urlsplit(self.path)
-        query = dict(parse_qsl(address.query, keep_blank_values=True))
-        if address.path.startswith("/_sandbox/"):
-            self._control(address.path.removeprefix("/_sandbox/"), query, body)
-            return
+    def answer(self, path: str, query: Mapping[str, str], body: bytes) -> None:
         server = self.server
         with server.lock:
             server.under_way += 1
             server.most_under_way = max(server.most_under_way, server.under_way)
         try:
-            self._answer(address.path, query, body)
+            self._answer(path, query, body)
         finally:
             with server.lock:
                 server.under_way -= 1
@@ -230,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             fields = read_request(body, is_json=is_json) if body else {}
         except SpeechlessError:
             server.note(_row(api, "", "", None, "speechless"))
-            self._hang_up()
+            self.hang_up()
             return
         act = str(query.get("class") or fields.get("Request_Number") or "")
         patient = str(fields.get("Patient_ID") or query.get("id") or "")
@@ -243,12 +192,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if name == _EVENTS:
                 server.note(_row(api, act, "", None, kind))
-                self._send(200, "application/json", json.dumps(_events(server.clinic, fields)).encode())
+                self.send(200, "application/json", json.dumps(_events(server.clinic, fields)).encode())
                 return
             said = self._said(name, (fields, query), fault)
             server.note(_row(api, act, patient, said, kind))
         if kind is FaultKind.LOST:
-            self._hang_up()
+            self.hang_up()
             return
         if fault is not None and kind is FaultKind.DELAY:
             server.closing.wait(fault.seconds)
@@ -261,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         padding = server.config.rules.most_listed if api == "patientlst1v2" else 100
         answer = written(said.name, head | said.fields, is_json=is_json, padding=padding)
-        self._send(200, f"application/{'json' if is_json else 'xml'}; charset=utf-8", answer)
+        self.send(200, f"application/{'json' if is_json else 'xml'}; charset=utf-8", answer)
 
     def _said(self, name: str, ask: tuple[Json, Mapping[str, str]], fault: Fault | None) -> Said:
         clinic, rules = self.server.clinic, self.server.config.rules
@@ -277,43 +226,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _break(self, fault: Fault, api: str) -> None:
         if fault.kind is FaultKind.SPEECHLESS:
-            self._hang_up()
+            self.hang_up()
         elif fault.kind is FaultKind.EMPTY:
-            self._send(200, "application/xml", b"")
+            self.send(200, "application/xml", b"")
         else:
             self._page(fault.status, api, is_noted=False)
 
     def _page(self, status: int, api: str, headers: Mapping[str, str] | None = None, *, is_noted: bool = True) -> None:
         if is_noted:
             self.server.note(_row(api, "", "", None, None) | {"status": status})
-        self._send(status, "text/html", b"<html><body>error</body></html>", headers)
-
-    def _send(self, status: int, kind: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"content-type": kind, "content-length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _hang_up(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+        self.send(status, "text/html", b"<html><body>error</body></html>", headers)
 
     # --- The hand of a test or a demo ---
 
-    def _control(self, path: str, query: Mapping[str, str], body: bytes) -> None:
-        if self.client_address[0] not in _LOOPBACK:
-            self._send(403, "application/json", b"{}")
-            return
-        try:
-            with self.server.lock:
-                told = self._controlled(path, query, json.loads(body or b"null"))
-        except (ValueError, TypeError, KeyError) as error:
-            self._send(400, "application/json", json.dumps({"error": repr(error)}).encode())
-            return
-        self._send(200, "application/json", json.dumps(told).encode())
-
-    def _controlled(self, path: str, query: Mapping[str, str], told: Any) -> Any:
+    def controlled(self, path: str, query: Mapping[str, str], told: Any) -> Any:
         server = self.server
         match self.command, path.split("/"):
             case "GET", ["health"]:
@@ -381,10 +307,6 @@ def _kept_rows(path: Path | None) -> list[Json]:
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
     rows = [json.loads(line) for line in whole.splitlines()]
-    with open(path, "w", opener=_private) as file:
+    with open(path, "w", opener=private) as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return rows
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -3,7 +3,8 @@ a log and a temper. It is written from the same documents as the connector, so i
 real one does, and not for data of real people.
 """
 
+from partners.serving import PortInUseError
 from partners.smarthr.sandbox.crews import made_up
-from partners.smarthr.sandbox.server import Fault, FaultKind, PortInUseError, SmartHrConfig, SmartHrServer, run
+from partners.smarthr.sandbox.server import Fault, FaultKind, SmartHrConfig, SmartHrServer, run
 
 __all__ = ["Fault", "FaultKind", "PortInUseError", "SmartHrConfig", "SmartHrServer", "made_up", "run"]

@@ -1,29 +1,23 @@
 """A SmartHR over real sockets, with its limits, its log and its faults. `run` serves until a signal; tests serve in a
 thread.
 
-Below `/_sandbox/` is the hand of a test or a demo: health, log, state, faults, and edits as the corporation's people
-make them. These calls are no part of SmartHR, need no token and are not logged; they answer callers on loopback only.
+The hand of a test or a demo (`partners.serving`) has health, log, state, faults, and edits as the corporation's people
+make them.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import random
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-from partners.serving import serve
+from partners.serving import SandboxHandler, SandboxServer, keep, serve
 from partners.smarthr.sandbox.crews import made_up, spelled
 
 Json = dict[str, Any]
@@ -110,10 +104,6 @@ class SmartHrConfig:
     """Keeps the crews: a restart goes on."""
 
 
-class PortInUseError(Exception):
-    """Another process listens on the port; choose another one, or 0."""
-
-
 class _Window:
     """A limit that counts anew after so many seconds."""
 
@@ -134,23 +124,12 @@ class _Window:
         return {f"{family}-{name}{suffix}": str(figure) for name, figure in figures.items()}
 
 
-class SmartHrServer(ThreadingHTTPServer):
+class SmartHrServer(SandboxServer):
     """The crews, the log and the faults behind one port."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, config: SmartHrConfig) -> None:
-        try:
-            super().__init__((config.host, config.port), _Handler)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUseError(
-                    f"port {config.port} is in use: stop what listens there, or choose another"
-                ) from None
-            raise
+        super().__init__(config.host, config.port, _Handler)
         self.config, self.faults, self.journal = config, list[Fault](), list[Json]()
-        self.lock, self.closing = threading.RLock(), threading.Event()
         self.second, self.hour = _Window(config.per_second, 1), _Window(config.per_hour, 3600)
         self.minute = _Window(config.per_minute, 60)
         kept = config.state_file
@@ -165,9 +144,6 @@ class SmartHrServer(ThreadingHTTPServer):
         host, port = self.socket.getsockname()[:2]
         return f"http://{host}:{port}"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Silent: a caller may go at any time."""
-
     def put_crew(self, crew: str, said: Json) -> None:
         """Save a crew as people do, now unless another time is said."""
         before = self.crews.get(crew, {"id": crew, "emp_status": "employed"})
@@ -180,42 +156,15 @@ class SmartHrServer(ThreadingHTTPServer):
         self.save()
 
     def save(self) -> None:
-        """Put the crews into the state file, if there is one; whole, whatever dies meanwhile."""
-        path = self.config.state_file
-        if path is None:
-            return
-        fresh = path.with_suffix(".new")
-        with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            json.dump(self.crews, file, ensure_ascii=False)
-        os.replace(fresh, path)
+        """Put the crews into the state file, if there is one."""
+        if self.config.state_file is not None:
+            keep(self.config.state_file, self.crews)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body leave together: apart, the second waits for the first to be acknowledged
+class _Handler(SandboxHandler):
     server: SmartHrServer
 
-    def do_GET(self) -> None:
-        self._serve(b"")
-
-    def do_PUT(self) -> None:
-        self._serve(self.rfile.read(int(self.headers.get("content-length", "0"))))
-
-    def do_DELETE(self) -> None:
-        self.do_PUT()
-
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
-
-    def _serve(self, body: bytes) -> None:
-        address = urlsplit(self.path)
-        query = dict(parse_qsl(address.query, keep_blank_values=True))
-        if address.path.startswith("/_sandbox/"):
-            self._control(address.path.removeprefix("/_sandbox/"), body)
-        else:
-            self._answer(address.path, query)
-
-    def _answer(self, path: str, query: Mapping[str, str]) -> None:
+    def answer(self, path: str, query: Mapping[str, str], body: bytes) -> None:
         server, page = self.server, _number(query, "page", 1) if path == _CREWS else 0
         with server.lock:
             faults = [each for each in server.faults if each.befalls(page)]
@@ -233,15 +182,14 @@ class _Handler(BaseHTTPRequestHandler):
                 **server.minute.headers("x-intensive-rate-limit"),
             }
         if FaultKind.LOST in kinds:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+            self.hang_up()
             return
         if FaultKind.DELAY in kinds:
             server.closing.wait(kinds[FaultKind.DELAY].seconds)
         if FaultKind.STATUS in kinds:
-            self._send(status, "text/html", b"<html><body>error</body></html>", {})
+            self.send(status, "text/html", b"<html><body>error</body></html>", {})
             return
-        self._send(status, "application/json", json.dumps(told, ensure_ascii=False).encode(), headers | limits)
+        self.send(status, "application/json", json.dumps(told, ensure_ascii=False).encode(), headers | limits)
 
     def _move(self, fault: Fault) -> None:
         if fault.said is None:
@@ -290,28 +238,9 @@ class _Handler(BaseHTTPRequestHandler):
         shown = crews[(page - 1) * at_once : page * at_once]
         return 200, [_chosen(crew, query) for crew in shown], headers
 
-    def _send(self, status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {"content-type": kind, "content-length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
     # --- The hand of a test or a demo ---
 
-    def _control(self, path: str, body: bytes) -> None:
-        if self.client_address[0] not in _LOOPBACK:
-            self._send(403, "application/json", b"{}", {})
-            return
-        try:
-            with self.server.lock:
-                told = self._controlled(path, json.loads(body or b"null"))
-        except (ValueError, TypeError, KeyError) as error:
-            self._send(400, "application/json", json.dumps({"error": repr(error)}).encode(), {})
-            return
-        self._send(200, "application/json", json.dumps(told).encode(), {})
-
-    def _controlled(self, path: str, told: Any) -> Any:
+    def controlled(self, path: str, query: Mapping[str, str], told: Any) -> Any:
         server = self.server
         match self.command, path.split("/"):
             case "GET", ["health"]:
