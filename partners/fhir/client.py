@@ -40,6 +40,7 @@ from partners.contract import (
     SourceRecord,
     Unknown,
     Verb,
+    unsent,
 )
 from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError, RetryableError
 from partners.fhir import codes, reading
@@ -115,7 +116,7 @@ class FhirConnector:
             return step
         answer = _taken(partial(self._server.send, RESOURCE_TYPES[command.entity], step.ask))
         if isinstance(answer, PartnerError):  # there is no token
-            return codes.unsent(answer)
+            return unsent(answer)
         return self._ended(step, answer)
 
     def send_batch(self, commands: Sequence[Command]) -> Sequence[Reply]:
@@ -125,9 +126,9 @@ class FhirConnector:
         asks = [self._reading(command) for command in changing]
         read = _taken(partial(ask_all, self._server, kind, asks)) if changing else []
         if isinstance(read, PartnerError):
-            return [codes.unsent(read)] * len(commands)
+            return [unsent(read)] * len(commands)
         if not isinstance(read, list):
-            return [_of_whole(read, codes.unsent(codes.failure(read, kind)))] * len(commands)
+            return [_of_whole(read, unsent(codes.failure(read, kind)))] * len(commands)
         copies = iter(read)
         steps = [
             self._creation(command)
@@ -140,7 +141,7 @@ class FhirConnector:
         answers = _taken(partial(ask_all, self._server, kind, asks)) if writes else []
         replies: Iterator[Reply]
         if isinstance(answers, PartnerError):
-            replies = repeat(codes.unsent(answers))
+            replies = repeat(unsent(answers))
         elif isinstance(answers, list):
             replies = iter([self._ended(write, answer) for write, answer in zip(writes, answers, strict=True)])
         else:
@@ -168,7 +169,7 @@ class FhirConnector:
     def _change(self, command: Command, copy: Json | Gone | PartnerError) -> _Write | Reply:
         """What to write over the partner's `copy`, or the reply where nothing is to be written."""
         if isinstance(copy, PartnerError):
-            return codes.unsent(copy)
+            return unsent(copy)
         if isinstance(copy, Gone):
             return _changed_nothing(command)
         partner_id, version = id_of(copy), version_of(copy)

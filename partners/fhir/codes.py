@@ -162,13 +162,6 @@ def is_throttle(answered: Answered) -> bool:
     return answered.status >= 400 and _meaning(Act.READ, answered) is _THROTTLED
 
 
-def unsent(error: PartnerError) -> Retry | Refused:
-    """The reply of a write that was given up since the read before it failed: nothing was sent."""
-    if isinstance(error, RetryableError):
-        return Retry(error.reason, error.params, error.not_before)
-    return Refused(error.reason, error.params)
-
-
 def resource_in(answered: Answered) -> Json | None:
     """The JSON object that the answer holds and says it holds; None if there is none."""
     kind = answered.headers.get("content-type", "").partition(";")[0].strip().lower()
