@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from partners import wire
-from partners.contract import Conflict, Refused, Reply, Retry, Unknown
+from partners.contract import Conflict, Refused, Reply, Retry, Unknown, unsent
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
-from partners.fhir.codes import Act, denial, failure, is_throttle, says_gone, unsent
+from partners.fhir.codes import Act, denial, failure, is_throttle, says_gone
 from partners.reasons import reason
 from partners.wire import Answered, Cause, NotSent
 
