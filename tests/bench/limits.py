@@ -1,10 +1,11 @@
-"""Slots a second out of the ledger, beside a bare bucket in one row, with many buckets, and in many processes.
+"""Slots a second out of the ledger, beside a bare bucket, a library's one, with many buckets, and in many processes.
 
 An installation of its own in a temporary folder: embedded PostgreSQL, synchronous commits. The limit is so high that it
 never holds anybody up, so what is measured is the asking. In rounds, one kind after the other:
 
     ledger     ten slots an acquire under one limit, one process
     bare       the same from a row of its own: UPDATE ... RETURNING and a commit, no rule and no state
+    pyrate     the same from pyrate-limiter's bucket in PostgreSQL, which keeps a row a call (no bar)
     many       ten slots an acquire under a tenant's and the vendor's limit, of 5 tenants and of 5,000
     crowd      one vendor's bucket from 8 processes at once, beside one process
 
@@ -30,6 +31,10 @@ from statistics import median
 from typing import Any
 
 from cryptography.fernet import Fernet
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
+from pyrate_limiter import Rate, RateItem
+from pyrate_limiter.buckets.postgres import PostgresBucket
 
 from partners.contract import Connection
 from partners.limits import parse_limit
@@ -38,7 +43,7 @@ from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.flows.gate import Later, Ledger
 from zest_pipelines.flows.services import Services
-from zest_pipelines.local import machine
+from zest_pipelines.local import embedded, machine
 from zest_pipelines.local.data_dir import DataDir
 from zest_pipelines.store.database import Database
 
@@ -59,8 +64,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of one kind in one round (default 3)")
     parser.add_argument("--rounds", type=int, default=5, help="of each kind (default 5)")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="zest-limits-") as folder, _stage(Path(folder)) as logins:
-        figures = figures_of(_rounds(logins, chosen.seconds, chosen.rounds))
+    with tempfile.TemporaryDirectory(prefix="zest-limits-") as folder, _stage(Path(folder)) as (logins, admin):
+        figures = figures_of(_rounds(logins, admin, chosen.seconds, chosen.rounds))
     print(json.dumps(figures, indent=2))
     sys.exit(0 if figures["within_the_bars"] else 1)
 
@@ -74,6 +79,7 @@ def figures_of(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
     told = {
         "slots_per_second": {kind: round(median(each[kind] for each in rounds)) for kind in rounds[0]},
         "of_bare": ratio("ledger", "bare"),
+        "of_pyrate": ratio("ledger", "pyrate"),
         "cost_among_many": ratio("few", "many"),
         "of_one_process": ratio("crowd", "alone"),
     }
@@ -88,21 +94,25 @@ def figures_of(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 @contextmanager
-def _stage(folder: Path) -> Iterator[Logins]:
+def _stage(folder: Path) -> Iterator[tuple[Logins, str]]:
+    """The logins, and the administrator's way into the same database."""
     prepared = machine.prepare(DataDir(folder / "data"))
     try:
-        yield prepared.logins
+        server = embedded.running(prepared.data_dir)
+        assert server is not None
+        yield prepared.logins, make_conninfo(server.admin_url, dbname=prepared.logins.database)
     finally:
         machine.stop(prepared.data_dir)
 
 
-def _rounds(logins: Logins, seconds: float, rounds: int) -> list[dict[str, float]]:
-    with _services(logins) as services, _pool() as pool:
+def _rounds(logins: Logins, admin: str, seconds: float, rounds: int) -> list[dict[str, float]]:
+    with _services(logins) as services, _pool() as pool, ConnectionPool(admin, min_size=1, max_size=1) as single:
         with services.database.transaction(Login.BUDGET, None) as tx:
             tx.exec_driver_sql("INSERT INTO sync.budget (bucket, closed_until) VALUES ('bare', clock_timestamp())")
         kinds: dict[str, Callable[[], float]] = {
             "ledger": lambda: _slots(services, ["one"], [OWN], seconds),
             "bare": lambda: _bare(services, seconds),
+            "pyrate": lambda: _pyrate(single, seconds),
             "few": lambda: _slots(services, [f"few{each}" for each in range(FEW)], [OWN, SHARED], seconds),
             "many": lambda: _slots(services, [f"many{each}" for each in range(MANY)], [OWN, SHARED], seconds),
             "alone": lambda: _together(pool, logins, 1, seconds),
@@ -153,6 +163,16 @@ def _bare(services: Services, seconds: float) -> float:
         with services.database.transaction(Login.BUDGET, None) as tx:
             tx.exec_driver_sql(_BARE).scalar_one()
         given += AT_ONCE
+    return given / (time.monotonic() - started)
+
+
+def _pyrate(pool: ConnectionPool, seconds: float) -> float:
+    """Begun empty: its own limiter throws away what is out of the window every ten seconds only."""
+    bucket = PostgresBucket(pool, "bench", [Rate(1_000_000, 1000)])
+    bucket.flush()
+    given, started = 0, time.monotonic()
+    while time.monotonic() < started + seconds:
+        given += AT_ONCE if bucket.put(RateItem("visits", bucket.now(), weight=AT_ONCE)) else 0
     return given / (time.monotonic() - started)
 
 

@@ -303,8 +303,9 @@ def test_a_setting_that_cannot_be_read_is_named(key: str) -> None:
     assert (raised.value.reason, raised.value.params) == ("settings_missing", {"key": key})
 
 
-def test_a_user_who_may_not_list_users_is_told_so(orca: RunningOrca) -> None:
-    orca.fail(FaultKind.CODE, api="manageusersv2", code="8099")
+@pytest.mark.parametrize("code", ["8097", "8098", "8099"])
+def test_a_user_who_may_not_list_users_is_told_so(orca: RunningOrca, code: str) -> None:
+    orca.fail(FaultKind.CODE, api="manageusersv2", code=code)
     with connected(orca.url, users="yes") as connector, pytest.raises(AuthenticationError) as raised:
         list(connector.read(Entity.STAFF, None))
     assert (raised.value.reason, raised.value.params) == ("permission_missing", {"permission": "manageusersv2"})

@@ -231,7 +231,7 @@ def test_a_record_that_somebody_has_open_is_tried_later(orca: RunningOrca, entit
         ("25", Conflict("record_gone_at_partner")),
         ("27", Conflict("changed_at_partner")),
         ("50", Refused("day_full_at_partner")),
-        ("52", Unknown("partner_failed_unsure")),
+        *((code, Unknown("partner_failed_unsure")) for code in ("51", "52", "53", "54")),
         ("89", Retry("partner_failed")),
         ("91", Refused("request_malformed")),
         ("97", Refused("record_refused", {"detail": "ORCA 97"})),

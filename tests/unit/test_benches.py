@@ -107,9 +107,14 @@ def test_percentiles_leave_the_warming_runs_out() -> None:
 
 
 def test_the_ledger_is_held_against_its_three_bars() -> None:
-    good = {"ledger": 60.0, "bare": 100.0, "few": 50.0, "many": 45.0, "alone": 100.0, "crowd": 60.0}
+    good = {"ledger": 60.0, "bare": 100.0, "pyrate": 20.0, "few": 50.0, "many": 45.0, "alone": 100.0, "crowd": 60.0}
     told = limits.figures_of([good, good, good | {"bare": 1000.0}])
-    assert (told["of_bare"], told["of_one_process"], told["within_the_bars"]) == (0.6, 0.6, True)
+    assert (told["of_bare"], told["of_pyrate"], told["of_one_process"], told["within_the_bars"]) == (
+        0.6,
+        3.0,
+        0.6,
+        True,
+    )
     for spoilt in ({"ledger": 40.0}, {"many": 30.0}, {"crowd": 40.0}):
         assert not limits.figures_of([good | spoilt])["within_the_bars"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import subprocess
 import sys
@@ -222,6 +223,26 @@ def test_a_credential_of_another_shape_is_refused_without_quoting_it(given: obje
 def test_a_key_may_stand_in_the_secret_file_as_an_object() -> None:
     secret = checked_secret(PARTNERS["fhir"], {"client_id": "us", "private_key": {"kty": "EC"}})
     assert (secret["private_key"], secret["token"]) == ('{"kty": "EC"}', "")
+
+
+@pytest.mark.parametrize(
+    ("secret", "batch_size", "words"),
+    [
+        ({"client_id": "us", "private_key": "not-a-key-nor-a-token"}, "1", "RSA from 2048 bits or P-384"),
+        ({"client_id": "us"}, "1", "private_key"),
+        ({"token": "not-a-key-nor-a-token"}, "many", "batch_size"),
+    ],
+)
+def test_what_cannot_even_be_used_to_call_is_refused_before_it_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], secret: dict[str, str], batch_size: str, words: str
+) -> None:
+    file = tmp_path / "secret.json"
+    file.write_text(json.dumps(secret))
+    code = run([*CONNECT, *SETTINGS, "--set", f"batch_size={batch_size}", "--secret-file", str(file)])
+    told = capsys.readouterr().err
+    assert code == 2
+    assert words in told
+    assert "not-a-key-nor-a-token" not in told
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("1m", 1), ("60m", 60), ("6h", 360), ("7d", 7 * 24 * 60)])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 from urllib.parse import urlsplit
 
 import typer
@@ -35,6 +35,7 @@ from zest_pipelines.cli.words import local, utc
 from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
+    from partners.contract import Gate
     from zest_pipelines.flows.check import Checked
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -163,6 +164,8 @@ def connect(
     creates = checked_identity(declared, identity or [])
     keys = checked_keys(match_on or [], creates)
     secret = None if secret_file is None else checked_secret(declared, read_secret(secret_file))
+    if secret is not None:
+        check_opens(declared, connection, secret)
     with open_session(chosen_data_dir(data_dir)) as session:
         sealed = None if secret is None else session.seal(secret, tenant, declared.name)
         with session.transaction(Login.OPERATOR, tenant) as tx:
@@ -302,6 +305,14 @@ def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
     if until is not None and until <= datetime.now(UTC):
         raise InputError(f"The client certificate has expired ({utc(until)}): have the partner issue another one")
     return secret
+
+
+def check_opens(partner: Partner, connection: Connection, secret: Mapping[str, str]) -> None:
+    """PartnerError if what is given cannot even be used to call: a key that cannot sign, a setting not in its form."""
+    import httpx
+
+    gate = cast("Gate", object())  # an opening calls nothing, so it is never asked
+    partner.open(connection, secret, httpx.Client(trust_env=False), gate).close()
 
 
 def checked_interval(option: str, text: str) -> timedelta:

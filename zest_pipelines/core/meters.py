@@ -121,9 +121,9 @@ def begun(limit: Rate, others: Sequence[State], now: float) -> State:
     second quota. Of their calls those of about one window of theirs are known, so it may begin fuller than it is.
     """
     calls = min(limit.allowed, max(map(_known_calls, others), default=0))
-    state = State(seen=now, load=float(calls))
     if not calls:
         return State()
+    state = State(seen=now, load=float(calls))
     match limit.kind:
         case Kind.PACED | Kind.LEAKY:
             return state._replace(free_at=now + calls * interval(Bucket(limit)))
