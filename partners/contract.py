@@ -397,6 +397,24 @@ TLS_SECRETS = (
 """What each partner that is called over HTTP can be given besides; the platform makes the client with it."""
 
 
+class FieldKind(StrEnum):
+    """What stands in a field of a request or an answer: whether, or as what, it may be shown to support."""
+
+    OPEN = "open"
+    """A code, a time, an address of a vocabulary: shown as it is."""
+    ID = "id"
+    """Of a record, or a reference to one: shown as it is. Not what people use: that is a number."""
+    NAME = "name"
+    KANA = "kana"
+    NUMBER = "number"
+    """Of a person: 患者番号, 被保険者番号, 職員番号."""
+    BIRTH_DATE = "birth date"
+    ADDRESS = "address"
+    PHONE = "phone"
+    NOTE = "note"
+    """Free text, of whoever: the partner's messages too."""
+
+
 class Recovery(StrEnum):
     """What the partner offers when the answer to a write was lost. The strongest that it has."""
 
@@ -491,3 +509,6 @@ class Partner:
     """How its addresses begin: `file` for a folder on this machine."""
     full_every: timedelta = timedelta(days=1)
     """How often all records are read, where changed ones alone can be; longer where that costs it many calls."""
+    shown: Mapping[str, FieldKind] = field(default_factory=dict)
+    """What stands in the fields of its requests and answers, by name, or by what it stands in and name
+    (`telecom.value`). What is not named is masked as text, so an omission hides a code and shows no person."""

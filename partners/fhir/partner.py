@@ -24,6 +24,7 @@ from partners.fhir.client import FhirConnector
 from partners.fhir.mapping import PATIENT_SYSTEM, STAFF_SYSTEM, map_record
 from partners.fhir.server import ENDPOINTS, Server, checked_base
 from partners.fhir.shape import unknown_fields
+from partners.fhir.shown import SHOWN
 from partners.fhir.tokens import SCOPES_V1, SCOPES_V2, Service, read_key
 from partners.fhir.visits import IDENTIFIER_SYSTEMS, RESOURCE_TYPES, SERVICE_SYSTEM
 
@@ -106,4 +107,5 @@ FHIR = Partner(
     parallel=3,
     endpoints=tuple(dict.fromkeys(ENDPOINTS.values())),
     unknown_fields=unknown_fields,
+    shown=SHOWN,
 )

@@ -20,6 +20,7 @@ from partners.orca.client import Options, OrcaConnector
 from partners.orca.mapping import map_record
 from partners.orca.reading import RangeError, parse_ranges
 from partners.orca.server import Server, checked_base
+from partners.orca.shown import SHOWN
 from partners.orca.xml2 import Format
 
 _SETTINGS = (
@@ -90,4 +91,5 @@ ORCA = Partner(
     parallel=1,
     endpoints=ENDPOINTS,
     full_every=timedelta(days=7),  # a call a patient; the log and the list of changes tell the rest
+    shown=SHOWN,
 )

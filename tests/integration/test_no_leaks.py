@@ -26,6 +26,7 @@ from partners.fhir.sandbox.config import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from resources.logins import Login
 from resources.vault import Vault, VaultError
+from zest_pipelines.flows import calls
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.check import check
 from zest_pipelines.flows.diff import diff
@@ -47,6 +48,7 @@ PATIENT = {
     "gender": "female",
     "birthDate": "1940-01-01",
 }
+CALLS = "SELECT jsonb_array_elements(calls) FROM sync.result WHERE record_id = CAST(:visit AS uuid)"
 READ_BY_PEOPLE = (
     "SELECT * FROM sync.result",
     "SELECT * FROM sync.pending",
@@ -210,6 +212,8 @@ def test_what_a_partner_echoes_goes_no_further(
                 check(cage.services, cage.partner, cage.name)
             assert echo.said >= 3
         assert cage.outcomes(visit) != [], status
+        kept = cage.sql(CALLS, Login.OPERATOR, visit=visit)
+        assert any(call["status"] == status and call["asked"] and call["answer"] for (call,) in kept), status
         assert leaks(repr(said) + told(failed.value)) == [], status
         cage.edit_visit(visit, status="cancelled")  # the next one has the partner to itself
     assert leaks(everything_said(cage, server, caplog)) == []
@@ -283,6 +287,18 @@ def test_what_the_database_refuses_is_told_without_the_values(
     with pytest.raises(ConstraintError, match="sqlstate 23514"):
         cage.edit_visit(visit, status=NAME)
     assert leaks(everything_said(cage, server, caplog)) == []
+
+
+def test_a_call_kept_as_it_was_would_be_seen(cage: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "masked", lambda content, kinds: content)
+    cage.add_visit(note=NOTE)
+    with echoing() as echo:
+        echo.status = 422
+        cage.sql(
+            "UPDATE sync.connection SET base_url = :url, changed_at = clock_timestamp()", Login.OPERATOR, url=echo.url
+        )
+        push_now(cage)
+    assert NOTE in leaks(repr(cage.sql("SELECT calls FROM sync.result", Login.OPERATOR)))
 
 
 def test_the_canaries_would_be_seen() -> None:

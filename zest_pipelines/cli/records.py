@@ -30,7 +30,7 @@ from zest_pipelines.core.identifiers import check_tenant_id
 if TYPE_CHECKING:
     from zest_pipelines.cli.session import Session
     from zest_pipelines.store.hindrances import Hindrances
-    from zest_pipelines.store.reports import ConnectionStatus, LastError, RecordBadge, Step
+    from zest_pipelines.store.reports import CallsOfResult, ConnectionStatus, LastError, RecordBadge, Step
 
 
 class Kind(StrEnum):
@@ -69,6 +69,12 @@ def explain(
         bool,
         typer.Option("--values", help="Show both sides' values of changes made there too; noted in the audit log."),
     ] = False,
+    calls: Annotated[
+        bool,
+        typer.Option(
+            "--calls", help="Show what was asked and answered, with people's data masked; noted in the audit log."
+        ),
+    ] = False,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -96,6 +102,9 @@ def explain(
             names = [each.name for each in shown if each.partner == partner]
             detail = {"entity": kind.value, "record": str(record_id), "fields": names}
             tenants.audit(tx, tenant, "show_values", partner, detail)
+        asked = reports.calls(tx, tenant, kind, record_id) if calls else ()
+        for partner in sorted({each.partner for each in asked}):
+            tenants.audit(tx, tenant, "show_calls", partner, {"entity": kind.value, "record": str(record_id)})
     told = [*map(_step, steps), *_waiting(badges, steps)]
     badge = worst([*(Badge(each.badge) for each in badges), *unread])
     conflicts = [their_change(each, values) for each in changed]
@@ -106,6 +115,7 @@ def explain(
         record = {"tenant": tenant, "entity": kind.value, "record_id": str(record_id)}
         record |= {"badge": badge.value}
         lists = {"timeline": told, "conflicts": conflicts, "overwritten": overwritten, "holds": holds}
+        lists |= {"calls": [vars(each) | {"at": utc(each.at)} for each in asked]} if calls else {}
         print_json(record | lists)
         return
     _print_timeline(f"{kind} {record_id} of {tenant}: {badge}", told)
@@ -113,6 +123,7 @@ def explain(
     print_their_changes(overwritten, "changed at the partner, and overwritten")
     for each in holds:
         print_hold(tenant, each)
+    _print_calls(asked)
 
 
 def connection_statuses(session: Session, tenant: str) -> list[Json]:
@@ -241,6 +252,16 @@ def _print_timeline(title: str, steps: Sequence[Json]) -> None:
         cells = (step["partner"], step["what"], step["version"], step["outcome"], step["reason"], step["next_action"])
         table.add_row(local(step["at"]), *("" if cell is None else str(cell) for cell in cells))
     out().print(table)
+
+
+def _print_calls(asked: Sequence[CallsOfResult]) -> None:
+    for result in asked:
+        ended = f"version {result.version}: {result.outcome}, {result.reason}"
+        out().print(f"\n{local(result.at.isoformat())}, {result.partner}, {ended}", markup=False)
+        for call in result.calls:
+            answered = "no answer" if call["status"] is None else f"answered {call['status']}"
+            out().print(f"{call['method']} {call['path']}: {answered}", markup=False)
+            out().print_json(data={"asked": call["asked"], "answer": call["answer"]}, ensure_ascii=False)
 
 
 def _age(seconds: float | None) -> str:

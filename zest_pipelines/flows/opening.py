@@ -14,6 +14,7 @@ from resources.http import PLAIN
 from resources.logins import Login
 from resources.tls import Tls, TlsError, context, expires_at
 from zest_pipelines.core.turns import Priority
+from zest_pipelines.flows.calls import Calls
 from zest_pipelines.flows.gate import Ledger, LedgerGate
 from zest_pipelines.flows.seats import Seats
 from zest_pipelines.flows.services import Services
@@ -30,6 +31,7 @@ class Line:
 
     connector: Connector
     gate: LedgerGate
+    calls: Calls
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ class Lines:
         seat = self.seats.take(patience)
         self.closing.callback(seat.free)
         gate = LedgerGate(self.ledger, self.patience, self.priority, seat, self.tokens)
-        client = self.ledger.services.http.client(self.tls, gate.spend)
+        client, calls = self.ledger.services.http.client(self.tls, gate.spend), Calls()
+        calls.watch(client)
         connector = self.partner.open(self.row.connection, self.secret, client, gate)
         self.closing.callback(connector.close)
-        return Line(connector, gate)
+        return Line(connector, gate, calls)
 
 
 def tls_of(secret: Mapping[str, str]) -> Tls:

@@ -21,7 +21,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
 
@@ -34,6 +34,7 @@ from resources.vault import VaultError
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.weeks import Days
+from zest_pipelines.flows.calls import Call, told
 from zest_pipelines.flows.delivery import End, Rules, end_by_word, end_of_suspicion, grouped, may_be_there, plan
 from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
 from zest_pipelines.flows.gate import Later, Slot
@@ -64,7 +65,17 @@ _CLAIM_SUSPECTS = 10
 _PATIENCE = timedelta(seconds=5)
 Group = tuple[Errand, ...]
 """What goes in one call: one errand, or a batch."""
-Answers = list[tuple[Errand, Heard]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a group."""
+
+    heard: Sequence[tuple[Errand, Heard]]
+    calls: Sequence[Call] = ()
+    """The last ones that were made for it."""
+
+
 _Others = tuple[tuple[Record, ...], timedelta]
 """Records that are not claimed, and how long the call of one that others claimed may be under way."""
 
@@ -157,7 +168,7 @@ class _Push:
         try:
             with (
                 open_lines(self._services, self._partner, self._row, _PATIENCE, self._priority) as lines,
-                Lanes[Answers](_is_plain) as lanes,
+                Lanes[Answer](_is_plain) as lanes,
             ):
                 self._deliver(lines, lanes)
                 self._tally.calls = lanes.calls
@@ -208,9 +219,9 @@ class _Push:
 
     # --- The cycle ----------------------------------------------------------------------------------------------------
 
-    def _deliver(self, lines: Lines, lanes: Lanes[Answers]) -> None:
+    def _deliver(self, lines: Lines, lanes: Lanes[Answer]) -> None:
         """Send and store until nothing is left, or until the time box or something else has stopped it."""
-        answers: list[Answers] = []
+        answers: list[Answer] = []
         while True:
             self._hear(answers)
             if self._tally.stopped not in (None, *RUN_OUT):
@@ -227,7 +238,7 @@ class _Push:
                 return
             answers = self._wait(lanes)
 
-    def _wait(self, lanes: Lanes[Answers]) -> list[Answers]:
+    def _wait(self, lanes: Lanes[Answer]) -> list[Answer]:
         """What the lanes have answered; nothing if a slot can be asked for, or the lease is to be kept, before that."""
         until = self._keep_at if self._ask_at is None else min(self._ask_at, self._keep_at)
         seconds = max(0.0, until - time.monotonic())
@@ -239,19 +250,29 @@ class _Push:
 
     # --- Hear ---------------------------------------------------------------------------------------------------------
 
-    def _hear(self, answers: Sequence[Answers]) -> None:
+    def _hear(self, answers: Sequence[Answer]) -> None:
         """Judge what the lanes have heard, call by call."""
         rules = self._rules()
         for answer in answers:
-            verdicts = [judge(rules, errand, heard) for errand, heard in answer]
-            for (errand, _), verdict in zip(answer, verdicts, strict=True):
-                self._ends += [(errand, end) for end in verdict.ends]
+            verdicts = [judge(rules, errand, heard) for errand, heard in answer.heard]
+            for (errand, _), verdict in zip(answer.heard, verdicts, strict=True):
+                self._ends += [(errand, self._with_calls(end, answer)) for end in verdict.ends]
                 if verdict.then is not None:
                     self._waiting.appendleft(verdict.then)
                 if verdict.blocks is not None:
                     self._tally.blocked.add(verdict.blocks)
                     self._waiting = deque(each for each in self._waiting if each.command.entity is not verdict.blocks)
             self._holding.heed(verdicts)
+
+    def _with_calls(self, end: End, answer: Answer) -> End:
+        """The end with what was asked and answered, if there is anything to explain about it."""
+        if not isinstance(end, Result) or end.reason is None or not answer.calls:
+            return end
+        try:
+            return replace(end, calls=told(answer.calls, self._partner.shown, is_of_one=len(answer.heard) == 1))
+        except Exception as error:  # noqa: BLE001  # how it ended is stored, whatever the partner's words look like
+            _log.warning("%s at %s: no calls: %s", self._target.tenant, self._partner.name, place_of(error))
+            return end
 
     def _is_closed(self) -> bool:
         """Whether the partner takes no calls now; then the push stops, and is not begun before it does again."""
@@ -265,7 +286,7 @@ class _Push:
 
     # --- Choose -------------------------------------------------------------------------------------------------------
 
-    def _choose(self, lines: Lines, lanes: Lanes[Answers]) -> list[tuple[Group, Slot]]:
+    def _choose(self, lines: Lines, lanes: Lanes[Answer]) -> list[tuple[Group, Slot]]:
         """What goes next, each with a slot and a lane for it."""
         if self._ask_at is not None and self._tally.stopped is None and time.monotonic() < self._ask_at:
             return []
@@ -336,7 +357,7 @@ class _Push:
             return True
         return self._is_closed()
 
-    def _open(self, lines: Lines, lanes: Lanes[Answers]) -> None:
+    def _open(self, lines: Lines, lanes: Lanes[Answer]) -> None:
         """Open lanes as they are needed and seats are free."""
         if not lanes.count:
             line = lines.open(_PATIENCE)
@@ -443,15 +464,16 @@ class _Push:
         )
 
 
-def _call(group: Group, slot: Slot, last_moment: float, line: Line) -> Answers:
+def _call(group: Group, slot: Slot, last_moment: float, line: Line) -> Answer:
     """A lane's job."""
     line.gate.hand(slot)
-    return carry_out(line, group, last_moment)
+    line.calls.taken()
+    return Answer(carry_out(line, group, last_moment), line.calls.taken())
 
 
-def _is_plain(answers: Answers) -> bool:
-    """Whether they say nothing about what other records may do."""
-    return all(isinstance(heard, Delivered | Found | Absent) for _, heard in answers)
+def _is_plain(answer: Answer) -> bool:
+    """Whether it says nothing about what other records may do."""
+    return all(isinstance(heard, Delivered | Found | Absent) for _, heard in answer.heard)
 
 
 def _is_among(end: End, some: Sequence[End]) -> bool:

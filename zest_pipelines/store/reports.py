@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from partners.contract import MASTERS, Entity
@@ -99,6 +100,19 @@ class RecordBadge:
     not_before: datetime | None
 
 
+@dataclass(frozen=True)
+class CallsOfResult:
+    """What was asked of a partner and what it answered, as it is kept with the result that came of it: masked."""
+
+    at: datetime
+    partner: str
+    version: int
+    outcome: str
+    reason: str
+    calls: Sequence[Mapping[str, Any]]
+    """method, path, asked, status (None: no answer), answer."""
+
+
 _CONNECTIONS = query(
     "connection_status",
     Login.OPERATOR,
@@ -182,6 +196,17 @@ _TIMELINE = query(
     ORDER BY at, step
     """,
 )
+# Index: result_of_record.
+_CALLS = query(
+    "calls_of_record",
+    Login.OPERATOR,
+    """
+    SELECT made_at AS at, partner, version, outcome, reason, calls FROM sync.result
+    WHERE tenant_id = :tenant AND partner IN (SELECT partner FROM sync.connection WHERE tenant_id = :tenant)
+      AND entity = :entity AND record_id = :record_id AND calls IS NOT NULL
+    ORDER BY result_no
+    """,
+)
 _BADGES = query(
     "badges_of_record",
     Login.OPERATOR,
@@ -230,6 +255,15 @@ def timeline(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> t
     """A record's life at the product and at every partner, oldest first; empty if it was never edited."""
     rows = _TIMELINE.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
     return tuple(Step(**row) for row in rows)
+
+
+def calls(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[CallsOfResult, ...]:
+    """What was asked and answered about a record, oldest first, where there was something to explain.
+
+    Not for the product: who looks at it is noted in the audit log by the caller.
+    """
+    rows = _CALLS.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
+    return tuple(CallsOfResult(**row) for row in rows)
 
 
 def badges(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[RecordBadge, ...]:

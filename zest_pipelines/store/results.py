@@ -50,6 +50,8 @@ class Result:
     theirs: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of a conflict, or a change that ours is to go over: the partner's values by field. A person's data: it goes into
     the record's own history alone."""
+    calls: Sequence[Mapping[str, Any]] = ()
+    """What was asked and answered, masked; empty: nothing, or there is nothing to explain."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,12 @@ _ADD_RESULTS = query(
         SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS g (
             place integer, month date, entity text, record_id uuid, version bigint, intent_id uuid, outcome text,
             reason text, params jsonb, partner_id text, partner_version text, is_cancelled boolean,
-            not_before timestamptz, theirs jsonb)
+            not_before timestamptz, theirs jsonb, calls jsonb)
     ), stored AS (
         INSERT INTO sync.result (month, tenant_id, partner, entity, record_id, version, intent_id, outcome, reason,
-                                 params, partner_id, partner_version, is_cancelled, not_before, theirs)
+                                 params, partner_id, partner_version, is_cancelled, not_before, theirs, calls)
         SELECT g.month, :tenant, :partner, g.entity, g.record_id, g.version, g.intent_id, g.outcome, g.reason,
-               g.params, g.partner_id, g.partner_version, g.is_cancelled, g.not_before, g.theirs
+               g.params, g.partner_id, g.partner_version, g.is_cancelled, g.not_before, g.theirs, g.calls
         FROM given g
         ORDER BY g.entity, g.record_id, g.place
         ON CONFLICT DO NOTHING
@@ -224,7 +226,8 @@ def _intent(intent: Intent) -> dict[str, Any]:
 
 
 def _result(result: Result) -> dict[str, Any]:
-    return _ending(result) | {"is_cancelled": result.is_cancelled, "theirs": dict(result.theirs) or None}
+    told = {"theirs": dict(result.theirs) or None, "calls": list(result.calls) or None}
+    return _ending(result) | {"is_cancelled": result.is_cancelled, **told}
 
 
 def _repair(repair: Repair) -> dict[str, Any]:
