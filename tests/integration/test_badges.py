@@ -19,7 +19,7 @@ from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
 from zest_pipelines.local.embedded import EmbeddedServer
-from zest_pipelines.store import holds, reports, results
+from zest_pipelines.store import badges, holds, results
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.holds import Hold
 from zest_pipelines.store.keys import Key, Target
@@ -30,7 +30,7 @@ REASON_OF = {owner: next(each.code for each in all_reasons() if each.owner is ow
 
 def badge_of(tenant: Any, record_id: UUID, entity: Entity = Entity.VISIT) -> tuple[str, str | None]:
     with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
-        (shown,) = reports.badges(tx, tenant.name, entity, record_id)
+        (shown,) = badges.of_record(tx, tenant.name, entity, record_id)
     return shown.badge, shown.reason
 
 
@@ -235,3 +235,105 @@ def test_a_conflict_shows_both_values_of_each_field(out: WayOut) -> None:
     ]
     out.change(replace(key, version=2))  # whoever edits it has decided
     assert out.sql("SELECT field FROM sync.conflict", Login.PRODUCT) == []
+
+
+def connection(out: WayOut) -> tuple[str, str | None]:
+    """(badge, reason) of the whole connection, as the product sees it."""
+    (row,) = out.sql("SELECT badge, reason FROM sync.connection_badge", Login.PRODUCT)
+    return row.badge, row.reason
+
+
+def reading(out: WayOut, state: str, reason: str | None, entity: str = "client") -> None:
+    out.sql(
+        """
+        INSERT INTO sync.snapshot (snapshot_id, tenant_id, partner, entity, state, reason, finished_at)
+        VALUES (gen_random_uuid(), :tenant, :partner, :entity, :state, :reason, clock_timestamp())
+        """,
+        Login.LAND,
+        **out.target.parameters(),
+        entity=entity,
+        state=state,
+        reason=reason,
+    )
+
+
+def test_a_connection_shows_the_worst_of_what_keeps_all_of_it_back(out: WayOut) -> None:
+    assert connection(out) == (Badge.OK, None)
+    hold(out, "outside_window", datetime.now(UTC) + timedelta(hours=1))
+    assert connection(out) == (Badge.WAITING, "outside_window")
+    reading(out, "failed", "partner_unreachable")
+    assert connection(out) == (Badge.RETRYING, "partner_unreachable")
+    reading(out, "failed", "permission_missing", "staff")
+    assert connection(out) == (Badge.ACTION_NEEDED, "permission_missing")
+    reading(out, "incomplete", "unknown", "staff")
+    assert connection(out) == (Badge.CHECK_NEEDED, "unknown")
+    reading(out, "certified", None, "staff")
+    reading(out, "certified", None)
+    assert connection(out) == (Badge.WAITING, "outside_window")
+    hold(out, "credential_refused", datetime.now(UTC) + timedelta(hours=1))
+    assert connection(out) == (Badge.ACTION_NEEDED, "credential_refused")
+    hold(out, "credential_refused", NOON)
+    assert connection(out) == (Badge.OK, None)
+    pause = "UPDATE sync.connection SET paused_at = clock_timestamp(), pause_reason = 'moving' WHERE partner = :partner"
+    out.sql(pause, Login.OPERATOR, partner=out.target.partner)
+    assert connection(out) == (Badge.ACTION_NEEDED, "connection_paused")
+
+
+def test_the_digest_counts_what_each_record_shows_and_nothing_else(out: WayOut) -> None:
+    keys = [out.change() for _ in range(5)]
+    out.deliver(keys[0])
+    out.store(Result(keys[1], Outcome.PARKED, "record_refused", {"detail": "422"}))
+    out.store(Result(keys[2], Outcome.PARKED, "record_refused", {"detail": "400"}))
+    out.store(Result(keys[3], Outcome.RETRY, "unknown", {"detail": "X1"}))
+    with out.transaction(Login.OPERATOR) as tx:
+        groups = badges.digest(tx, out.target.tenant)
+    told = {(each.entity, each.badge, each.reason): (each.records, dict(each.params)) for each in groups}
+    assert told == {
+        ("visit", "action_needed", "record_refused"): (2, {}),
+        ("visit", "retrying", "unknown"): (1, {"detail": "X1"}),
+        ("visit", "waiting", None): (1, {}),
+    }
+    counted = out.sql("SELECT count(*) AS number FROM sync.badge WHERE badge <> 'ok'", Login.PRODUCT)
+    assert sum(each.records for each in groups) == counted[0].number == 4
+    assert all(each.oldest is not None for each in groups)
+
+
+def test_a_master_that_is_not_as_it_last_came_has_a_badge_until_it_is(sandbox: Any, new_tenant: Any) -> None:
+    tenant = new_tenant(sandbox)
+    tenant.take_in()
+    (whole, *_) = tenant.sql("SELECT partner_id, record_id, landed_no FROM sync.master_result", Login.OPERATOR)
+    shown = "SELECT record_id, badge, reason FROM sync.master_badge"
+    assert tenant.sql(shown) == []
+
+    def add(outcome: str, reason: str | None, later: int) -> None:
+        tenant.sql(
+            """
+            INSERT INTO sync.master_result (tenant_id, partner, entity, partner_id, landed_no, outcome, reason)
+            VALUES (:tenant, 'fhir', 'client', :id, :no, :outcome, :reason)
+            """,
+            Login.APPLY,
+            **{"tenant": tenant.name, "id": whole.partner_id, "no": whole.landed_no + later},
+            outcome=outcome,
+            reason=reason,
+        )
+
+    add("rejected", "field_invalid", 1_000_000)
+    rows = tenant.sql(shown)
+    assert [(row.record_id is not None, row.reason) for row in rows] == [(True, "field_invalid")]
+    assert rows[0].badge in (Badge.ACTION_NEEDED, Badge.CHECK_NEEDED)
+    (group,) = tenant.sql("SELECT entity, records, reason FROM sync.badge_digest WHERE entity = 'client'")
+    assert tuple(group) == ("client", 1, "field_invalid")
+    add("applied", None, 1_000_001)
+    assert tenant.sql(shown) == []
+
+
+def test_every_column_that_the_product_reads_of_badges_is_documented(tenant: Any) -> None:
+    undocumented = tenant.sql(
+        """
+        SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relname IN ('badge', 'master_badge', 'connection_badge', 'badge_digest') AND c.relkind = 'v'
+          AND a.attname NOT IN ('tenant_id', 'partner', 'entity', 'record_id', 'records', 'params', 'reason', 'badge')
+          AND col_description(c.oid, a.attnum) IS NULL
+        """
+    )
+    assert [tuple(row) for row in undocumented] == []

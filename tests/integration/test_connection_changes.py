@@ -17,7 +17,7 @@ from zest_pipelines.flows import push as push_module
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.push import push
-from zest_pipelines.store import reports
+from zest_pipelines.store import badges, reports
 
 
 def send(tenant: Any) -> Any:
@@ -141,7 +141,7 @@ def test_the_record_of_a_cancelled_visit_says_what_it_waits_for(tenant: Any) -> 
     send(tenant)
 
     with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
-        (badge,) = reports.badges(tx, tenant.name, Entity.VISIT_RECORD, visit)
+        (badge,) = badges.of_record(tx, tenant.name, Entity.VISIT_RECORD, visit)
 
     assert (badge.badge, badge.reason) == ("waiting", "visit_not_yet_delivered")
 

@@ -7,6 +7,7 @@ import typer
 from zest_pipelines.cli import (
     approvals,
     archive,
+    badges,
     bench,
     certification,
     connections,
@@ -62,6 +63,7 @@ app.command()(operations.adopt)
 app.command()(approvals.approve)
 app.command()(identities.identities)
 app.command()(records.status)
+app.command()(badges.badges)
 app.command()(limits.limits)
 app.command()(limits.reopen)
 app.command()(requests.request)

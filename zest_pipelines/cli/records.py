@@ -29,8 +29,9 @@ from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
     from zest_pipelines.cli.session import Session
+    from zest_pipelines.store.badges import RecordBadge
     from zest_pipelines.store.hindrances import Hindrances
-    from zest_pipelines.store.reports import CallsOfResult, ConnectionStatus, LastError, RecordBadge, Step
+    from zest_pipelines.store.reports import CallsOfResult, ConnectionStatus, LastError, Step
 
 
 class Kind(StrEnum):
@@ -82,7 +83,7 @@ def explain(
     from partners.registry import ONLY_READ
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.core.badge import Badge, worst
-    from zest_pipelines.store import hindrances, reports, tenants
+    from zest_pipelines.store import badges, hindrances, reports, tenants
     from zest_pipelines.store.errors import UnknownRecordError
 
     check_tenant_id(tenant)
@@ -92,7 +93,7 @@ def explain(
         steps = reports.timeline(tx, tenant, kind, record_id)
         if not steps:
             raise UnknownRecordError(tenant, kind, record_id)
-        badges = reports.badges(tx, tenant, kind, record_id)
+        shown_badges = badges.of_record(tx, tenant, kind, record_id)
         unread = [Badge.WAITING] if reports.has_unread_edits(tx, tenant, kind, record_id, ONLY_READ) else []
         changed = hindrances.conflicts(tx, tenant, kind, record_id)
         gone = hindrances.overwritten(tx, tenant, kind, record_id)
@@ -105,11 +106,11 @@ def explain(
         asked = reports.calls(tx, tenant, kind, record_id) if calls else ()
         for partner in sorted({each.partner for each in asked}):
             tenants.audit(tx, tenant, "show_calls", partner, {"entity": kind.value, "record": str(record_id)})
-    told = [*map(_step, steps), *_waiting(badges, steps)]
-    badge = worst([*(Badge(each.badge) for each in badges), *unread])
+    told = [*map(_step, steps), *_waiting(shown_badges, steps)]
+    badge = worst([*(Badge(each.badge) for each in shown_badges), *unread])
     conflicts = [their_change(each, values) for each in changed]
     overwritten = [their_change(each, values) for each in gone]
-    concerned = {each.partner for each in badges}
+    concerned = {each.partner for each in shown_badges}
     holds = [held for each in found if each.partner in concerned and (held := hold(each, datetime.now(UTC)))]
     if json_:
         record = {"tenant": tenant, "entity": kind.value, "record_id": str(record_id)}

@@ -13,11 +13,11 @@ from partners.windows import JAPAN
 Json = dict[str, Any]
 
 
-def words(reason: str, params: Mapping[str, str]) -> tuple[str, str]:
+def words(reason: str, params: Mapping[str, str], language: Language = Language.ENGLISH) -> tuple[str, str]:
     try:
-        return sentences(reason, params, Language.ENGLISH)
+        return sentences(reason, params, language)
     except UnknownReason:
-        return sentences("unknown", {"detail": reason}, Language.ENGLISH)
+        return sentences("unknown", {"detail": reason}, language)
 
 
 def utc(moment: datetime | None) -> str | None:

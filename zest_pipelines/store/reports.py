@@ -1,4 +1,4 @@
-"""What is shown to people: connections in numbers, a record's timeline and badges. Read by `zest_operator`."""
+"""What is shown to people: connections in numbers and a record's timeline. Read by `zest_operator`."""
 
 from __future__ import annotations
 
@@ -87,17 +87,6 @@ class Step:
     """Of an answer or an end: the outcome; of a sending: the verb."""
     reason: str | None
     params: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RecordBadge:
-    """How a record stands at one partner."""
-
-    partner: str
-    badge: str
-    reason: str | None
-    params: Mapping[str, str]
-    not_before: datetime | None
 
 
 @dataclass(frozen=True)
@@ -207,17 +196,6 @@ _CALLS = query(
     ORDER BY result_no
     """,
 )
-_BADGES = query(
-    "badges_of_record",
-    Login.OPERATOR,
-    """
-    SELECT partner, badge, reason, params, not_before FROM sync.badge
-    WHERE tenant_id = :tenant AND entity = :entity AND record_id = :record_id
-    ORDER BY partner
-    """,
-)
-
-
 _IS_UNREAD = query(
     "record_has_unread_edits",
     Login.OPERATOR,
@@ -264,12 +242,6 @@ def calls(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tupl
     """
     rows = _CALLS.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
     return tuple(CallsOfResult(**row) for row in rows)
-
-
-def badges(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[RecordBadge, ...]:
-    """How the record stands at each partner that must receive it."""
-    rows = _BADGES.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
-    return tuple(RecordBadge(**row) for row in rows)
 
 
 def has_unread_edits(
