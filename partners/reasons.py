@@ -115,6 +115,14 @@ def explain(code: str, params: Mapping[str, str], language: Language = Language.
     return message.format_map(filled), action.format_map(filled)
 
 
+def sentences(code: str, params: Mapping[str, str], language: Language = Language.ENGLISH) -> tuple[str, str]:
+    """As `explain`, for any code that is stored: one that the catalogue lacks reads as an unknown error of its name."""
+    try:
+        return explain(code, params, language)
+    except UnknownReason:
+        return explain("unknown", {"detail": code}, language)
+
+
 def load_reasons(text: str) -> Mapping[str, Reason]:
     """The catalogue written in `text` (YAML: a list of entries). Raises CatalogueError."""
     entries = yaml.safe_load(text)

@@ -18,6 +18,7 @@ from partners.reasons import (
     explain,
     load_reasons,
     reason,
+    sentences,
 )
 
 NEEDED = [
@@ -183,3 +184,11 @@ def test_a_code_that_stands_twice_is_refused() -> None:
 def test_a_catalogue_that_is_no_list_is_refused() -> None:
     with pytest.raises(CatalogueError, match="list"):
         load_reasons("door_shut: {}")
+
+
+def test_a_code_that_the_catalogue_lacks_is_told_as_unknown_and_by_name() -> None:
+    message, action = sentences("no_such_code", {"field": "note"})
+    assert "no_such_code" in message + action
+    assert sentences("field_invalid", {"field": "note"}) == explain(
+        "field_invalid", {"field": "note"}, Language.ENGLISH
+    )

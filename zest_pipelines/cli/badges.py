@@ -9,10 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from partners.reasons import Language
+from partners.reasons import Language, sentences
 from resources.logins import Login
 from zest_pipelines.cli.options import DataDirOption, JsonOption, TenantArgument, chosen_data_dir, out, print_json
-from zest_pipelines.cli.words import Json, local, utc, words
+from zest_pipelines.cli.words import Json, local, utc
 from zest_pipelines.core.identifiers import check_tenant_id
 
 
@@ -50,7 +50,7 @@ def badges(
 
 
 def _words(reason: str | None, params: Mapping[str, str], language: Language) -> Json:
-    message, action = (None, None) if reason is None else words(reason, params, language)
+    message, action = (None, None) if reason is None else sentences(reason, params, language)
     return {"reason": reason, "message": message, "next_action": action}
 
 

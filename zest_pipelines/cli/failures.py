@@ -16,7 +16,7 @@ from pathlib import Path
 
 from partners.errors import Deferred, PartnerError
 from partners.limits import LimitError
-from partners.reasons import Language, UnknownReason, explain
+from partners.reasons import sentences
 from partners.registry import UnknownPartnerError
 from partners.windows import NeverOpenError, WindowSyntaxError
 from resources.logins import LoginsError
@@ -77,18 +77,10 @@ def sentence(error: Exception) -> str | None:
         when = local(error.until.isoformat())
         return f"The limits leave no call before {when}: try again then. zest limits shows them"
     if isinstance(error, PartnerError):
-        return partner_sentence(error.reason, error.params)
+        return " ".join(sentences(error.reason, error.params))
     if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError) and error.filename:
         return f"{error.filename}: {os.strerror(error.errno or 0).lower()}; mend the path or its rights"
     return None
-
-
-def partner_sentence(reason: str, params: dict[str, str]) -> str:
-    """A reason as what happened and what to do; one that the catalogue lacks says so."""
-    try:
-        return " ".join(explain(reason, params, Language.ENGLISH))
-    except UnknownReason:
-        return " ".join(explain("unknown", {"detail": reason}, Language.ENGLISH))
 
 
 def _capital(text: str) -> str:

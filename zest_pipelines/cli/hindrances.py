@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from partners.reasons import sentences
 from partners.windows import closed_at, parse_window
 from zest_pipelines.cli.options import out
-from zest_pipelines.cli.words import Json, local, utc, words
+from zest_pipelines.cli.words import Json, local, utc
 
 if TYPE_CHECKING:
     from zest_pipelines.store.hindrances import Hindrances, TheirChange
@@ -64,6 +65,6 @@ def print_their_changes(changes: Sequence[Json], title: str) -> None:
 
 
 def _told(partner: str, reason: str, params: Mapping[str, str], since: datetime | None, until: datetime) -> Json:
-    message, action = words(reason, params)
+    message, action = sentences(reason, params)
     told = {"partner": partner, "reason": reason, "since": utc(since), "until": utc(until)}
     return told | {"message": message, "next_action": action}

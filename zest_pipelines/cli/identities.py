@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from partners.contract import MASTERS, Entity, Partner
+from partners.reasons import sentences
 from resources.logins import Login
 from zest_pipelines.cli.masters import Master, read_by
 from zest_pipelines.cli.options import (
@@ -24,7 +25,7 @@ from zest_pipelines.cli.options import (
     print_json,
     tell,
 )
-from zest_pipelines.cli.words import Json, local, utc, words
+from zest_pipelines.cli.words import Json, local, utc
 from zest_pipelines.core.identifiers import check_tenant_id, landed_id
 from zest_pipelines.core.identity import Act
 from zest_pipelines.core.matching import weakness
@@ -196,7 +197,7 @@ def _partner_of(tenant: str, number: int, waiting: Sequence[WaitingRecord]) -> s
 
 
 def _json(found: WaitingRecord) -> Json:
-    message, action = words(found.reason, found.params)
+    message, action = sentences(found.reason, found.params)
     return {
         "id": landed_id(found.landed_no),
         "partner": found.partner,

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from partners.contract import MASTERS, Entity
+from partners.reasons import sentences
 from resources.logins import Login
 from zest_pipelines.cli.hindrances import closed_times, hold, print_hold, print_their_changes, their_change
 from zest_pipelines.cli.options import (
@@ -24,7 +25,7 @@ from zest_pipelines.cli.options import (
     out,
     print_json,
 )
-from zest_pipelines.cli.words import Json, local, utc, words
+from zest_pipelines.cli.words import Json, local, utc
 from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _timing(connection: Json) -> str:
 def _error(error: LastError | None) -> Json | None:
     if error is None:
         return None
-    message, action = words(error.reason, error.params)
+    message, action = sentences(error.reason, error.params)
     return {"at": utc(error.at), "reason": error.reason, "message": message, "next_action": action}
 
 
@@ -228,7 +229,7 @@ def _step(step: Step) -> Json:
         "version": step.version,
         "outcome": step.outcome,
         "reason": step.reason or step.params.get("why"),
-        "next_action": words(step.reason, step.params)[1] if step.reason else None,
+        "next_action": sentences(step.reason, step.params)[1] if step.reason else None,
     }
 
 
@@ -241,7 +242,7 @@ def _waiting(badges: Sequence[RecordBadge], steps: Sequence[Step]) -> list[Json]
             told.append(
                 {**_step(mine[-1]), "at": utc(now), "partner": each.partner, "what": "waiting", "outcome": None}
             )
-            told[-1] |= {"reason": each.reason, "next_action": words(each.reason, each.params)[1]}
+            told[-1] |= {"reason": each.reason, "next_action": sentences(each.reason, each.params)[1]}
     return told
 
 

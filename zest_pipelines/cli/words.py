@@ -1,23 +1,13 @@
-"""How answers spell reasons and times, for people and for programs."""
+"""How answers spell times, for people and for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from partners.reasons import Language, UnknownReason
-from partners.reasons import explain as sentences
 from partners.windows import JAPAN
 
 Json = dict[str, Any]
-
-
-def words(reason: str, params: Mapping[str, str], language: Language = Language.ENGLISH) -> tuple[str, str]:
-    try:
-        return sentences(reason, params, language)
-    except UnknownReason:
-        return sentences("unknown", {"detail": reason}, language)
 
 
 def utc(moment: datetime | None) -> str | None:

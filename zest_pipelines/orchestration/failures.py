@@ -17,7 +17,7 @@ from pathlib import Path
 from dagster import Failure, MetadataValue
 
 from partners.errors import PartnerError
-from partners.reasons import Language, UnknownReason, explain, reason
+from partners.reasons import UnknownReason, reason, sentences
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
@@ -49,17 +49,9 @@ class Fault:
     """Whether trying again is useless before something changes."""
 
 
-def explained(code: str, params: Mapping[str, str]) -> tuple[str, str]:
-    """What happened and what to do next, in English; a code that the catalogue lacks says so itself."""
-    try:
-        return explain(code, params, Language.ENGLISH)
-    except UnknownReason:
-        return explain("unknown", {"detail": code}, Language.ENGLISH)
-
-
 def fault_for(code: str, params: Mapping[str, str]) -> Fault:
     """A tenant's fault by its code in the catalogue; permanent if we do not try again by ourselves."""
-    return Fault(Reach.TENANT, code, " ".join(explained(code, params)), not is_retried(code))
+    return Fault(Reach.TENANT, code, " ".join(sentences(code, params)), not is_retried(code))
 
 
 def is_retried(code: str) -> bool:
@@ -122,4 +114,4 @@ def _unexpected(error: Exception) -> Fault:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     what = f"{type(error).__name__}{place}"
-    return Fault(Reach.UNEXPECTED, type(error).__name__, " ".join(explained("unknown", {"detail": what})), True)
+    return Fault(Reach.UNEXPECTED, type(error).__name__, " ".join(sentences("unknown", {"detail": what})), True)

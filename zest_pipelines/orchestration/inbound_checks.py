@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, MetadataValue
 
+from partners.reasons import sentences
 from zest_pipelines.flows.ending import GUARDED, UNTOLD
 from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
-from zest_pipelines.orchestration.failures import explained
 from zest_pipelines.orchestration.metadata import Metadata, actions, advice, numbers, problems, reason
 
 LEAST_INTERVAL = timedelta(minutes=10)
@@ -33,7 +33,7 @@ def _verdict(report: LandReport) -> tuple[AssetCheckSeverity | None, str]:
         changed = counted(report.records, "changed record")
         return None, f"{changed}, all accounted for. What was deleted shows in the full reading, once a day."
     code = report.reason or "unknown"
-    words = " ".join(explained(code, report.params))
+    words = " ".join(sentences(code, report.params))
     if not is_put_off(code):
         came = f" {counted(report.records, 'record')} came, on {counted(report.pages, 'page')}."
         return severity(code), words + (came if report.records else "")

@@ -12,6 +12,7 @@ from typing import Any
 
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
+from partners.reasons import sentences
 from zest_pipelines.core.usage import plot
 from zest_pipelines.flows.limits import Outlook
 from zest_pipelines.flows.reports import (
@@ -22,7 +23,6 @@ from zest_pipelines.flows.reports import (
     Problem,
     PushReport,
 )
-from zest_pipelines.orchestration.failures import explained
 
 Metadata = dict[str, MetadataValue[Any]]
 Report = LandReport | DiffReport | ApplyReport | AccumulateReport | PushReport
@@ -109,7 +109,7 @@ def numbers(report: Report) -> Metadata:
 
 def reason(code: str, params: Mapping[str, str]) -> Metadata:
     """A reason with its sentences."""
-    message, action = explained(code, params)
+    message, action = sentences(code, params)
     return {
         "reason": MetadataValue.text(code),
         "message": MetadataValue.text(message),
@@ -126,16 +126,16 @@ def problems(found: Sequence[Problem]) -> Metadata:
 
 def advice(found: Iterable[Problem]) -> str:
     """What happened and what to do, once for each different sentence."""
-    return " ".join(dict.fromkeys(" ".join(explained(each.reason, each.params)) for each in found))
+    return " ".join(dict.fromkeys(" ".join(sentences(each.reason, each.params)) for each in found))
 
 
 def actions(found: Iterable[Problem]) -> str:
     """What to do, once for each different sentence."""
-    return " ".join(dict.fromkeys(explained(each.reason, each.params)[1] for each in found))
+    return " ".join(dict.fromkeys(sentences(each.reason, each.params)[1] for each in found))
 
 
 def _row(problem: Problem) -> TableRecord:
-    message, action = explained(problem.reason, problem.params)
+    message, action = sentences(problem.reason, problem.params)
     # str: the event log refuses enums, even those that are strings.
     values = (str(problem.entity), problem.record, problem.reason, message, action)
     return TableRecord(dict(zip(_COLUMNS, values, strict=True)))

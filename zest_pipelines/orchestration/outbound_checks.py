@@ -6,9 +6,10 @@ from datetime import datetime
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, MetadataValue
 
+from partners.reasons import sentences
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.orchestration.checks import WHERE, CheckName, counted, evaluation, is_put_off, severity
-from zest_pipelines.orchestration.failures import explained, is_retried
+from zest_pipelines.orchestration.failures import is_retried
 from zest_pipelines.orchestration.metadata import Metadata, advice, lag_seconds, problems, reason
 from zest_pipelines.store.holds import OUTSIDE_WINDOW
 
@@ -34,7 +35,7 @@ def not_stopped(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckE
     failed_as = None if is_put_off(report.stopped) else severity(report.stopped)
     if failed_as is AssetCheckSeverity.WARN and not report.is_held:
         failed_as = None
-    words = " ".join(explained(report.stopped, report.params))
+    words = " ".join(sentences(report.stopped, report.params))
     if report.is_held:
         words += f" {_LOOKED_AT}"
     return evaluation(asset, tenant, name, failed_as, words, reason(report.stopped, report.params))
@@ -71,7 +72,7 @@ def oldest_pending_age(asset: AssetKey, tenant: str, report: PushReport, now: da
         )
     if report.stopped:
         metadata |= reason(report.stopped, report.params)
-        words += f" {' '.join(explained(report.stopped, report.params))}"
+        words += f" {' '.join(sentences(report.stopped, report.params))}"
     words = f"{words} {advice(report.problems)}".strip()
     return evaluation(asset, tenant, name, failed_as, words, metadata | problems(report.problems))
 

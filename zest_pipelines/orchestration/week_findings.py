@@ -19,11 +19,12 @@ from dagster import (
     TableSchema,
 )
 
+from partners.reasons import sentences
 from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.flows.reports import Mismatch, PeriodCounts, PeriodReport, Problem, ReconcileReport
 from zest_pipelines.orchestration import checks, metadata
 from zest_pipelines.orchestration.checks import CheckName
-from zest_pipelines.orchestration.failures import Fault, explained, fault_for, is_retried
+from zest_pipelines.orchestration.failures import Fault, fault_for, is_retried
 from zest_pipelines.orchestration.findings import Finding, Worth
 
 _A_PERSONS = frozenset({Outcome.CONFLICT.value, Outcome.PARKED.value})
@@ -167,13 +168,13 @@ def _compared(report: ReconcileReport) -> str:
 
 def _why_stopped(code: str, params: Mapping[str, str]) -> tuple[str, str]:
     """Why a comparison ended early, and what to do. The catalogue's "we try again" is about pushes and readings."""
-    message, action = explained(code, params)
+    message, action = sentences(code, params)
     return message, _READ_ANEW if is_retried(code) else action
 
 
 def _what_to_do(report: PeriodReport) -> str:
     """In words, once each: what stops the connection, and what the records wait for."""
-    told = [explained(report.stopped, report.params)] if report.stopped else []
+    told = [sentences(report.stopped, report.params)] if report.stopped else []
     told += map(_sentences, report.problems)
     return " ".join(dict.fromkeys(map(" ".join, told))) or _GO_BY_THEMSELVES
 
@@ -192,14 +193,14 @@ def _next_action(row: str, report: PeriodReport) -> str:
     if row not in ("waiting", "refused"):
         return ""
     found = [each for each in report.problems if (each.outcome in _A_PERSONS) is (row == "refused")]
-    stops = explained(report.stopped, report.params)[1] if report.stopped else ""
+    stops = sentences(report.stopped, report.params)[1] if report.stopped else ""
     told = dict.fromkeys(action for action in (stops, *map(_action, found)) if action)
     return " ".join(told) or (checks.WHERE if row == "refused" else _GO_BY_THEMSELVES)
 
 
 def _sentences(problem: Problem) -> tuple[str, str]:
     """What happened and what to do."""
-    return _ASK_ANEW if problem.reason == _NOT_REQUESTED else explained(problem.reason, problem.params)
+    return _ASK_ANEW if problem.reason == _NOT_REQUESTED else sentences(problem.reason, problem.params)
 
 
 def _action(problem: Problem) -> str:
@@ -224,5 +225,5 @@ def _of_mismatches(asset: AssetKey, report: ReconcileReport) -> str:
 
 def _difference(mismatch: Mismatch) -> str:
     if mismatch.reason is not None:
-        return " ".join(explained(mismatch.reason, {}))
+        return " ".join(sentences(mismatch.reason, {}))
     return ", ".join(mismatch.fields) or "the partner does not have it"
