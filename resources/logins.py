@@ -32,6 +32,7 @@ class Login(StrEnum):
     PUSH = "zest_push"
     BUDGET = "zest_budget"
     SCHEDULE = "zest_schedule"
+    BOARD = "zest_board"
     DAGSTER = "zest_dagster"
 
     @property

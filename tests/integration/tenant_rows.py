@@ -34,6 +34,7 @@ _ROWS = (
     """
     INSERT INTO sync.connection (tenant_id, partner, base_url, timing) VALUES (%(tenant)s, 'fhir', 'http://x', 'minute')
     """,
+    "INSERT INTO sync.board_token (tenant_id, name, digest) VALUES (%(tenant)s, 'product', sha256('x'))",
     "INSERT INTO sync.credential (tenant_id, partner, ciphertext) VALUES (%(tenant)s, 'fhir', 'sealed')",
     """
     INSERT INTO sync.access_token (tenant_id, partner, ciphertext, good_until)
@@ -65,6 +66,10 @@ _ROWS = (
     INSERT INTO sync.master_result (tenant_id, partner, entity, partner_id, landed_no, outcome)
     SELECT tenant_id, partner, entity, partner_id, landed_no, 'applied' FROM sync.master_change
     WHERE tenant_id = %(tenant)s
+    """,
+    """
+    INSERT INTO sync.master_result (tenant_id, partner, entity, partner_id, landed_no, outcome, reason)
+    VALUES (%(tenant)s, 'fhir', 'client', 'another', 1, 'held', 'mass_change')
     """,
     """
     INSERT INTO sync.identity (tenant_id, partner, entity, partner_id, record_id)
@@ -137,7 +142,7 @@ _ROWS = (
 
 
 LATER_THAN_0001 = (
-    "access_token",
+    *("access_token", "board_token"),
     *("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs"),
     *("sync.sighting", "sync.suspicion", "sync.unknown_field", "sync.approval", "sync.identity_"),
 )

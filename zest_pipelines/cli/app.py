@@ -9,6 +9,7 @@ from zest_pipelines.cli import (
     archive,
     badges,
     bench,
+    board,
     certification,
     connections,
     identities,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 tenant = typer.Typer(help="The customer corporations.", no_args_is_help=True)
+board_token = typer.Typer(help="Who may look at a tenant's board.", no_args_is_help=True)
 sandbox = typer.Typer(help="A partner's stand-in: a real server with made-up people.", no_args_is_help=True)
 
 
@@ -71,6 +73,11 @@ app.command()(records.explain)
 app.command("as-of")(masters.as_of)
 app.command()(preview.diff)
 app.command()(archive.archive)
+app.command()(board.board)
+board_token.command("add")(board.add)
+board_token.command("revoke")(board.revoke)
+board_token.command("list")(board.listed)
+app.add_typer(board_token, name="board-token")
 app.command(context_settings=bench.CONTEXT)(bench.bench)
 sandbox.command("fhir")(sandboxes.fhir)
 sandbox.command("orca")(sandboxes.orca)

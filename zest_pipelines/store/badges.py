@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from partners.contract import Entity
@@ -56,6 +56,20 @@ class BadgeGroup:
     next_at: datetime | None
 
 
+@dataclass(frozen=True)
+class GroupMember:
+    """One record of a group."""
+
+    record_id: UUID | None
+    """None: a master that the product does not have yet."""
+    landed_no: int | None
+    """Of a master: what came."""
+    params: Mapping[str, str]
+    since: datetime | None
+    on_date: date | None
+    """Of a visit: its day."""
+
+
 _OF_RECORD = query(
     "badges_of_record",
     Login.OPERATOR,
@@ -83,6 +97,22 @@ _DIGEST = query(
 )
 
 
+_MEMBERS = query(
+    "badge_group_members",
+    Login.OPERATOR,
+    """
+    SELECT record_id, NULL::bigint AS landed_no, params, since, on_date FROM sync.badge
+    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND badge = :badge
+      AND reason IS NOT DISTINCT FROM CAST(:reason AS text)
+    UNION ALL
+    SELECT record_id, landed_no, params, since, NULL FROM sync.master_badge
+    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND badge = :badge
+      AND reason IS NOT DISTINCT FROM CAST(:reason AS text)
+    ORDER BY since, record_id, landed_no LIMIT :most
+    """,
+)
+
+
 def of_record(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tuple[RecordBadge, ...]:
     """How the record stands at each partner that must receive it."""
     rows = _OF_RECORD.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
@@ -97,3 +127,11 @@ def of_connections(tx: Transaction, tenant: str) -> tuple[ConnectionBadge, ...]:
 def digest(tx: Transaction, tenant: str) -> tuple[BadgeGroup, ...]:
     """The tenant's records that are not simply ok, in groups."""
     return tuple(BadgeGroup(**row) for row in _DIGEST.all(tx, tenant=tenant))
+
+
+def members(
+    tx: Transaction, tenant: str, partner: str, entity: Entity, badge: str, reason: str | None, most: int
+) -> tuple[GroupMember, ...]:
+    """The records of a group, oldest first, at most so many."""
+    named = {"tenant": tenant, "partner": partner, "entity": entity.value, "badge": badge, "reason": reason}
+    return tuple(GroupMember(**row) for row in _MEMBERS.all(tx, most=most, **named))
