@@ -73,7 +73,7 @@ class Server:
         """GET an address that the server handed out. RejectedError if it leads to another origin."""
         address = urljoin(f"{self.base}/", address)
         if _origin(address) is None or _origin(address) != _origin(self.base):
-            raise RejectedError("address_wrong", {"field": "Bundle.link"})
+            raise RejectedError("list_continues_elsewhere")
         return self._ask("GET", resource_type, address)
 
     def send(self, resource_type: str, ask: Ask) -> Exchange:
