@@ -30,6 +30,7 @@ from dagster import (
     PreviewWarning,
 )
 
+from partners.contract import TLS_SECRETS, Partner
 from partners.reasons import reason as catalogued
 from zest_pipelines.flows.reports import Problem
 from zest_pipelines.orchestration.failures import Fault, is_retried
@@ -44,6 +45,7 @@ class CheckName(StrEnum):
     SNAPSHOT_CERTIFIED = "snapshot_certified"
     SHAPE_KNOWN = "shape_known"
     FRESH = "fresh"
+    CERTIFICATE_LASTS = "certificate_lasts"
     NO_MASS_CHANGE = "no_mass_change"
     NOTHING_REJECTED = "nothing_rejected"
     EQUALS_LANDED = "equals_landed"
@@ -68,6 +70,9 @@ _ABOUT = {
     CheckName.FRESH: "The last reading to be relied on is no older than twice the interval that is set for the "
     "connection (else yellow), or six times (else red; at most a day, but never below three times). Readings fail or "
     "none are started: the description says where to look. A paused connection is not read, and not red.",
+    CheckName.CERTIFICATE_LASTS: "The client certificate that the connection shows, if any, is valid for more than 60 "
+    "days; looked at every ten minutes. Yellow: have the partner issue another one. Red: it has expired, and "
+    "nothing is read or sent.",
     CheckName.NO_MASS_CHANGE: "Not too much is about to change at once. Too much are deletes of more than 10 records "
     "that are also more than 5 % of those in force, and changes of one field in 10 records or more that are also more "
     "than 30 %. Red: these are held until a person has looked, while additions and all other changes go on.",
@@ -115,6 +120,11 @@ def specs(
             )
             for name in names
         ]
+
+
+def shows_certificates(partner: Partner) -> bool:
+    """Whether its connections may show a client certificate."""
+    return set(TLS_SECRETS) <= set(partner.secrets)
 
 
 def log(context: AssetExecutionContext | OpExecutionContext, answers: Iterable[AssetCheckEvaluation]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, MetadataValue
 
 from partners.reasons import sentences
+from partners.windows import JAPAN
+from zest_pipelines.flows.check import WARNED_BEFORE
 from zest_pipelines.flows.ending import GUARDED, UNTOLD
 from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
@@ -96,6 +98,22 @@ def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> A
         f" If {CheckName.SNAPSHOT_CERTIFIED} of this tenant failed since, do what it says; if no run tried at all, see "
         "that the partner's schedule is on in Automation and that the daemon runs."
     )
+    return evaluation(asset, tenant, name, failed_as, words, metadata)
+
+
+def certificate_lasts(asset: AssetKey, tenant: str, until: datetime | None, now: datetime) -> AssetCheckEvaluation:
+    """Whether there is time to get another certificate. `until` None: there is none."""
+    name = CheckName.CERTIFICATE_LASTS
+    if until is None:
+        return evaluation(asset, tenant, name, None, "The connection shows no client certificate.", {})
+    left = until - now
+    words = f"The client certificate is valid until {until.astimezone(JAPAN):%Y-%m-%d %H:%M} JST."
+    metadata: Metadata = {"days_left": MetadataValue.float(round(left / timedelta(days=1), 1))}
+    if left > WARNED_BEFORE:
+        return evaluation(asset, tenant, name, None, words, metadata)
+    given = f"zest connect {tenant} {asset.path[0]} ... --secret-file FILE"
+    words += f" Have the partner issue another one and give it: {given}."
+    failed_as = AssetCheckSeverity.WARN if left > timedelta(0) else AssetCheckSeverity.ERROR
     return evaluation(asset, tenant, name, failed_as, words, metadata)
 
 
