@@ -150,8 +150,8 @@ class Ledger:
         return dict(sorted(found.items()))
 
     def _begun(self, tx: Transaction, name: str, named: Mapping[str, Rate], now: float) -> Entry:
-        """A new bucket as it begins beside others on the same calls, stored."""
-        others = budgets.beside(tx, place_of_calls(self._connection, named[name]), named.keys())
+        """A new bucket as it begins beside others on the same calls, stored. They may be kept still, or no more."""
+        others = budgets.on_same_calls(tx, place_of_calls(self._connection, named[name]))
         state = begun(named[name], [each.state for each in others], now)
         closed_until = max((each.closed_until for each in others), default=0.0)
         budgets.save(tx, {name: state})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any
@@ -59,12 +59,12 @@ _READ = query(
     """,
 )
 # Once in a bucket's life, so it may read them all.
-_BESIDE = query(
-    "buckets_beside",
+_ON_SAME_CALLS = query(
+    "buckets_on_same_calls",
     Login.BUDGET,
     f"""
     SELECT {_COLUMNS} FROM sync.budget
-    WHERE starts_with(bucket, :prefix) AND bucket <> ALL (CAST(:besides AS text[])) AND NOT state ? 'seats'
+    WHERE starts_with(bucket, :prefix) AND NOT state ? 'seats'
     """,
 )
 _CLOCK = query("clock", Login.BUDGET, "SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -108,9 +108,9 @@ def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], flo
     return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows), new
 
 
-def beside(tx: Transaction, prefix: str, besides: Collection[str]) -> tuple[Entry, ...]:
-    """The limits on calls whose names begin so, but for `besides`; nothing is locked."""
-    return tuple(map(_entry, _BESIDE.all(tx, prefix=prefix, besides=sorted(besides))))
+def on_same_calls(tx: Transaction, prefix: str) -> tuple[Entry, ...]:
+    """The limits on calls whose names begin so; nothing is locked."""
+    return tuple(map(_entry, _ON_SAME_CALLS.all(tx, prefix=prefix)))
 
 
 def clock(tx: Transaction) -> float:
