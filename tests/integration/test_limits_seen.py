@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import Tenant
+from conftest import Said, Tenant
 from flow_bench import accumulate_all, calls, push_now
 
 from partners.contract import Connection, Entity
@@ -13,7 +13,7 @@ from partners.limits import parse_limit
 from resources.logins import Login
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.usage import plot
-from zest_pipelines.flows.gate import Ledger
+from zest_pipelines.flows.gate import Later, Ledger
 from zest_pipelines.flows.limits import outlook
 from zest_pipelines.flows.naming import buckets_of
 from zest_pipelines.flows.seats import Seats
@@ -75,6 +75,24 @@ def test_a_closed_limit_says_until_when_and_is_opened_by_hand(tenant: Tenant) ->
         assert budgets.reopen(tx, buckets_of("fhir", "another")) == 0
         assert budgets.reopen(tx, buckets_of("fhir", tenant.name)) == 2
     assert not ledger.is_closed("appointments")
+
+
+def test_limits_that_are_changed_and_changed_back_go_on_with_what_was_used_meanwhile(
+    tenant: Tenant, zest: Said
+) -> None:
+    def spend(limit: str, most: int) -> int:
+        """So many calls at the most, as a person's push makes them under the limit; how many went."""
+        (row,) = tenant.sql("SELECT base_url, settings FROM sync.connection", Login.OPERATOR)
+        settings = [text for pair in row.settings.items() for text in ("--set", "=".join(pair))]
+        place = ("connect", tenant.name, "fhir", "--base-url", row.base_url, "--timing", "minute")
+        assert zest(*place, *settings, "--limit", limit)[0] == 0
+        ledger = Ledger(tenant.services, Connection(tenant.name, "fhir", "", {}), [parse_limit(limit)])
+        return sum(not isinstance(ledger.take("staff", 1, Priority.PEOPLE), Later) for _ in range(most))
+
+    kinds = "tenant:20/1d", "tenant:20/1d@00:00", "tenant:20/23h"
+    before = len(calls(tenant.sandbox))  # taking them in, under the partner's own limit
+    went = [spend(limit, 3) for _ in range(3) for limit in kinds]
+    assert sum(went) == 20 - before > 9
 
 
 def test_who_waits_for_what_all_share_is_counted(tenant: Tenant) -> None:

@@ -149,11 +149,13 @@ class Ledger:
                 found[name] = min(each, found.get(name, each), key=lambda limit: limit.allowed)  # two of old times
         return dict(sorted(found.items()))
 
-    def _begun(self, tx: Transaction, name: str, named: Mapping[str, Rate], now: float) -> Entry:
-        """A new bucket as it begins beside others on the same calls, stored. They may be kept still, or no more."""
-        others = budgets.on_same_calls(tx, place_of_calls(self._connection, named[name]))
-        state = begun(named[name], [each.state for each in others], now)
-        closed_until = max((each.closed_until for each in others), default=0.0)
+    def _begun(self, tx: Transaction, name: str, limit: Rate, before: State, now: float) -> Entry:
+        """A bucket as it begins, stored: with what was used of all limits on the same calls, be they kept still or no
+        more, and of its own `before`."""
+        others = budgets.on_same_calls(tx, place_of_calls(self._connection, limit))
+        state = begun(limit, [each.state for each in others], now)
+        state = state._replace(used=before.used, belief=before.belief, queue=before.queue)
+        closed_until = max(each.closed_until for each in others)
         budgets.save(tx, {name: state})
         if closed_until > now:
             budgets.close(tx, [name], _moment(closed_until))
@@ -163,9 +165,9 @@ class Ledger:
     def _locked(self, named: Mapping[str, Rate]) -> Iterator[_Found]:
         with self.services.database.transaction(Login.BUDGET, None) as tx:
             before = time.monotonic()
-            entries, now, new = budgets.lock(tx, list(named))
-            for name in new:
-                entries[name] = self._begun(tx, name, named, now)
+            entries, now, begin = budgets.lock(tx, list(named))
+            for name in sorted(begin):
+                entries[name] = self._begun(tx, name, named[name], entries[name].state, now)
             if time.monotonic() - before > _LONG_SECONDS:
                 before, now = time.monotonic(), budgets.clock(tx)
             buckets = [Bucket(limit, entries[name].state, entries[name].closed_until) for name, limit in named.items()]

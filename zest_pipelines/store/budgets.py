@@ -91,6 +91,17 @@ _OPEN = query(
     RETURNING bucket
     """,
 )
+# Locked as above. One without a state has none to go on with.
+_BEGIN_ANEW = query(
+    "begin_buckets_anew",
+    Login.BUDGET,
+    """
+    UPDATE sync.budget SET state = state || '{"begins": true}'
+    WHERE bucket IN (
+        SELECT bucket FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[])) AND state <> '{}'
+        ORDER BY bucket FOR UPDATE)
+    """,
+)
 _IS_CLOSED = query(
     "is_bucket_closed",
     Login.BUDGET,
@@ -102,10 +113,11 @@ _IS_CLOSED = query(
 
 
 def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float, frozenset[str]]:
-    """At least one bucket, locked until the transaction ends; the database's clock once they are; and which of them are
-    new."""
+    """At least one bucket, locked until the transaction ends; the database's clock once they are; and which of them
+    begin, for the first time or anew."""
     rows, new = _locked(tx, buckets)
-    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows), new
+    begin = new | {row["bucket"] for row in rows if "begins" in row["state"]}
+    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows), begin
 
 
 def on_same_calls(tx: Transaction, prefix: str) -> tuple[Entry, ...]:
@@ -147,6 +159,11 @@ def close(tx: Transaction, buckets: Sequence[str], until: datetime) -> None:
 def reopen(tx: Transaction, prefix: str) -> int:
     """Open those buckets whose names begin so, and believe again in all of their limits; how many that changed."""
     return len(_OPEN.column(tx, prefix=prefix))
+
+
+def begin_anew(tx: Transaction, buckets: Sequence[str]) -> None:
+    """Have those of the buckets that were called before begin with the next call, as those that never were."""
+    _BEGIN_ANEW.run(tx, buckets=list(buckets))
 
 
 def is_closed(tx: Transaction, buckets: Sequence[str]) -> bool:
