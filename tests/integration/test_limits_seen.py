@@ -95,6 +95,17 @@ def test_limits_that_are_changed_and_changed_back_go_on_with_what_was_used_meanw
     assert sum(went) == 20 - before > 9
 
 
+def test_a_limit_that_was_not_called_yet_shows_what_it_will_begin_with(tenant: Tenant) -> None:
+    before = len(calls(tenant.sandbox))
+    set_limits(tenant, "tenant:100/1d", "tenant:2/23h", "endpoint=appointments:50/1h")
+    tenant.add_visit()
+    accumulate_all(tenant)
+    found = outlook(tenant.services, tenant.partner, tenant.name)
+    assert [each.used for each in found.limits] == [before, 2, 0]
+    assert found.done_at is not None
+    assert found.done_at > datetime.now(UTC) + timedelta(hours=22)
+
+
 def test_who_waits_for_what_all_share_is_counted(tenant: Tenant) -> None:
     shared = ["vendor:1/10s"]
     set_limits(tenant, *shared)

@@ -150,16 +150,12 @@ class Ledger:
         return dict(sorted(found.items()))
 
     def _begun(self, tx: Transaction, name: str, limit: Rate, before: State, now: float) -> Entry:
-        """A bucket as it begins, stored: with what was used of all limits on the same calls, be they kept still or no
-        more, and of its own `before`."""
-        others = budgets.on_same_calls(tx, place_of_calls(self._connection, limit))
-        state = begun(limit, [each.state for each in others], now)
-        state = state._replace(used=before.used, belief=before.belief, queue=before.queue)
-        closed_until = max(each.closed_until for each in others)
-        budgets.save(tx, {name: state})
-        if closed_until > now:
-            budgets.close(tx, [name], _moment(closed_until))
-        return Entry(state, closed_until)
+        """A bucket as it begins, stored."""
+        entry = beginning(tx, self._connection, limit, before, now)
+        budgets.save(tx, {name: entry.state})
+        if entry.closed_until > now:
+            budgets.close(tx, [name], _moment(entry.closed_until))
+        return entry
 
     @contextmanager
     def _locked(self, named: Mapping[str, Rate]) -> Iterator[_Found]:
@@ -336,6 +332,17 @@ class LedgerGate(Gate):
             if answer.seconds > left:
                 raise Deferred(answer.until)
             self.ledger.services.sleep(max(answer.seconds, 0.001))
+
+
+def beginning(tx: Transaction, connection: Connection, limit: Rate, before: State, now: float) -> Entry:
+    """How a limit begins: with what was used of all on the same calls, be they kept still or no more.
+
+    `before`: of itself, if it begins anew.
+    """
+    others = budgets.on_same_calls(tx, place_of_calls(connection, limit))
+    state = begun(limit, [each.state for each in others], now)
+    closed_until = max((each.closed_until for each in others), default=0.0)
+    return Entry(state._replace(used=before.used, belief=before.belief, queue=before.queue), closed_until)
 
 
 DOOR = Rate(LimitScope.TENANT, MOST_CALLS, 1)

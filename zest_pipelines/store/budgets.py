@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any
@@ -116,8 +116,7 @@ def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], flo
     """At least one bucket, locked until the transaction ends; the database's clock once they are; and which of them
     begin, for the first time or anew."""
     rows, new = _locked(tx, buckets)
-    begin = new | {row["bucket"] for row in rows if "begins" in row["state"]}
-    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows), begin
+    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows), new | _beginning(rows)
 
 
 def on_same_calls(tx: Transaction, prefix: str) -> tuple[Entry, ...]:
@@ -131,10 +130,12 @@ def clock(tx: Transaction) -> float:
     return now
 
 
-def read(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float]:
-    """Those of the buckets that were ever called, and the database's clock; nothing is locked."""
-    rows = _READ.all(tx, buckets=sorted(set(buckets)))
-    return {row["bucket"]: _entry(row) for row in rows if "seats" not in row["state"]}, clock(tx)
+def read(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float, frozenset[str]]:
+    """As `lock`, of limits on calls; nothing is locked, and what was never called is as it is at first."""
+    names = frozenset(buckets)
+    rows = {row["bucket"]: row for row in _READ.all(tx, buckets=sorted(names))}
+    entries = {name: _entry(rows[name]) if name in rows else UNUSED for name in names}
+    return entries, clock(tx), (names - rows.keys()) | _beginning(rows.values())
 
 
 def read_seats(tx: Transaction, buckets: Sequence[str]) -> dict[str, Holders]:
@@ -190,6 +191,10 @@ def _locked(tx: Transaction, buckets: Sequence[str]) -> tuple[Sequence[Mapping[s
         new = frozenset(_MAKE.column(tx, buckets=names))
         rows = _LOCK.quick(tx, buckets=names).fetchall()
     return rows, new
+
+
+def _beginning(rows: Iterable[Mapping[str, Any] | RowMapping]) -> frozenset[str]:
+    return frozenset(row["bucket"] for row in rows if "begins" in row["state"])
 
 
 # --- As JSON: what is as it was at first is left out ------------------------------------------------------------------
