@@ -671,6 +671,26 @@ def test_an_owner_whose_link_is_undone_before_it_is_one_leaves_the_record_to_the
     assert owners(tenant, links(tenant)[here[1]]) == ["other"]
 
 
+@pytest.mark.parametrize("ends", [Act.NEW, Act.SAME, None])
+def test_an_id_in_question_ends_nobody_whom_another_partner_owns_by_then(
+    tenant: Tenant, linked: tuple[Tenant, list[str], list[str]], ends: Act | None
+) -> None:
+    there, here, others = linked
+    record = links(there)[others[0]]
+    renamed(tenant, here[0], **ANOTHER)
+    bring_in(tomorrow(tenant))
+    own(there)
+    carry_over(there)
+    if ends is None:
+        tenant.sandbox.delete("Patient", here[0])
+    else:
+        say(tenant, ends)
+    bring_in(tomorrow(tenant, 2))
+    assert waiting(tenant) == []
+    assert (clients(tenant)[record].active, owners(tenant, record)) == (True, ["other"])
+    assert (links(tenant).get(here[0]) == record) == (ends is Act.SAME)
+
+
 def test_the_new_owners_word_that_a_record_is_gone_counts_too(
     tenant: Tenant, linked: tuple[Tenant, list[str], list[str]]
 ) -> None:

@@ -156,14 +156,19 @@ _ADD_CHANGE = query(
     ON CONFLICT DO NOTHING
     """,
 )
-# What a person has undone since counts neither as a result nor as a link. Index: identity_decision_of_record.
+# What a person has undone since counts neither as a result nor as a link. A link in question owns no record that another
+# partner has got meanwhile. Indexes: identity_decision_of_record, identity_of_owner.
 _OPEN = query(
     "open_master_changes",
     Login.APPLY,
     """
     SELECT c.partner_id, c.landed_no, c.kind, c.fields, c.before, c.after, c.problem, c.params,
            held.reason AS held_for, coalesce(held.params, '{}') AS held_params, held.made_at AS held_at,
-           link.record_id, link.is_owner, link.is_valid, known.after AS known, first.after AS first,
+           link.record_id, link.is_valid, known.after AS known, first.after AS first,
+           link.is_owner AND (link.is_valid OR NOT EXISTS (
+               SELECT FROM sync.identity o
+               WHERE o.tenant_id = c.tenant_id AND o.entity = c.entity AND o.record_id = link.record_id
+                 AND o.valid_to IS NULL AND o.is_owner AND o.partner <> c.partner)) AS is_owner,
            NOT link.is_valid AND EXISTS (
                SELECT FROM sync.identity i
                WHERE i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
