@@ -156,8 +156,8 @@ _ADD_CHANGE = query(
     ON CONFLICT DO NOTHING
     """,
 )
-# What a person has undone since counts neither as a result nor as a link. A link in question owns no record that another
-# partner has got meanwhile. Indexes: identity_decision_of_record, identity_of_owner.
+# What a person has undone since counts neither as a result nor as a link. A link in question owns no record that
+# another partner has got meanwhile. Indexes: identity_decision_of_record, identity_of_owner.
 _OPEN = query(
     "open_master_changes",
     Login.APPLY,
