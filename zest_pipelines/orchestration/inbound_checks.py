@@ -33,7 +33,7 @@ def _verdict(report: LandReport) -> tuple[AssetCheckSeverity | None, str]:
         if report.is_full:
             return None, f"{counted(report.records, 'record')}, all accounted for."
         changed = counted(report.records, "changed record")
-        return None, f"{changed}, all accounted for. What was deleted shows in the full reading, once a day."
+        return None, f"{changed}, all accounted for. Who is missing shows in the next full reading."
     code = report.reason or "unknown"
     words = " ".join(sentences(code, report.params))
     if not is_put_off(code):
