@@ -6,14 +6,13 @@ One installation serves all tests of this file. The partners' own logs say what 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 from dagster_ui import WINDOW, DagsterUi
-from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage
 from running_platform import Platform, Tenant, Visit, running_platform
 from sandbox_process import CLIENTS
 from zest_process import wait_for
@@ -31,14 +30,6 @@ PICTURES_VARIABLE = "ZEST_SCREENSHOTS"
 """Names a folder; what the tests see is then left there as pictures."""
 OURS = ("zest", "fhir")
 """What a complaint of the page names if it is about something of ours; Dagster's own noise is not judged here."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("there is no Chromium: apt-get install chromium fonts-noto-cjk")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +55,6 @@ def sakura(tenants: list[Tenant]) -> Tenant:
 @pytest.fixture(scope="module")
 def hinoki(tenants: list[Tenant]) -> Tenant:
     return tenants[1]
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium)
 
 
 @pytest.fixture
