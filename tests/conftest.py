@@ -4,6 +4,7 @@ connected to a sandbox."""
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from hypothesis import settings
 from partner_process import RunningPartner, running_partner
+from playwright.sync_api import Browser, sync_playwright
 from psycopg import sql
 
 from partners.contract import Connection, Entity, Partner
@@ -268,3 +270,19 @@ def tenant(sandbox: RunningSandbox, new_tenant: NewTenant) -> Tenant:
     made = new_tenant(sandbox)
     made.take_in()
     return made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """The browser's program."""
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("there is no Chromium: apt-get install chromium fonts-noto-cjk")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A real browser, one for each file of tests."""
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium)
