@@ -73,20 +73,8 @@ def ui(browser: Browser, platform: Platform) -> Iterator[DagsterUi]:
         yield tab
         tab.read()
     shown = "\n".join(tab.shown)
-    assert not [each for tenant in platform.tenants for each in _personal_data(tenant) if each in shown]
+    assert not [each for tenant in platform.tenants for each in tenant.personal_data() if each in shown]
     assert not complaints
-
-
-def _personal_data(tenant: Tenant) -> Iterator[str]:
-    """Names, numbers, addresses and dates of birth of all people at the tenant's partner, and its own ids of them."""
-    state = tenant.partner.state()
-    for person in (*state.patients, *state.practitioners):
-        yield person["id"]
-        yield from (each["value"] for each in (*person["identifier"], *person.get("telecom", ())))
-        yield from (part for name in person["name"] for part in (name["text"], name["family"], *name["given"]))
-        yield from (each["text"] for each in person.get("address", ()))
-        if len(born := person.get("birthDate", "")) == len("YYYY-MM-DD"):
-            yield born
 
 
 def _monday(weeks: int) -> date:
