@@ -66,6 +66,12 @@ def test_what_was_used_too_long_ago_to_count_keeps_no_new_limit_from_beginning_e
     assert at_once(new, [long_ago]) == at_once(new, []) > 0
 
 
+def test_a_day_with_a_reset_that_becomes_a_sliding_one_counts_what_was_used_before_the_reset_too() -> None:
+    daily = State(counts={1: 90, 2: 1}, reset=rate("tenant:100/1d@09:00").reset, seen=NOW - 60)
+    assert at_once("tenant:91/1d", [daily]) == 0
+    assert at_once("tenant:92/1d", [daily]) == 1
+
+
 def test_a_spent_bucket_says_when_to_ask_again() -> None:
     answer = admit([bucket("tenant:1/10s", ahead=4)], ask(1), NOW)
     assert isinstance(answer, Wait)

@@ -157,9 +157,7 @@ def _counts_from(limit: Rate, now: float) -> float:
 
 
 def _known_calls(state: State) -> int:
-    counts = state.counts
-    counted = counts[max(counts)] if counts and state.reset is not None else sum(counts.values())
-    return max(counted, sum(state.used.values()), round(state.load))
+    return max(sum(state.counts.values()), sum(state.used.values()), round(state.load))
 
 
 def first_slot(bucket: Bucket, at: float, priority: Priority) -> float:
