@@ -12,8 +12,8 @@ class AddressError(ValueError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This is no address that notices can go to: write one as apprise has it, such as slack://..., mailtos://..., "
-            "or jsons://host/path for a webhook"
+            "This is no address that notices can go to: write one as apprise has it, such as slack://..., "
+            "mailtos://..., or jsons://host/path for a webhook"
         )
 
 

@@ -99,8 +99,7 @@ def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
         found = alerts.known_targets(tx)
     told = [
-        {"name": each.name} | {name: None if at is None else f"{at:%H:%M}" for name, at in vars(each.hours).items()}
-        for each in found
+        {"name": each.name, **{name: at and f"{at:%H:%M}" for name, at in vars(each.hours).items()}} for each in found
     ]
     if json_:
         print_json({"targets": told})
@@ -112,7 +111,7 @@ def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     out().print(table)
 
 
-def test(name: NameArgument, data_dir: DataDirOption = None) -> None:
+def try_out(name: NameArgument, data_dir: DataDirOption = None) -> None:
     """Send a test notice there now."""
     from resources.alerting import deliver
     from zest_pipelines.cli.session import open_session

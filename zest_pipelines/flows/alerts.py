@@ -1,8 +1,8 @@
 """alerts: what is wrong over all tenants becomes one alert a cause, and each beginning and end one notice a target.
 
 An alert and its notices change in one transaction, so none is lost and none is made twice. A notice is taken, sent with
-no transaction open, and then noted as sent; whoever dies in between leaves it to the next one, so a notice may come twice,
-and bears a number by which that is seen.
+no transaction open, and then noted as sent; whoever dies in between leaves it to the next one, so a notice may come
+twice, and bears a number by which that is seen.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ What is wrong with Dagster itself is looked for here: jobs whose last run failed
 
 # No `from __future__ import annotations`: Dagster looks at the annotations of resources.
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
