@@ -117,7 +117,7 @@ _REMARKS = ("warning", "information")
 """Severities of what is said besides."""
 
 
-_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid"}
+_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid", Cause.DNS: "partner_name_not_found"}
 _UNSURE_CAUSE = {Cause.TIMEOUT: "timeout_unsure", Cause.CUT: "connection_cut_unsure"}
 
 

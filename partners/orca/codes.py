@@ -182,7 +182,7 @@ _UNSURE = {
 """How a reason reads when it is about a write."""
 _SURE = {"partner_failed_unsure": "partner_failed"}
 """How it reads when it is not."""
-_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid"}
+_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid", Cause.DNS: "partner_name_not_found"}
 
 
 def denial(api: Api, exchange: Exchange) -> Reply:

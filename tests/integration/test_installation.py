@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from partners.reasons import all_reasons
 from resources.logins import Login, Logins
 from zest_pipelines.local.embedded import EmbeddedServer
-from zest_pipelines.store import projection, tenants
+from zest_pipelines.store import installation, projection, tenants
 from zest_pipelines.store.database import Database, savepoint
 from zest_pipelines.store.errors import ConstraintError, DatabaseUnreachableError, SchemaError, StoreError
 from zest_pipelines.store.installation import check_schema, install
@@ -80,7 +80,13 @@ def test_installing_again_changes_nothing(server: EmbeddedServer, elsewhere: Log
 def install_only(revision: str, server: EmbeddedServer, logins: Logins) -> None:
     """Prepare the server as the version with this schema did."""
     upgrade = command.upgrade
+
+    def put_reasons(connection: sa.Connection) -> None:
+        names = "code, owner, message_ja, action_ja, message_en, action_en"
+        connection.execute(sa.text(f"INSERT INTO sync.reason ({names}) VALUES ('old', 'us', 'a', 'b', 'c', 'd')"))
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(installation, "_put_reasons", put_reasons)
         patch.setattr(command, "upgrade", lambda config, _: upgrade(config, revision))
         install(server.admin_url, logins)
 

@@ -97,7 +97,7 @@ def test_a_push_tells_how_its_limits_stand_without_anything_of_a_person(tenant: 
     set_limits(tenant, "tenant:1/60s", "tenant:100/1d")
     for _ in range(3):
         tenant.add_visit()
-    told = of_pushing(push_now(tenant), datetime.now(UTC))
+    told = of_pushing(push_now(tenant), datetime.now(UTC), ("sakura", "fhir"))
     assert "| tenant:100/1d | 1 | 100 |" in told["limits"].value
     assert told["done_at"].value > datetime.now(UTC).timestamp() + 60
     assert told["past_deadline"].value is False

@@ -97,7 +97,7 @@ def test_a_read_answered_with_a_status(status: int, error: type[PartnerError], c
 
 
 UNANSWERED = [
-    (NotSent(Cause.DNS), Retry, "partner_unreachable", RetryableError, "partner_unreachable"),
+    (NotSent(Cause.DNS), Retry, "partner_name_not_found", RetryableError, "partner_name_not_found"),
     (NotSent(Cause.REFUSED), Retry, "partner_unreachable", RetryableError, "partner_unreachable"),
     (NotSent(Cause.CONNECT_TIMEOUT), Retry, "partner_unreachable", RetryableError, "partner_unreachable"),
     (NotSent(Cause.TLS), Retry, "partner_certificate_invalid", RetryableError, "partner_certificate_invalid"),
