@@ -13,6 +13,7 @@ from typing import Any
 import asyncssh
 import pytest
 from carecsv_bench import SETTINGS, visit, visit_record
+from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import partner as declaration
@@ -162,8 +163,12 @@ def test_a_private_key_opens_it_too(server: Server) -> None:
 def test_to_another_server_nothing_is_said(server: Server) -> None:
     others = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     for key in (others, asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode()):
-        with connected(server, host_key=key) as connector, pytest.raises(RejectedError, match="host_key_differs"):
+        with (
+            connected(server, host_key=key) as connector,
+            pytest.raises(RejectedError, match="host_key_differs") as caught,
+        ):
             connector.check()
+        is_told("host_key_differs", caught.value.params)
         with connected(server, host_key=key) as connector:
             assert connector.send(visit()) == Refused("host_key_differs")
     assert server.logins == 0

@@ -1,8 +1,8 @@
 """What a test has seen told: the proof that a reason of the catalogue comes about, with all that its sentences mention.
 
 A test that drives a real path (HTTP, PostgreSQL, a command) hands the code and the parameters that came out of it to
-`told`. `evidence()` finds these calls in the source, so that the catalogue's check can say which reason no test brings
-about, and `docs/errors.md` which test does.
+`is_told`. `evidence()` finds these calls in the source, so that the catalogue's check can say which reason no test
+brings about, and `docs/errors.md` which test does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _A_NUMBER = "4C7DFGHJ"
 Sentences = tuple[str, str]
 
 
-def told(code: str, params: Mapping[str, str] | None = None) -> dict[Language, Sentences]:
+def is_told(code: str, params: Mapping[str, str] | None = None) -> dict[Language, Sentences]:
     """Message and action in each language, as they are shown for what the path gave.
 
     `params`: what came out of the path; without the reference, which is filled in by whoever renders.
@@ -50,7 +50,7 @@ def evidence(root: Path = TESTS, rooms: Collection[str] = ROOMS) -> Mapping[str,
 
 
 def told_in(text: str) -> Iterator[tuple[str, str]]:
-    """Code and test of each call of `told` in a test file: the code is a literal, or what the test is parametrized by."""
+    """Code and test of each call of `is_told` in a file: the code is a literal, or the test is parametrized by it."""
     tree = ast.parse(text)
     sets = {
         target.id: node.value
@@ -58,10 +58,14 @@ def told_in(text: str) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
+    } | {
+        node.target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
     }
     for test in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name[:5] == "test_"):
         for call in (node for node in ast.walk(test) if isinstance(node, ast.Call) and node.args):
-            if isinstance(call.func, ast.Name) and call.func.id == "told":
+            if isinstance(call.func, ast.Name) and call.func.id == "is_told":
                 yield from ((code, test.name) for code in _codes(call.args[0], test, sets))
 
 
@@ -70,8 +74,9 @@ def _codes(argument: ast.expr, test: ast.FunctionDef, sets: Mapping[str, ast.exp
         case ast.Constant(value=str() as code):
             yield code
         case ast.Name(id=name):
-            for values in (each for mark in test.decorator_list for each in _parametrized(mark, name, sets)):
-                yield values
+            yield from (code for mark in test.decorator_list for code in _parametrized(mark, name, sets))
+        case ast.Attribute(value=ast.Name(id=name), attr="reason"):
+            yield from (code for mark in test.decorator_list for code in _parametrized(mark, name, sets))
         case _:
             raise AssertionError(f"{test.name} tells a code that cannot be read from its source")
 
@@ -84,9 +89,11 @@ def _parametrized(mark: ast.expr, name: str, sets: Mapping[str, ast.expr]) -> It
             rows = sets.get(values.id) if isinstance(values, ast.Name) else values
             if name not in listed or not isinstance(rows, ast.List | ast.Tuple):
                 return
-            for row in rows.elts:
+            for row in (each for each in rows.elts if not isinstance(each, ast.Starred)):
                 cells = row.args if isinstance(row, ast.Call) else row.elts if isinstance(row, ast.Tuple) else [row]
                 cell = cells[listed.index(name)]
+                if isinstance(cell, ast.Call) and cell.args:  # a reply, of which it is the reason
+                    cell = cell.args[0]
                 if isinstance(cell, ast.Constant) and isinstance(cell.value, str):
                     yield cell.value
 
