@@ -175,6 +175,8 @@ class _Reading:
                 case ast.FunctionDef(name=name, args=args) if name != "__init__":
                     names = [each.arg for each in (*args.posonlyargs, *args.args)][id(node) in members :]
                     self._parameters[_key(source.path, name)].add(tuple(names))
+                    returned = (each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value)
+                    self._values[f"{source.path}:{name}()"] += [(value, source.path) for value in returned]
                 case ast.Assign() | ast.AnnAssign() if id(node) not in members:
                     for target, value in _set(node):
                         if isinstance(target, ast.Name):
@@ -266,6 +268,9 @@ class _Reading:
                 held = [value]
             case ast.Call(func=ast.Name(id="frozenset" | "set" | "tuple"), args=[value]):
                 held = [value]
+            case ast.Call(func=ast.Name(id=name)) if depth < _DEEPEST:
+                for value, path in self._values.get(f"{here}:{name}()", ()):
+                    yield from self._values_of(path, value, depth + 1)
             case ast.Name() | ast.Attribute() if depth < _DEEPEST:
                 for value, path in self._values.get(_constant(here, _last(node)), ()):
                     yield from self._values_of(path, value, depth + 1)
@@ -283,7 +288,7 @@ class _Reading:
 
 
 _DEEPEST = 3
-"""Names that stand for names."""
+"""Names and calls that stand for others."""
 
 
 def _set(node: ast.Assign | ast.AnnAssign) -> Iterator[tuple[ast.expr, ast.expr]]:
