@@ -66,8 +66,8 @@ def page(reasons: Sequence[Reason], seen: Mapping[str, Sequence[str]]) -> str:
 def _head(reasons: Sequence[Reason]) -> Iterator[str]:
     yield "# Errors and what to do about them"
     yield ""
-    yield f"Written by `{COMMAND}` from `partners/reasons.yaml`; a test says when it is stale. Each reason that a badge,"
-    yield f"a check, a command or the board gives is one of these {len(reasons)}. How one is added:"
+    yield f"Written by `{COMMAND}` from `partners/reasons.yaml`; a test says when it is stale. Each reason that a"
+    yield f"badge, a check, a command or the board gives is one of these {len(reasons)}. How one is added:"
     yield "[CONTRIBUTING.md](../CONTRIBUTING.md)."
     yield ""
     for owner, (english, japanese, about) in _OWNERS.items():
