@@ -75,14 +75,14 @@ def test_what_is_ours_is_told_with_the_number_of_the_record_that_support_asks_fo
     assert out.store(ended(out.intend(key), Outcome.PARKED, "internal_error")) == ()
     with caller(address, token_of(database, out.tenant)) as product:
         life = product.get(f"/api/records/visit/{key.record_id}").json()
-        asked = {"partner": "fhir", "entity": "visit", "badge": life["badge"], "reason": "internal_error"}
+        asked = {"partner": out.partner, "entity": "visit", "badge": life["badge"], "reason": "internal_error"}
         (member,) = product.get("/api/records", params=asked).json()["records"]
         (group,) = product.get("/api/overview").json()["records"]
-    number = reference(out.tenant, "fhir", "visit", str(key.record_id))
+    number = reference(out.tenant, out.partner, "visit", str(key.record_id))
     assert number in life["timeline"][-1]["next_action"]
     assert number in life["partners"][0]["next_action"]
     assert number in member["next_action"]
-    assert reference(out.tenant, "fhir") in group["next_action"]
+    assert reference(out.tenant, out.partner) in group["next_action"]
 
 
 def test_a_person_sees_the_same_on_pages_and_finds_the_record(out: WayOut, database: Database, address: str) -> None:
