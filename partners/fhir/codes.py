@@ -117,7 +117,7 @@ _REMARKS = ("warning", "information")
 """Severities of what is said besides."""
 
 
-_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid"}
+_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid", Cause.DNS: "partner_name_not_found"}
 _UNSURE_CAUSE = {Cause.TIMEOUT: "timeout_unsure", Cause.CUT: "connection_cut_unsure"}
 
 
@@ -126,11 +126,12 @@ def denial(act: Act, exchange: Exchange, resource_type: str) -> Reply:
     if isinstance(exchange, Answered):
         meaning = _meaning(act, exchange)
         params = _params(meaning.reason, act, exchange, resource_type)
+        reason = _reason(meaning, params)
         if meaning.reply is Retry:
-            return Retry(meaning.reason, params, _not_before(exchange))
+            return Retry(reason, params, _not_before(exchange))
         if meaning.reply is Unknown:
-            return Unknown(_UNSURE.get(meaning.reason, meaning.reason), params, _not_before(exchange))
-        return meaning.reply(meaning.reason, params)
+            return Unknown(_UNSURE.get(reason, reason), params, _not_before(exchange))
+        return meaning.reply(reason, params)
     if isinstance(exchange, NotSent):
         if exchange.cause is Cause.UNSENDABLE:
             return Refused("address_wrong")
@@ -143,9 +144,10 @@ def failure(exchange: Exchange, resource_type: str) -> PartnerError:
     if isinstance(exchange, Answered):
         meaning = _meaning(Act.READ, exchange)
         params = _params(meaning.reason, Act.READ, exchange, resource_type)
+        reason = _reason(meaning, params)
         if issubclass(meaning.error, RetryableError):
-            return meaning.error(meaning.reason, params, _not_before(exchange))
-        return meaning.error(meaning.reason, params)
+            return meaning.error(reason, params, _not_before(exchange))
+        return meaning.error(reason, params)
     if isinstance(exchange, NotSent):
         if exchange.cause is Cause.UNSENDABLE:
             return RejectedError("address_wrong")
@@ -204,6 +206,12 @@ def _not_before(answered: Answered) -> datetime | None:
     if said is None or said.rest is None or not (said.is_refusal or answered.status == 503):
         return None
     return answered.received_at + said.rest
+
+
+def _reason(meaning: Meaning, params: Mapping[str, str]) -> str:
+    """The meaning's; a refusal for what a record says that names no field of it reads otherwise."""
+    is_unnamed = meaning.reason == "record_refused" and "field" not in params
+    return "content_refused" if is_unnamed else meaning.reason
 
 
 def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> dict[str, str]:

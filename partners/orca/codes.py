@@ -149,8 +149,8 @@ _BY_CODE: Mapping[str, Meaning] = {
     "89": Meaning("partner_failed", Retry, RetryableError, "all pages: 職員情報, 医療機関情報 cannot be had"),
     **dict.fromkeys(("90", "E90", "E9999"), _LOCKED),
     "91": _OURS,
-    "97": _data("record_refused", "all pages: 送信内容に誤りがあります", detail=_SHOWN),
-    "98": _data("record_refused", "all pages: 送信内容の読込ができませんでした", detail=_SHOWN),
+    "97": _data("content_refused", "all pages: 送信内容に誤りがあります", detail=_SHOWN),
+    "98": _data("content_refused", "all pages: 送信内容の読込ができませんでした", detail=_SHOWN),
     "99": Meaning("credential_refused", Refused, AuthenticationError, "all pages: ユーザID未登録"),
 }
 _MISSING = re.compile(r"0{0,2}0[1-9]")
@@ -182,7 +182,7 @@ _UNSURE = {
 """How a reason reads when it is about a write."""
 _SURE = {"partner_failed_unsure": "partner_failed"}
 """How it reads when it is not."""
-_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid"}
+_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid", Cause.DNS: "partner_name_not_found"}
 
 
 def denial(api: Api, exchange: Exchange) -> Reply:

@@ -56,6 +56,7 @@ _DEFAULT = Meaning("answer_unreadable", RetryableError, "unknown")
 
 _NO_ANSWER: Mapping[Cause, str] = {
     Cause.TLS: "partner_certificate_invalid",
+    Cause.DNS: "partner_name_not_found",
     Cause.PROTOCOL: "answer_unreadable",
     Cause.ENCODING: "answer_unreadable",
     Cause.BODY_TOO_LARGE: "answer_unreadable",

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from carecsv_bench import client_id, connected, stored, visit, visit_record
+from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import places
@@ -172,6 +173,7 @@ def test_clients_of_two_offices_go_to_each_ones_own_and_who_has_none_waits(offic
     records = [visit_record(each) for each in visits]
     replies = send(office, *records)
     assert replies[2] == Refused("care_manager_unknown")
+    is_told("care_manager_unknown", replies[2].params)
     assert [type(each) for each in replies] == [Delivered, Delivered, Refused]
     assert sorted(name.split("_")[4] for name in office.take()) == [OFFICE, "1370000009"]
     assert stored(office, records[2]) == []

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from evidence import is_told
 from fhir_bench import NotingGate
 from smarthr_bench import CONFIG, SAVED, connected, crew, crew_id, crews
 
@@ -301,6 +302,7 @@ def test_what_an_answer_means_is_told_by_its_code(
     with pytest.raises(error) as raised:
         next(coming)
     assert (type(raised.value), raised.value.reason) == (error, reason)
+    is_told(reason, raised.value.params)
 
 
 def test_the_limits_are_told_to_the_gate_with_the_time_of_the_window_that_is_full() -> None:
@@ -366,6 +368,7 @@ def test_the_check_says_what_is_set_wrong(smarthr: RunningSmartHr, how: dict[str
     with pytest.raises(RejectedError) as raised, connected(**given) as connector:  # type: ignore[arg-type]
         connector.check()
     assert raised.value.reason == reason
+    is_told(reason, raised.value.params)
 
 
 # --- The mapping ------------------------------------------------------------------------------------------------------
@@ -436,3 +439,4 @@ def test_a_crew_that_cannot_be_read_names_the_field_and_not_what_stands_in_it(
     content = reading.crew_record(crew(1, **said)).content
     found = map_record(Entity.STAFF, content, {"qualifications": "看護師"})
     assert found == Unmappable(reason, {"field": field})
+    is_told(reason, found.params)

@@ -320,7 +320,7 @@ def test_a_release_tells_what_is_stopped_once_more_from_what_no_push_has_taken_u
     report = stopped(*asked, Selection(record_id=refused))
     assert (report.again, report.untried) == (1, 0)
     assert [(each.record, each.outcome, each.reason) for each in report.problems] == [
-        (str(refused), "parked", "record_refused")
+        (str(refused), "parked", "content_refused")
     ]
     assert stopped(*asked, Selection(Entity.VISIT_RECORD)) == StoppedReport()
     release(*asked)

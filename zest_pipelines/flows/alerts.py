@@ -132,7 +132,7 @@ def text_of(notice: Notice) -> str:
     params = {"detail": notice.detail} if notice.detail else {}
     lines = []
     for language in (Language.JAPANESE, Language.ENGLISH):
-        message, action = sentences(notice.reason, params, language)
+        message, action = sentences(notice.reason, params, notice.fingerprint, language)
         is_over = "復旧しました。" if language is Language.JAPANESE else "This is over."
         lines.append(f"{message} {is_over if notice.kind == 'recovered' else action}")
     first, last = (f"{each.astimezone(JAPAN):%Y-%m-%d %H:%M}" for each in (notice.first_at, notice.seen_at))

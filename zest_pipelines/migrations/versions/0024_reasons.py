@@ -1,13 +1,13 @@
-"""Who may look at the board."""
+"""How loudly a reason is told, and whether trying again is safe."""
 
 from __future__ import annotations
 
 from zest_pipelines.migrations import scripts
 
-revision = "0028"
-down_revision = "0027"
+revision = "0024"
+down_revision = "0022"
 
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    scripts.run("0028_board")
+    scripts.run("0024_reasons")
