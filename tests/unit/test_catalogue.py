@@ -76,7 +76,7 @@ MISSPELT = frozenset(
         ("zest_pipelines/store/claims.py", "overwriting_partner_change"),  # a constant of another file's
         ("zest_pipelines/orchestration/failures.py", "database_unreachable"),
         ("zest_pipelines/migrations/sql/0003_delivery.sql", "not_requested_yet"),  # of a CASE
-        ("zest_pipelines/migrations/sql/0027_badges.sql", "connection_paused"),  # AS reason
+        ("zest_pipelines/migrations/sql/0026_badges.sql", "connection_paused"),  # AS reason
         ("zest_pipelines/store/landing.py", "reading_broken_off"),  # in SQL inside Python
         ("partners/fhir/codes.py", "content_refused"),  # returned, and given as what it returns
     ]

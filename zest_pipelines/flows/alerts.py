@@ -33,7 +33,6 @@ LASTING = timedelta(minutes=30)
 """So long a connection has to stand still for a fault of the partner's before it is an alert."""
 OLDEST = timedelta(hours=1)
 """So long an edit that could go may wait."""
-TOO_OLD = "edits_wait_too_long"
 _AT_ONCE, _TOGETHER = 10, 50
 """Notices of one target in one round: one by one, and in one message."""
 
@@ -152,4 +151,4 @@ def _bounds() -> Bounds:
         if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)
     ]
     lasting = [each.code for each in all_reasons() if each.owner is Owner.PARTNER]
-    return Bounds(ours, lasting, LASTING, TOO_OLD, OLDEST)
+    return Bounds(ours, lasting, LASTING, "edits_wait_too_long", OLDEST)

@@ -97,7 +97,7 @@ class ReleaseConfig(TenantConfig):
     record: str = Field(
         default=_ALL, description="`all`, or the id of one record, as checks and `zest explain` show it."
     )
-    reason: str = Field(
+    because: str = Field(
         default=_ALL, description="`all`, or the reason for which they are stopped, such as `record_refused`."
     )
     week: str = Field(
@@ -369,12 +369,12 @@ def _entity(partner: Partner, asked: ReleaseConfig) -> Entity | None:
 
 
 def _reason(asked: ReleaseConfig) -> str | None:
-    if asked.reason == _ALL:
+    if asked.because == _ALL:
         return None
     try:
-        return catalogued(asked.reason).code
+        return catalogued(asked.because).code
     except UnknownReason:
-        raise _unmeant(f"reason is `{_ALL}`, or a code as checks and `zest badges` show it") from None
+        raise _unmeant(f"because is `{_ALL}`, or a code as checks and `zest badges` show it") from None
 
 
 def _week(asked: ReleaseConfig) -> Days | None:
