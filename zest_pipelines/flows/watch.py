@@ -32,7 +32,7 @@ class Watched:
 
     tenant: str
     freshness: tuple[Freshness, ...]
-    """Of each master entity that the partner is read for."""
+    """Of all that the partner is read for: each master entity, and plans if it gives any."""
     backlog: PushReport | None
     """As a push that tries nothing would report it; `stopped`: a pause, closed hours, or what opened the breaker. None:
     the partner is only read."""
@@ -48,8 +48,8 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
     with services.database.transaction(Login.LAND, tenant) as tx:
         ages = tuple(
             freshness(tx, Reading(uuid4(), tenant, partner.name, entity))
-            for entity in MASTERS
-            if entity in partner.reads
+            for entity in (*MASTERS, Entity.PLAN)
+            if entity in partner.reads or (entity is Entity.PLAN and partner.read_plans is not None)
         )
     if not partner.writes:
         return Watched(tenant, ages, None, (), is_moving=False)

@@ -44,6 +44,7 @@ class CheckName(StrEnum):
     SNAPSHOT_CERTIFIED = "snapshot_certified"
     SHAPE_KNOWN = "shape_known"
     FRESH = "fresh"
+    PLAN_AGREES = "plan_agrees"
     NO_MASS_CHANGE = "no_mass_change"
     NOTHING_REJECTED = "nothing_rejected"
     EQUALS_LANDED = "equals_landed"
@@ -68,6 +69,9 @@ _ABOUT = {
     CheckName.FRESH: "The last reading to be relied on is no older than twice the interval that is set for the "
     "connection (else yellow), or six times (else red; at most a day, but never below three times). Readings fail or "
     "none are started: the description says where to look. A paused connection is not read, and not red.",
+    CheckName.PLAN_AGREES: "What others have planned for our clients, from this month on, is what is confirmed here: "
+    "the same services on the same days at the same times, for clients who are linked. Yellow: the listed visits and "
+    "lines of plans differ, or a plan's client is unknown here. Nothing is changed by itself: people settle it.",
     CheckName.NO_MASS_CHANGE: "Not too much is about to change at once. Too much are deletes of more than 10 records "
     "that are also more than 5 % of those in force, and changes of one field in 10 records or more that are also more "
     "than 30 %. Red: these are held until a person has looked, while additions and all other changes go on.",

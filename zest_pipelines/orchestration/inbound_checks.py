@@ -8,7 +8,7 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, Metadata
 
 from partners.reasons import sentences
 from zest_pipelines.flows.ending import GUARDED, UNTOLD
-from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport
+from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport, PlanReport
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
 from zest_pipelines.orchestration.metadata import Metadata, actions, advice, numbers, problems, reason
 
@@ -97,6 +97,28 @@ def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> A
         "that the partner's schedule is on in Automation and that the daemon runs."
     )
     return evaluation(asset, tenant, name, failed_as, words, metadata)
+
+
+def plan_agrees(asset: AssetKey, tenant: str, report: PlanReport) -> AssetCheckEvaluation:
+    """Whether what others have planned is what is confirmed here."""
+    name, metadata = CheckName.PLAN_AGREES, numbers(report) | problems(report.problems)
+    compared = (
+        f"{counted(report.plans, 'plan')} from this month on, {counted(report.agreeing, 'service')} as confirmed."
+    )
+    if report.unsure:
+        compared += f" {counted(report.unsure, 'visit')} may stand in lines that could not be taken (shape_known)."
+    if report.agrees:
+        return evaluation(asset, tenant, name, None, compared, metadata)
+    told = (
+        ("confirmed otherwise", report.differing),
+        ("planned and not confirmed", report.missing_here),
+        ("confirmed and not planned", report.missing_there),
+        ("of clients who are not linked", report.unlinked),
+    )
+    found = ", ".join(f"{count} {what}" for what, count in told if count)
+    total = report.differing + report.missing_here + report.missing_there + report.unlinked
+    words = f"{compared} {found}: {named(report.problems, total)}. {advice(report.problems)}"
+    return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
 
 
 def no_mass_change(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
