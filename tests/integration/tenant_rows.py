@@ -146,7 +146,7 @@ _ROWS = (
 
 
 LATER_THAN_0001 = (
-    *("access_token", "board_token"),
+    *("access_token", "board_token", "landed_plan"),
     *("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs"),
     *("sync.sighting", "sync.suspicion", "sync.unknown_field", "sync.approval", "sync.identity_"),
 )
