@@ -4,11 +4,13 @@ connected to a sandbox."""
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +20,7 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from hypothesis import settings
 from partner_process import RunningPartner, running_partner
+from playwright.sync_api import Browser, sync_playwright
 from psycopg import sql
 
 from partners.contract import Connection, Entity, Partner
@@ -27,6 +30,8 @@ from partners.registry import PARTNERS
 from resources.http import Http
 from resources.logins import Login, Logins
 from resources.vault import Vault
+from zest_pipelines.cli import run
+from zest_pipelines.cli.options import remember_data_dir
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
@@ -42,6 +47,7 @@ settings.register_profile("zest", deadline=None)  # a law says nothing of how bu
 settings.load_profile("zest")
 
 TOKEN = "a-token-for-tests"
+Said = Callable[..., tuple[int, str, str]]
 _numbers = itertools.count(1)
 
 
@@ -100,6 +106,27 @@ def services(database: Database) -> Services:
     vault = Vault([Fernet.generate_key().decode()])
     # No partner of a test goes on working at a call that was cut: what is in doubt may be read back at once.
     return Services(database, vault, Http(total_seconds=3, connect_seconds=1), under_way=timedelta(0))
+
+
+@pytest.fixture
+def zest(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Said:
+    """Runs a command in this process: exit code, standard output, standard error."""
+    logins = services.database._logins
+    logins.write(tmp_path / "logins.json")
+    if not (tmp_path / "vault.key").exists():
+        Vault.create_file(tmp_path / "vault.key")
+    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("zest_pipelines.local.machine.attach", lambda _: logins)
+    remember_data_dir(None)
+
+    def typed(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run(arguments)
+        return code, *capfd.readouterr()
+
+    return typed
 
 
 @pytest.fixture
@@ -243,3 +270,19 @@ def tenant(sandbox: RunningSandbox, new_tenant: NewTenant) -> Tenant:
     made = new_tenant(sandbox)
     made.take_in()
     return made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """The browser's program."""
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("there is no Chromium: apt-get install chromium fonts-noto-cjk")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A real browser, one for each file of tests."""
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium)

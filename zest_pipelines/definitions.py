@@ -22,9 +22,10 @@ from partners.registry import shown_partners
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.apply import apply
+from zest_pipelines.flows.check import certificate_until
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
-from zest_pipelines.flows.operate import abandon, adopt, find, pause, release, resume, stopped
+from zest_pipelines.flows.operate import abandon, adopt, find, pause, release, resume, stopped, would_release
 from zest_pipelines.flows.plans import take_plans
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
@@ -43,9 +44,9 @@ from zest_pipelines.orchestration.sensors import partner_sensors
 from zest_pipelines.orchestration.watch import watch_job
 from zest_pipelines.orchestration.weeks import WeekStations, week_assets
 
-STATIONS = Stations(land, diff, apply, accumulate, push, take_plans)
+STATIONS = Stations(land, diff, apply, accumulate, push, take_plans, certificate_until)
 WEEK_STATIONS = WeekStations(push_period, reconcile)
-ACTS = Acts(find, push_period, pause, resume, release, stopped, abandon, adopt)
+ACTS = Acts(find, push_period, pause, resume, would_release, release, stopped, abandon, adopt)
 KEEP = PurgeConfig()
 
 

@@ -105,10 +105,12 @@ def surely_whole(server: Server, resource_type: str, params: Params) -> Hits:
     and who left long ago would be back. No later question would tell: of what is not there nobody asks.
     """
     once = whole(server, resource_type, params)
+    states, at = _states(once), once.at
+    del once  # so that one of the two is in memory
     again = whole(server, resource_type, {**params, "_sort": "-_id"})
-    if _states(once) != _states(again):
+    if states != _states(again):
         raise RetryableError("partner_list_incomplete", {"why": "list_moved"})
-    return once
+    return replace(again, at=at)
 
 
 def _states(hits: Hits) -> set[tuple[str, str]]:

@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import psycopg
+import psycopg.sql
 from sandbox_process import CLIENTS, RECORD_SYSTEM, SETTINGS, STAFF, TOKEN, VISIT_SYSTEM, SandboxProcess
 from zest_process import Zest, wait_for
 
@@ -76,6 +77,17 @@ class Tenant:
             "SELECT tenant_id, visit_id, starts_at, ends_at, 'done' FROM schedule.visit WHERE visit_id = %s",
             visit,
         )
+
+    def personal_data(self) -> Iterator[str]:
+        """Names, numbers, addresses and dates of birth of all people at the partner, and its own ids of them."""
+        state = self.partner.state()
+        for person in (*state.patients, *state.practitioners):
+            yield person["id"]
+            yield from (each["value"] for each in (*person["identifier"], *person.get("telecom", ())))
+            yield from (part for name in person["name"] for part in (name["text"], name["family"], *name["given"]))
+            yield from (each["text"] for each in person.get("address", ()))
+            if len(born := person.get("birthDate", "")) == len("YYYY-MM-DD"):
+                yield born
 
     def rows(self, statement: str, *values: Any, login: str = "product") -> list[tuple[Any, ...]]:
         """Run a statement in a transaction of its own, under a login of the installation."""
@@ -192,6 +204,21 @@ class Platform:
 
     def postmaster(self) -> int:
         return int((self.zest.data_dir / "pg" / "postmaster.pid").read_text().splitlines()[0])
+
+    def everything_kept(self) -> Iterator[tuple[str, str]]:
+        """What Dagster's database and the data directory hold, but for the product's database: (where, text)."""
+        with psycopg.connect(self.logins.dagster_url().replace("+psycopg2", "", 1)) as dagster:
+            tables = dagster.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+            ).fetchall()
+            for (table,) in tables:
+                rows = dagster.execute(
+                    psycopg.sql.SQL("SELECT t::text FROM {} t").format(psycopg.sql.Identifier(table))
+                )
+                yield table, "\n".join(row for (row,) in rows)
+        for path in sorted(self.zest.data_dir.rglob("*")):
+            if path.is_file() and "pg" not in path.relative_to(self.zest.data_dir).parts:
+                yield str(path), path.read_text(errors="replace")
 
     def told(self) -> str:
         """The last lines of the logs, for a test that failed."""

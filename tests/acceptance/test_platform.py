@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from running_platform import Platform, Tenant, Visit, running_platform
-from sandbox_process import notes
+from sandbox_process import TOKEN, notes
 from zest_process import wait_for
 
 pytestmark = pytest.mark.acceptance
@@ -162,6 +162,19 @@ def test_nothing_took_effect_twice_and_versions_rose(tenants: list[Tenant], visi
             told = [int(note) for note in notes(contents) if note != "cancelled"]
             assert told == sorted(set(told))
         assert notes(tenant.partner.contents()[str(visits[tenant.name])])[-1] == str(tenant.notes[visits[tenant.name]])
+
+
+def test_nothing_of_a_person_and_no_secret_stands_where_people_and_machines_read(
+    platform: Platform, tenants: list[Tenant]
+) -> None:
+    """After faults, kills and a partner that was down: Dagster's tables, runs' output, all logs, PostgreSQL's too."""
+    secrets = {TOKEN, *(each for tenant in tenants for each in tenant.personal_data() if len(each) > 1)}
+    kept = dict(platform.everything_kept())
+    assert {"event_logs", "runs"} <= kept.keys()
+    assert any(name.endswith("postgres.log") for name in kept)
+    assert any("compute_logs" in name for name in kept)
+    found = {(name, each) for name, text in kept.items() for each in secrets if each in text}
+    assert found == set()
 
 
 def test_sigterm_ends_the_platform_and_leaves_no_process(platform: Platform) -> None:

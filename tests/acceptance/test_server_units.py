@@ -33,8 +33,8 @@ from zest_pipelines.local.ports import free_port
 pytestmark = pytest.mark.acceptance
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "systemd"
-PROCESSES = [FOLDER / f"zest-{name}.service" for name in ("code", "daemon", "webserver")]
-PROGRAMS, DATA, PORT = "/opt/zest-pipelines/.venv/bin", "/var/lib/zest", "3000"
+PROCESSES = [FOLDER / f"zest-{name}.service" for name in ("code", "daemon", "webserver", "board")]
+PROGRAMS, DATA, PORT, BOARD = "/opt/zest-pipelines/.venv/bin", "/var/lib/zest", "3000", "3080"
 """What the files say."""
 
 
@@ -49,12 +49,13 @@ class Server:
 
     data_dir: Path
     port: int
+    board: int
     dagster_url: str
 
     def unit(self, path: Path) -> str:
         """The unit's text for this machine."""
         text = path.read_text().replace(PROGRAMS, str(Path(sys.executable).parent)).replace(DATA, str(self.data_dir))
-        return text.replace(f"--port {PORT}", f"--port {self.port}")
+        return text.replace(f"--port {PORT}", f"--port {self.port}").replace(f"--port {BOARD}", f"--port {self.board}")
 
     @contextmanager
     def running(self, path: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -99,6 +100,15 @@ class Server:
         daemons = told["instance"]["daemonHealth"]["allDaemonStatuses"] if told else []
         return bool(daemons) and all(each["healthy"] for each in daemons if each["required"])
 
+    def board_answers(self) -> bool:
+        """Whether the board has its database and wants a token."""
+        try:
+            token = {"authorization": f"Bearer sakura.{'a' * 43}"}
+            url = f"http://127.0.0.1:{self.board}/api/overview"
+            return httpx.get(url, headers=token, timeout=20, trust_env=False).status_code == 401
+        except httpx.HTTPError:
+            return False
+
     def has_ticked(self) -> bool:
         """Whether the code server evaluated a tick, and found nothing to do."""
         with psycopg.connect(self.dagster_url) as tx:
@@ -122,14 +132,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             return done.stdout.strip()
 
         zest("init", ZEST_DATABASE_URL=cluster.admin_url)
-        yield Server(data_dir, free_port(), zest("db-url", "--login", "dagster"))
+        yield Server(data_dir, free_port(), free_port(), zest("db-url", "--login", "dagster"))
 
 
 def test_the_units_processes_make_a_platform_whatever_order_they_come_up_in(server: Server) -> None:
-    code, daemon, webserver = PROCESSES
+    code, daemon, webserver, board = PROCESSES
     with ExitStack() as stack:
-        for path in (webserver, daemon, code):  # the code server last: After= is no promise that it answers
+        for path in (board, webserver, daemon, code):  # the code server last: After= is no promise that it answers
             stack.enter_context(server.running(path))
+        assert wait_for(server.board_answers, 30, 0.5), server.told()
         assert wait_for(server.shows_code, 90, 0.5), server.told()
         assert wait_for(server.daemons_are_healthy, 90, 0.5), server.told()
         assert wait_for(server.has_ticked, 90, 0.5), server.told()

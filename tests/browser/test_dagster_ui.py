@@ -6,14 +6,13 @@ One installation serves all tests of this file. The partners' own logs say what 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 from dagster_ui import WINDOW, DagsterUi
-from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage
 from running_platform import Platform, Tenant, Visit, running_platform
 from sandbox_process import CLIENTS
 from zest_process import wait_for
@@ -31,14 +30,6 @@ PICTURES_VARIABLE = "ZEST_SCREENSHOTS"
 """Names a folder; what the tests see is then left there as pictures."""
 OURS = ("zest", "fhir")
 """What a complaint of the page names if it is about something of ours; Dagster's own noise is not judged here."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("there is no Chromium: apt-get install chromium fonts-noto-cjk")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +57,6 @@ def hinoki(tenants: list[Tenant]) -> Tenant:
     return tenants[1]
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium)
-
-
 @pytest.fixture
 def ui(browser: Browser, platform: Platform) -> Iterator[DagsterUi]:
     """A fresh tab. When it is closed, it has shown nothing about a person, and nothing of ours was complained about."""
@@ -88,20 +73,8 @@ def ui(browser: Browser, platform: Platform) -> Iterator[DagsterUi]:
         yield tab
         tab.read()
     shown = "\n".join(tab.shown)
-    assert not [each for tenant in platform.tenants for each in _personal_data(tenant) if each in shown]
+    assert not [each for tenant in platform.tenants for each in tenant.personal_data() if each in shown]
     assert not complaints
-
-
-def _personal_data(tenant: Tenant) -> Iterator[str]:
-    """Names, numbers, addresses and dates of birth of all people at the tenant's partner, and its own ids of them."""
-    state = tenant.partner.state()
-    for person in (*state.patients, *state.practitioners):
-        yield person["id"]
-        yield from (each["value"] for each in (*person["identifier"], *person.get("telecom", ())))
-        yield from (part for name in person["name"] for part in (name["text"], name["family"], *name["given"]))
-        yield from (each["text"] for each in person.get("address", ()))
-        if len(born := person.get("birthDate", "")) == len("YYYY-MM-DD"):
-            yield born
 
 
 def _monday(weeks: int) -> date:

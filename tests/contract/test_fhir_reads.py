@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from fhir_bench import (
@@ -446,6 +447,27 @@ def test_many_changed_members_of_staff_come_in_groups() -> None:
     assert [len(page.records) for page in found] == [40, 40, 15]
     assert [page.is_last for page in found] == [False, False, True]
     assert {len(record.content["roles"]) for record in records(found)} == {1}
+
+
+def test_of_the_two_lists_of_roles_one_is_in_memory(
+    sandbox: RunningSandbox, connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Role(dict[str, Any]):
+        """One of which it can be told whether anybody has it still."""
+
+        __hash__ = object.__hash__
+
+    real, alive = search.whole, WeakSet[Role]()
+
+    def whole(server: Any, resource_type: str, params: Any) -> search.Hits:
+        assert not alive
+        hits = real(server, resource_type, params)
+        kept = list(map(Role, hits.resources))
+        alive.update(kept)
+        return replace(hits, resources=kept)
+
+    monkeypatch.setattr(search, "whole", whole)
+    assert {len(record.content["roles"]) for record in records(pages(connector, Entity.STAFF))} == {1}
 
 
 @pytest.mark.parametrize("kind", ["drop_entry", "missing_next", "wrong_total"])

@@ -19,6 +19,7 @@ from zest_pipelines.flows import absence, settle
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
+from zest_pipelines.flows.preview import preview
 from zest_pipelines.flows.reports import ApplyReport
 from zest_pipelines.store import due, masters
 from zest_pipelines.store.database import Database
@@ -346,6 +347,31 @@ def test_who_becomes_inactive_counts_as_deleted(tenant: Tenant, sandbox: Running
     assert (report.applied, in_force(tenant)) == (1, len(theirs) - 6)
     approve(tenant)
     assert (carry_over(tenant).applied, in_force(tenant)) == (5, len(theirs) - 11)
+
+
+def test_who_was_inactive_before_counts_neither_as_deleted_nor_beside_who_is(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    theirs = [each for each in sandbox.state("Patient") if each["active"]]
+    for part in (theirs[:6], theirs[6:12]):
+        for each in part:
+            sandbox.put(each | {"active": False})
+        land(tenant.services, tenant.partner, tenant.name, CLIENT)
+        compare(tenant)
+        if carry_over(tenant).held:
+            approve(tenant)
+            carry_over(tenant)
+    before = in_force(tenant)
+    assert before == len(theirs) - 12
+    PATIENTS[tenant.name] = theirs
+    delete(tenant, slice(0, 12), 1)
+    assert preview(tenant.services, tenant.partner, tenant.name, CLIENT, {}).held_deletes == 0
+
+    report = carry_over(tenant)
+
+    assert (report.applied, report.held, report.deletes, in_force(tenant)) == (12, 0, 0, before)
+    delete(tenant, slice(12, 13), 2)
+    assert (carry_over(tenant).applied, in_force(tenant)) == (1, before - 1)
 
 
 def test_changes_of_a_field_that_come_in_instalments_are_held_as_if_they_came_at_once(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 from board_bench import caller, serving, token_of, visitor
 from way_out import WayOut, ended, way_out
 
+from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.board.bundle import bundle
 from zest_pipelines.core.outcome import Outcome
-from zest_pipelines.store import board_tokens
+from zest_pipelines.store import board_tokens, decisions
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.keys import Key
@@ -254,3 +258,20 @@ def test_the_board_may_read_no_persons_data_and_write_nothing(out: WayOut) -> No
         out.sql("SELECT theirs FROM sync.result", Login.BOARD)
     with pytest.raises(StoreError):
         out.sql("DELETE FROM sync.board_token", Login.BOARD)
+
+
+def test_a_bundle_tells_a_case_without_what_persons_wrote(out: WayOut) -> None:
+    key = parked(out)
+    with out.transaction(Login.OPERATOR) as tx:
+        words = "because the family of 蟹工 called"
+        decisions.abandon(tx, out.target, Entity.VISIT, key.record_id, 1, words)
+        told = bundle(tx, out.tenant, key.record_id, datetime(2026, 11, 26, tzinfo=UTC))
+        assert bundle(tx, out.tenant, uuid4(), datetime.now(UTC)) is None
+    assert told is not None
+    (case,) = told["records"]
+    assert case["calls"][0]["calls"][0]["status"] == 422
+    assert [step["what"] for step in case["timeline"]] == ["queued", "sent", "answered", "decided"]
+    assert told["versions"]["dagster"]
+    (connection,) = told["connections"]
+    assert (connection["partner"], connection["base_url"]) == (out.partner, "http://x")
+    assert words not in json.dumps(told, ensure_ascii=False)

@@ -5,40 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import stat
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Tenant
+from conftest import Said, Tenant
 
 from partners.contract import Entity
-from resources.logins import Login, Logins
-from resources.vault import Vault
-from zest_pipelines.cli import masters, run
-from zest_pipelines.cli.options import remember_data_dir
+from resources.logins import Login
+from zest_pipelines.cli import masters
 from zest_pipelines.flows.apply import apply
 
-Said = Callable[..., tuple[int, str, str]]
 AS_OF = ("as-of", "sakura", "fhir", "client")
 DIFF = ("diff", "sakura", "fhir", "client", "--preview")
-
-
-@pytest.fixture
-def zest(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Said:
-    """Runs a command in this process: exit code, standard output, standard error."""
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("zest_pipelines.local.machine.attach", lambda _: logins)
-    remember_data_dir(None)
-
-    def typed(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = run(arguments)
-        return code, *capfd.readouterr()
-
-    return typed
 
 
 def audited(tenant: Tenant) -> list[dict[str, Any]]:

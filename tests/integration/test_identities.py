@@ -630,6 +630,34 @@ def test_what_a_new_owner_writes_over_meets_the_guard(
     assert {address(tenant, record) for record in map(links(tenant).__getitem__, here)} == {"青葉市"}
 
 
+def test_what_a_new_owner_only_spells_otherwise_meets_no_guard(tenant: Tenant, other: RunningSandbox) -> None:
+    phone = [{"system": "phone", "value": "03-1234-5678"}]
+    here = move_in(tenant, *(each | {"telecom": phone} for each in people(20)))
+    bring_in(tenant)
+    there = second(tenant, other, creates=(), keys=KEYS)
+    move_in(there, *(each | {"telecom": [phone[0] | {"value": "０３（１２３４）５６７８"}]} for each in people(20)))
+    bring_in(there)
+    own(there)
+    report = carry_over(there)
+    assert (report.held_fields, report.changed, report.applied) == ({}, {}, 20)
+    assert clients(tenant)[links(tenant)[here[0]]].phone == "０３（１２３４）５６７８"
+
+
+def test_what_a_partner_does_not_own_counts_not_beside_what_it_does(
+    tenant: Tenant, linked: tuple[Tenant, list[str], list[str]]
+) -> None:
+    there, _, others = linked
+    owned = move_in(there, *({**ANOTHER, "birthDate": f"1955-02-{day:02}"} for day in range(1, 21)))
+    bring_in(tomorrow(there))
+    for number in [each[0] for each in waiting(there)]:
+        say(there, Act.NEW, number=number)
+    carry_over(there)
+    for id_ in (*others[:12], *owned[:3]):
+        move_to(there, id_, "わかば市")
+        report = bring_in(tomorrow(there, 2))
+        assert (report.applied, report.held, report.changed_lately) == (1, 0, {})
+
+
 def test_an_owner_whose_link_is_undone_before_it_is_one_leaves_the_record_to_the_old_one(
     tenant: Tenant, linked: tuple[Tenant, list[str], list[str]]
 ) -> None:
@@ -641,6 +669,26 @@ def test_an_owner_whose_link_is_undone_before_it_is_one_leaves_the_record_to_the
     carry_over(there)
     assert owners(tenant, record) == ["fhir"]
     assert owners(tenant, links(tenant)[here[1]]) == ["other"]
+
+
+@pytest.mark.parametrize("ends", [Act.NEW, Act.SAME, None])
+def test_an_id_in_question_ends_nobody_whom_another_partner_owns_by_then(
+    tenant: Tenant, linked: tuple[Tenant, list[str], list[str]], ends: Act | None
+) -> None:
+    there, here, others = linked
+    record = links(there)[others[0]]
+    renamed(tenant, here[0], **ANOTHER)
+    bring_in(tomorrow(tenant))
+    own(there)
+    carry_over(there)
+    if ends is None:
+        tenant.sandbox.delete("Patient", here[0])
+    else:
+        say(tenant, ends)
+    bring_in(tomorrow(tenant, 2))
+    assert waiting(tenant) == []
+    assert (clients(tenant)[record].active, owners(tenant, record)) == (True, ["other"])
+    assert (links(tenant).get(here[0]) == record) == (ends is Act.SAME)
 
 
 def test_the_new_owners_word_that_a_record_is_gone_counts_too(

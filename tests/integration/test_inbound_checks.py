@@ -253,7 +253,7 @@ def test_a_reading_that_is_put_off_repeats_the_verdict_on_the_one_before(
         assert words(answers, "shape_known") == words(answers, "snapshot_certified").split(" The reading")[0]
         said = words(answers, "snapshot_certified")
         assert said.startswith("Waiting for its turn")
-        assert "The reading before: 30 changed records, all accounted for." in said
+        assert "The reading before: 30 records, all accounted for." in said
     tenant.sql(
         "UPDATE sync.snapshot SET state = 'failed', reason = 'credential_refused' WHERE state = 'certified'", Login.LAND
     )
@@ -277,7 +277,7 @@ def test_a_reading_under_way_leaves_the_rest_to_it_on_a_green_run(instance: Dags
     answers = run(instance, tenant)
     of_applied = ("no_mass_change", "nothing_rejected", "equals_landed", "identities_settled")
     assert red(answers) == dict.fromkeys(("shape_known", *of_applied), WARN)
-    assert "The reading before: 30 changed records, all accounted for." in words(answers, "snapshot_certified")
+    assert "The reading before: 30 records, all accounted for." in words(answers, "snapshot_certified")
     assert words(answers, "equals_landed").startswith("Another run is reading from this partner.")
     (record,) = instance.get_run_records()
     assert record.dagster_run.is_success

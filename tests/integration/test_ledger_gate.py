@@ -622,6 +622,14 @@ def test_a_limit_that_is_counted_in_another_way_goes_on_with_what_was_used(servi
     gate(services, ["endpoint=staff:9/1h"]).admit("staff")
 
 
+def test_a_limit_beside_one_that_stays_begins_with_what_was_used_of_that(services: Services) -> None:
+    used = gate(services, ["tenant:6/1d"])
+    for _ in range(6):
+        used.admit("patients")
+    with pytest.raises(Deferred):
+        gate(services, ["tenant:9/1d", "tenant:6/23h"]).admit("patients")
+
+
 def test_a_limit_that_is_counted_in_another_way_stays_closed(services: Services) -> None:
     closed = gate(services, ["tenant:600/1h"])
     closed.admit("patients")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import Tenant
+from conftest import Said, Tenant
 from flow_bench import accumulate_all, calls, push_now
 
 from partners.contract import Connection, Entity
@@ -13,7 +13,7 @@ from partners.limits import parse_limit
 from resources.logins import Login
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.usage import plot
-from zest_pipelines.flows.gate import Ledger
+from zest_pipelines.flows.gate import Later, Ledger
 from zest_pipelines.flows.limits import outlook
 from zest_pipelines.flows.naming import buckets_of
 from zest_pipelines.flows.seats import Seats
@@ -77,6 +77,35 @@ def test_a_closed_limit_says_until_when_and_is_opened_by_hand(tenant: Tenant) ->
     assert not ledger.is_closed("appointments")
 
 
+def test_limits_that_are_changed_and_changed_back_go_on_with_what_was_used_meanwhile(
+    tenant: Tenant, zest: Said
+) -> None:
+    def spend(limit: str, most: int) -> int:
+        """So many calls at the most, as a person's push makes them under the limit; how many went."""
+        (row,) = tenant.sql("SELECT base_url, settings FROM sync.connection", Login.OPERATOR)
+        settings = [text for pair in row.settings.items() for text in ("--set", "=".join(pair))]
+        place = ("connect", tenant.name, "fhir", "--base-url", row.base_url, "--timing", "minute")
+        assert zest(*place, *settings, "--limit", limit)[0] == 0
+        ledger = Ledger(tenant.services, Connection(tenant.name, "fhir", "", {}), [parse_limit(limit)])
+        return sum(not isinstance(ledger.take("staff", 1, Priority.PEOPLE), Later) for _ in range(most))
+
+    kinds = "tenant:20/1d", "tenant:20/1d@00:00", "tenant:20/23h"
+    before = len(calls(tenant.sandbox))  # taking them in, under the partner's own limit
+    went = [spend(limit, 3) for _ in range(3) for limit in kinds]
+    assert sum(went) == 20 - before > 9
+
+
+def test_a_limit_that_was_not_called_yet_shows_what_it_will_begin_with(tenant: Tenant) -> None:
+    before = len(calls(tenant.sandbox))
+    set_limits(tenant, "tenant:100/1d", "tenant:2/23h", "endpoint=appointments:50/1h")
+    tenant.add_visit()
+    accumulate_all(tenant)
+    found = outlook(tenant.services, tenant.partner, tenant.name)
+    assert [each.used for each in found.limits] == [before, 2, 0]
+    assert found.done_at is not None
+    assert found.done_at > datetime.now(UTC) + timedelta(hours=22)
+
+
 def test_who_waits_for_what_all_share_is_counted(tenant: Tenant) -> None:
     shared = ["vendor:1/10s"]
     set_limits(tenant, *shared)
@@ -97,8 +126,9 @@ def test_a_push_tells_how_its_limits_stand_without_anything_of_a_person(tenant: 
     set_limits(tenant, "tenant:1/60s", "tenant:100/1d")
     for _ in range(3):
         tenant.add_visit()
+    before = sum(outlook(tenant.services, tenant.partner, tenant.name).limits[0].last_hour)  # of the limit that stays
     told = of_pushing(push_now(tenant), datetime.now(UTC))
-    assert "| tenant:100/1d | 1 | 100 |" in told["limits"].value
+    assert f"| tenant:100/1d | {before + 1} | 100 |" in told["limits"].value
     assert told["done_at"].value > datetime.now(UTC).timestamp() + 60
     assert told["past_deadline"].value is False
 

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -26,6 +27,7 @@ from partners.fhir.sandbox.config import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from resources.logins import Login
 from resources.vault import Vault, VaultError
+from zest_pipelines.board.bundle import bundle
 from zest_pipelines.flows import calls
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.check import check
@@ -48,6 +50,7 @@ PATIENT = {
     "gender": "female",
     "birthDate": "1940-01-01",
 }
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
 CALLS = "SELECT jsonb_array_elements(calls) FROM sync.result WHERE record_id = CAST(:visit AS uuid)"
 READ_BY_PEOPLE = (
     "SELECT * FROM sync.result",
@@ -214,6 +217,8 @@ def test_what_a_partner_echoes_goes_no_further(
         assert cage.outcomes(visit) != [], status
         kept = cage.sql(CALLS, Login.OPERATOR, visit=visit)
         assert any(call["status"] == status and call["asked"] and call["answer"] for (call,) in kept), status
+        with cage.services.database.transaction(Login.OPERATOR, cage.name) as tx:
+            assert leaks(json.dumps(bundle(tx, cage.name, visit, NOW), ensure_ascii=False)) == [], status
         assert leaks(repr(said) + told(failed.value)) == [], status
         cage.edit_visit(visit, status="cancelled")  # the next one has the partner to itself
     assert leaks(everything_said(cage, server, caplog)) == []

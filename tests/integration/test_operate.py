@@ -29,6 +29,7 @@ from zest_pipelines.store.errors import (
     UnknownTenantError,
 )
 from zest_pipelines.store.keys import Key, Target
+from zest_pipelines.store.requests import Selection
 from zest_pipelines.store.results import Repair
 
 RETRY = "SELECT sync.request_retry(:tenant, 'fhir', CAST(:kind AS text), CAST(:record AS uuid))"
@@ -192,18 +193,18 @@ def test_one_record_or_one_kind_can_be_asked_for(tenant: Tenant, sandbox: Runnin
     one, other = tenant.add_visit(), tenant.add_visit()
     refuse(sandbox, one, other)
     push_now(tenant)
-    do(tenant, release, Entity.VISIT_RECORD)
+    do(tenant, release, Selection(Entity.VISIT_RECORD))
     assert due_tenants(tenant) == {()}
     for given in ((None, uuid4()), (Entity.VISIT_RECORD, one)):
         with pytest.raises(UnknownRecordError, match="check the id"):
-            do(tenant, release, *given)
+            do(tenant, release, Selection(*given))
         assert due_tenants(tenant) == {()}, given
     sandbox.clear_faults()
-    do(tenant, release, Entity.VISIT, one)
+    do(tenant, release, Selection(Entity.VISIT, one))
     assert push_now(tenant).delivered == 1
     assert (effects(sandbox, one), effects(sandbox, other)) == (["created"], [])
     assert audited(tenant, "release")[-1] == ("fhir", "zest_operator", {"entity": "visit", "record": str(one)})
-    do(tenant, release, Entity.VISIT)
+    do(tenant, release, Selection(Entity.VISIT))
     assert push_now(tenant).delivered == 1
 
 
@@ -421,7 +422,7 @@ def test_what_was_never_for_the_partner_cannot_be_tried_again(tenant: Tenant) ->
     visit = tenant.add_visit()  # nobody has looked at the edit so far
     for entity in (Entity.VISIT, None):
         with pytest.raises(NotOpenError, match=f"zest explain sakura visit {visit}"):
-            do(tenant, release, entity, visit)
+            do(tenant, release, Selection(entity, visit))
 
 
 def test_a_word_needs_no_call_so_a_pause_does_not_hold_it_up(tenant: Tenant, sandbox: RunningSandbox) -> None:

@@ -20,6 +20,7 @@ from resources.http import Http
 from resources.logins import Logins
 from resources.vault import Vault
 from zest_pipelines.core.boxes import BOX
+from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.definitions import define, definitions
 from zest_pipelines.flows.operate import release, stopped
@@ -40,6 +41,7 @@ from zest_pipelines.orchestration.assets import Stations
 from zest_pipelines.orchestration.operations import Acts
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import UnknownConnectionError
+from zest_pipelines.store.requests import Selection, StoppedGroup
 
 NewTenant = Callable[..., Any]
 OPS = {
@@ -73,12 +75,13 @@ class Script:
             accumulate=self._act("accumulate", AccumulateReport()),
             push=self._act("push", PushReport(delivered=1)),
             plans=self._act("plans", PlanReport(LandReport("plan", "s1", "certified"))),
+            certificate_until=lambda *_: None,
         )
 
     def operators(self) -> Acts:
         done = PeriodReport(Days(date(2026, 11, 23), date(2026, 11, 29)), "r1", visits=PeriodCounts(delivered=2))
-        told = {"push_period": done, "stopped": StoppedReport()}
-        return Acts(**{name: self._act(name, told.get(name)) for name in ("find", "stopped", *ACTS)})
+        told = {"push_period": done, "would_release": (), "stopped": StoppedReport()}
+        return Acts(**{name: self._act(name, told.get(name)) for name in ("find", "would_release", "stopped", *ACTS)})
 
     def _act(self, name: str, otherwise: Any) -> Any:
         def act(_services: object, _partner: Partner, *arguments: Any) -> Any:
@@ -158,7 +161,7 @@ def test_the_launchpad_is_filled_in_so_that_only_the_tenant_and_the_record_are_t
 @pytest.mark.parametrize("operation", OPS)
 def test_a_tenant_that_is_not_connected_ends_with_the_next_step(instance: DagsterInstance, operation: str) -> None:
     unknown = UnknownConnectionError("nobody", "paper")
-    script = Script(dict.fromkeys(("find", *ACTS), unknown))
+    script = Script(dict.fromkeys(("find", "would_release", *ACTS), unknown))
 
     result = _run(instance, script, operation, tenant="nobody", **NAMED.get(operation, {}))
 
@@ -187,6 +190,9 @@ def test_nothing_that_a_foreign_exception_says_reaches_the_event_log(instance: D
         ("push_period", {"days": 93}, "days: Input should be less than or equal to 92"),
         ("release", {"entity": "client"}, "entity is one of all, visit, visit_record"),
         ("release", {"record": "12"}, "record is `all` or a record's id"),
+        ("release", {"reason": "no reason"}, "reason is `all`, or a code"),
+        ("release", {"week": "2026-11-24"}, "that week begins on 2026-11-23"),
+        ("release", {"week": "next"}, "week is `all`, or a Monday"),
         ("abandon", {}, "Put a record's id, as checks and `zest explain` show it, in place of RECORD"),
         ("abandon", {"record": RECORD, "entity": "all"}, "entity is one of visit, visit_record"),
         ("adopt", {"record": RECORD}, "Put the id that"),
@@ -269,10 +275,20 @@ def test_release_takes_what_was_named_and_pushes_once(instance: DagsterInstance)
     _run(instance, everything, "release", tenant="ume")
     _run(instance, one, "release", tenant="ume", entity="visit", record=str(record))
 
-    named = ("ume", Entity.VISIT, UUID(str(record)))
+    of_all, named = ("ume", Selection()), ("ume", Selection(Entity.VISIT, UUID(str(record))))
     pushed = [("accumulate", "ume"), ("push", "ume", BOX)]
-    assert everything.calls == [("release", "ume", None, None), *pushed, ("stopped", "ume", None, None)]
-    assert one.calls == [("release", *named), *pushed, ("stopped", *named)]
+    for script, asked in ((everything, of_all), (one, named)):
+        assert script.calls == [("would_release", *asked), ("release", *asked), *pushed, ("stopped", *asked)]
+
+
+def test_a_release_of_a_group_says_first_what_it_is(instance: DagsterInstance) -> None:
+    group = Selection(reason="slot_taken", days=Days(date(2026, 11, 23), date(2026, 11, 29)))
+    script = Script({"would_release": (StoppedGroup(Entity.VISIT, PendingState.PARKED, "slot_taken", 3),)})
+
+    result = _run(instance, script, "release", tenant="ume", reason="slot_taken", week="2026-11-23")
+
+    assert script.calls[:2] == [("would_release", "ume", group), ("release", "ume", group)]
+    assert _shown(instance, result)["tried_again"] == "3 visits (parked, slot_taken)"
 
 
 @pytest.mark.parametrize("record", ["all", str(uuid4())], ids=["all", "one"])
@@ -299,16 +315,16 @@ def test_a_release_tells_what_is_stopped_once_more_from_what_no_push_has_taken_u
     asked = (tenant.services, tenant.partner, tenant.name)
     sandbox.set_faults({"kind": "status", "method": "POST", "type": "Appointment", "status": 422, "times": 3})
     push_now(tenant)
-    release(*asked, Entity.VISIT, refused)
+    release(*asked, Selection(Entity.VISIT, refused))
     assert stopped(*asked) == StoppedReport(again=1, untried=1, problems=stopped(*asked).problems)
-    assert stopped(*asked, Entity.VISIT, refused) == StoppedReport(untried=1)
+    assert stopped(*asked, Selection(Entity.VISIT, refused)) == StoppedReport(untried=1)
     push_now(tenant)
-    report = stopped(*asked, None, refused)
+    report = stopped(*asked, Selection(record_id=refused))
     assert (report.again, report.untried) == (1, 0)
     assert [(each.record, each.outcome, each.reason) for each in report.problems] == [
         (str(refused), "parked", "record_refused")
     ]
-    assert stopped(*asked, Entity.VISIT_RECORD) == StoppedReport()
+    assert stopped(*asked, Selection(Entity.VISIT_RECORD)) == StoppedReport()
     release(*asked)
     push_now(tenant)
     assert stopped(*asked) == StoppedReport()

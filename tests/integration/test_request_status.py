@@ -13,11 +13,11 @@ from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.store import requests
+from zest_pipelines.store import releases, requests
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.keys import Key
-from zest_pipelines.store.requests import RequestStatus
+from zest_pipelines.store.requests import RequestStatus, Selection
 from zest_pipelines.store.results import Repair, Result
 
 WEEK = Days(date(2026, 11, 23), date(2026, 11, 29))
@@ -40,9 +40,9 @@ def press(out: WayOut, days: Days = WEEK) -> UUID:
         return requests.push(tx, out.target, days).request_id
 
 
-def press_again(out: WayOut, *named: Any) -> UUID:
+def press_again(out: WayOut, *named: Any, **group: Any) -> UUID:
     with out.transaction(Login.OPERATOR) as tx:
-        return requests.retry(tx, out.target, *named)
+        return requests.retry(tx, out.target, Selection(*named, **group))
 
 
 def status(out: WayOut, request: UUID) -> RequestStatus:
@@ -208,6 +208,62 @@ def test_a_retry_request_for_one_record_or_one_kind_covers_no_other(out: WayOut)
         let_go(out, key)
         out.deliver(key)
     assert [status(out, each).delivered for each in (of_one, of_kind, of_none)] == [1, 2, 0]
+
+
+def released(out: WayOut) -> set[UUID]:
+    """What the next push releases, and looks at again, because somebody asked for it."""
+    with out.transaction() as tx:
+        found = (*releases.asked_again(tx, out.target), *releases.suspects_asked_again(tx, out.target))
+    return {key.record_id for key in found}
+
+
+def is_due(out: WayOut) -> bool:
+    return out.tenant in out.outbound()
+
+
+def test_a_group_is_asked_for_again_by_its_reason_or_its_days_and_nothing_else_is(out: WayOut) -> None:
+    refused, taken = stop(out), stop(out, reason="slot_taken")
+    late, suspect = edit(out, on_date=WEEK.last + timedelta(days=1)), stop_suspect(out)
+    out.store(ended(out.intend(late), Outcome.PARKED, "record_refused"))
+    assert (released(out), is_due(out)) == (set(), False)
+    with out.transaction(Login.OPERATOR) as tx:
+        shown = requests.groups(tx, out.target, Selection(reason="record_refused", days=WEEK))
+    assert [(each.entity, each.state, each.reason, each.records) for each in shown] == [
+        (Entity.VISIT, "parked", "record_refused", 1)
+    ]
+
+    of_reason = press_again(out, reason="slot_taken")
+    assert (released(out), is_due(out)) == ({taken.record_id}, True)
+    of_both = press_again(out, reason="record_refused", days=WEEK)
+    assert released(out) == {taken.record_id, refused.record_id}
+    of_days = press_again(out, days=WEEK)
+    assert released(out) == {taken.record_id, refused.record_id, suspect.record_id}
+    of_doubt = press_again(out, reason="late_answer_unsure")
+    asked = (of_reason, of_both, of_days, of_doubt)
+    assert [status(out, each).total for each in asked] == [1, 1, 3, 1]
+
+    for key in (refused, taken):
+        let_go(out, key)
+        out.deliver(key)
+    look_again(out, suspect)
+    assert [status(out, each).total for each in asked] == [1, 1, 3, 1]
+    assert [status(out, each).delivered for each in asked] == [1, 1, 2, 0]
+    assert status(out, of_both).is_done
+    assert (status(out, of_days).from_date, status(out, of_days).to_date) == (WEEK.first, WEEK.last)
+    assert released(out) == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ("NULL, NULL, 'no_such_reason'", "there is no such reason"),
+        ("NULL, NULL, NULL, DATE '2026-12-01'", "give both days"),
+        ("NULL, NULL, NULL, DATE '2026-12-02', DATE '2026-12-01'", "give both days"),
+    ],
+)
+def test_a_group_that_cannot_be_meant_is_refused_in_words(out: WayOut, given: str, what: str) -> None:
+    with pytest.raises(StoreError, match=what):
+        out.sql(f"SELECT sync.request_retry(:tenant, :partner, {given})", Login.PRODUCT)
 
 
 @pytest.mark.parametrize("stopped", [RepairOutcome.PARKED, RepairOutcome.RETRY])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from conftest import Tenant
+from conftest import Said, Tenant
 from dagster import DagsterEventType, DagsterInstance
 from flow_bench import push_now
 
@@ -28,8 +28,7 @@ from partners.smarthr.sandbox import FaultKind, SmartHrConfig
 from partners.smarthr.sandbox.testing import Json, RunningSmartHr, running_smarthr
 from resources.logins import Login, Logins
 from resources.vault import Vault
-from zest_pipelines.cli import run, synchronization
-from zest_pipelines.cli.options import remember_data_dir
+from zest_pipelines.cli import synchronization
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.archive import archive
@@ -239,25 +238,6 @@ def both(services: Services, smarthr: RunningSmartHr, orca: RunningOrca) -> Tena
     )
     clinic.take_in()
     return clinic
-
-
-Said = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def zest(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Said:
-    """Runs a command in this process: exit code, standard output, standard error."""
-    logins.write(tmp_path / "logins.json")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("zest_pipelines.local.machine.attach", lambda _: logins)
-    remember_data_dir(None)
-
-    def typed(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = run(arguments)
-        return code, *capfd.readouterr()
-
-    return typed
 
 
 def test_staff_of_one_partner_serve_visits_at_another_and_nothing_waits_for_the_first(

@@ -19,6 +19,7 @@ from dagster import (
     DagsterRunStatus,
 )
 from flow_bench import accumulate_all
+from issued import issue
 
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
@@ -152,6 +153,26 @@ def test_the_same_answer_is_logged_once_and_the_change_for_the_better_too(
     assert not first.of("sakura", "fresh").passed
     assert (worse.of("sakura", "fresh").passed, worse.of("sakura", "fresh").severity) == (False, ERROR)
     assert well.of("sakura", "fresh").passed
+
+
+@pytest.mark.parametrize(
+    ("lasts", "severity"),
+    [(timedelta(days=61), None), (timedelta(days=59), WARN), (timedelta(days=-1), ERROR)],
+)
+def test_a_certificate_is_told_of_sixty_days_before_its_end(
+    tenant: Any, look: Callable[[], Look], tmp_path: Path, lasts: timedelta, severity: AssetCheckSeverity | None
+) -> None:
+    shown = issue(issue(), lasts)
+    secret = {"token": "t", "client_certificate": shown.pem + shown.key_pem()}
+    sealed = Vault.from_file(tmp_path / "vault.key").encrypt(secret, tenant=tenant.name, partner="fhir")
+    tenant.sql("UPDATE sync.credential SET ciphertext = :sealed", Login.OPERATOR, sealed=sealed)
+
+    answers = look().answers
+
+    assert [(each.check_name, each.passed, each.severity) for each in answers] == (
+        [] if severity is None else [("certificate_lasts", False, severity)]
+    )
+    assert all("--secret-file FILE" in (each.description or "") for each in answers)
 
 
 def test_a_tenant_that_was_never_read_counts_from_its_connection(

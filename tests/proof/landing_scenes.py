@@ -305,7 +305,7 @@ def deletes_come_in_two_readings(stage: Stage) -> list[str]:
     before, people = stage.active(), People(stage.sandbox, random.Random(7))
     for days in (2, 4):
         for _ in range(8):
-            people.delete()
+            people.delete_in_force()
         stage.later(days).take_in()
     lost = before - stage.active()
     return [f"{lost} were made inactive, as if at once"] if lost > 8 else []
@@ -349,7 +349,7 @@ def _more_after_a_yes(stage: Stage, more: int, between: Callable[[], object]) ->
 
 def _delete(stage: Stage, people: People, clients: int) -> None:
     for _ in range(clients):
-        people.delete()
+        people.delete_in_force()
     stage.land()
     stage.diff()
 

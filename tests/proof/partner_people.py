@@ -64,6 +64,11 @@ class People:
         """Any client."""
         self.sandbox.delete("Patient", self._any()["id"])
 
+    def delete_in_force(self) -> None:
+        """Any client who is active."""
+        theirs = self.draw.choice([each for each in self.sandbox.state("Patient") if each["active"]])
+        self.sandbox.delete("Patient", theirs["id"])
+
     def renumber(self) -> None:
         """Any client gets another number."""
         self.made += 1

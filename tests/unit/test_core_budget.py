@@ -11,7 +11,7 @@ from partners.limits import Rate, parse_limit
 from zest_pipelines.core import turns
 from zest_pipelines.core.belief import FULL, Belief
 from zest_pipelines.core.budget import Ask, Granted, Wait, admit, applies, refused
-from zest_pipelines.core.meters import Bucket, State, interval
+from zest_pipelines.core.meters import Bucket, State, begun, interval
 from zest_pipelines.core.turns import EMPTY, Priority, Who
 from zest_pipelines.core.usage import hour
 
@@ -50,6 +50,26 @@ def test_calls_are_spread_over_a_little_more_than_the_window() -> None:
 def test_slots_lie_a_pace_apart_and_no_further_ahead_than_close() -> None:
     assert slots([bucket("tenant:20/1s")], 10) == [0.0, 0.1, 0.2, 0.3, 0.4]
     assert slots([bucket("tenant:1/10s")], 2) == [0.0]
+
+
+def at_once(limit: str, others: list[State]) -> int:
+    """How many calls a limit lets go at this moment, of the three that are wanted, if it begins now."""
+    return len(slots([Bucket(rate(limit), begun(rate(limit), others, NOW))], 3, priority=Priority.PEOPLE))
+
+
+@pytest.mark.parametrize("new", ["tenant:50/3h", "tenant:50/1d@00:00", "tenant:2/1s+40", "tenant:600/60s"])
+def test_what_was_used_too_long_ago_to_count_keeps_no_new_limit_from_beginning_empty(new: str) -> None:
+    used = admit([bucket("tenant:5000/1d")], ask(700), NOW)
+    assert isinstance(used, Granted)
+    just_now, long_ago = used.buckets[0].state, used.buckets[0].state._replace(seen=NOW - 2 * DAY)
+    assert at_once(new, [just_now]) == 0
+    assert at_once(new, [long_ago]) == at_once(new, []) > 0
+
+
+def test_a_day_with_a_reset_that_becomes_a_sliding_one_counts_what_was_used_before_the_reset_too() -> None:
+    daily = State(counts={1: 90, 2: 1}, reset=rate("tenant:100/1d@09:00").reset, seen=NOW - 60)
+    assert at_once("tenant:91/1d", [daily]) == 0
+    assert at_once("tenant:92/1d", [daily]) == 1
 
 
 def test_a_spent_bucket_says_when_to_ask_again() -> None:

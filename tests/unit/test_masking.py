@@ -90,6 +90,7 @@ def called(handler: httpx.MockTransport, *requests: httpx.Request) -> Calls:
     calls = Calls()
     with httpx.Client(transport=handler) as client:
         calls.watch(client)
+        calls.begin()
         for request in requests:
             try:
                 client.send(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from partners.contract import MASTERS, Partner
 from partners.limits import parse_limits
 from partners.registry import PARTNERS, UnknownPartnerError, partner
 from partners.windows import parse_windows
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_partner_is_found_by_its_name_and_an_unknown_one_names_those_there_are() -> None:
@@ -38,3 +41,13 @@ def test_the_page_about_limits_names_the_endpoints_of_each_partner(each: Partner
     page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
     names = ", ".join(f"`{name}`" for name in each.endpoints)
     assert f"| `{each.name}` | {names or 'none'} |" in page
+
+
+def test_each_partner_stands_in_the_import_contracts() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    every = {f"partners.{name}" for name in PARTNERS}
+    (independent,) = (each for each in told if each["name"] == "A partner knows no other")
+    assert set(independent["modules"]) == every
+    for words in ("Of the partners, the platform knows the contract", "The certification knows no partner"):
+        (kept,) = (each for each in told if each["name"].startswith(words))
+        assert every <= set(kept["forbidden_modules"]), words

@@ -10,6 +10,7 @@ from zest_pipelines.cli import (
     badges,
     bench,
     board,
+    bundle,
     certification,
     connections,
     identities,
@@ -70,6 +71,7 @@ app.command()(limits.limits)
 app.command()(limits.reopen)
 app.command()(requests.request)
 app.command()(records.explain)
+app.command()(bundle.bundle)
 app.command("as-of")(masters.as_of)
 app.command()(preview.diff)
 app.command()(archive.archive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
@@ -48,6 +49,8 @@ def board(
     logins = machine.attach(chosen_data_dir(data_dir))
     require_free_port(port)
     database = Database(logins, _CONNECTIONS)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends by them, and then hands them on: that is no fault
+        signal.signal(number, lambda *_: None)
     try:
         tell(f"The board answers at http://{host}:{port}. Next: zest board-token add TENANT NAME, for who is to see it")
         uvicorn.run(

@@ -149,7 +149,8 @@ def connect(
     """
     from partners.registry import partner as partner_named
     from zest_pipelines.cli.session import open_session
-    from zest_pipelines.store import tenants
+    from zest_pipelines.flows.naming import begun_by
+    from zest_pipelines.store import budgets, tenants
 
     check_tenant_id(tenant)
     declared = partner_named(partner)
@@ -169,6 +170,8 @@ def connect(
     with open_session(chosen_data_dir(data_dir)) as session:
         sealed = None if secret is None else session.seal(secret, tenant, declared.name)
         with session.transaction(Login.OPERATOR, tenant) as tx:
+            rows = [each for each in tenants.connections(tx, tenant) if each.connection.partner == declared.name]
+            former = [text for each in rows for text in (declared.limits if each.limits is None else each.limits)]
             if not same_records and tenants.has_identities(tx, tenant, declared.name):
                 check_same_place(tenants.connection(tx, tenant, declared.name).connection.base_url, connection.base_url)
             tenants.connect(
@@ -186,6 +189,8 @@ def connect(
                 match_on=keys,
                 reads=declared.reads,
             )
+            with session.transaction(Login.BUDGET, None) as ledger:
+                budgets.begin_anew(ledger, begun_by(connection, former, limits or declared.limits))
     if not is_private(connection.base_url):
         sent = "the visits" if declared.writes else "people's data"
         tell(f"Note: http is not encrypted, so the credential and {sent} can be read on their way. Prefer https.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from rich.table import Table
 
 from partners.contract import Entity
 from zest_pipelines.cli.options import (
@@ -16,16 +19,19 @@ from zest_pipelines.cli.options import (
     TenantArgument,
     chosen_data_dir,
     counted,
+    out,
     print_json,
     tell,
     written_partner,
 )
 from zest_pipelines.cli.records import Kind
-from zest_pipelines.cli.words import Json
+from zest_pipelines.cli.weeks import written_week
+from zest_pipelines.cli.words import Json, paused_words
 from zest_pipelines.core.identifiers import check_tenant_id
 
 if TYPE_CHECKING:
     from zest_pipelines.cli.session import Session
+    from zest_pipelines.store.requests import StoppedGroup
 
 KindArgument = Annotated[
     Kind | None, typer.Argument(metavar="visit|visit_record", help="Of one kind alone.", show_default=False)
@@ -80,27 +86,64 @@ def release(
     partner: PartnerArgument,
     entity: KindArgument = None,
     record_id: RecordArgument = None,
+    because: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="What is stopped for this reason alone, such as record_refused."),
+    ] = None,
+    week: Annotated[
+        str | None, typer.Option(metavar="MONDAY", help="Visits of this week alone, such as 2026-11-23.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Have what is stopped tried again by the next push: parked, in conflict, waiting for a retry.
 
-    A record in conflict is overwritten at the partner.
+    Shows first what that is. A record in conflict is overwritten at the partner.
     """
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import operate
+    from zest_pipelines.store.requests import Selection
 
     check_tenant_id(tenant)
     declared = written_partner(partner)
     kind = None if entity is None else Entity(entity)
+    days = None if week is None else written_week(week)
+    selection = Selection(kind, record_id, None if because is None else checked_reason(because), days)
     with open_session(chosen_data_dir(data_dir)) as session:
-        request = operate.release(session.services(), declared, tenant, kind, record_id)
-        status = _tell_standing(session, tenant, declared.name, json_, request=str(request))
+        groups = operate.would_release(session.services(), declared, tenant, selection)
+        if not json_:
+            _print_groups(groups)
+        if not (yes or json_) and sys.stdin.isatty() and not typer.confirm("Have it tried again?"):
+            return
+        request = operate.release(session.services(), declared, tenant, selection)
+        told = [vars(each) for each in groups]
+        status = _tell_standing(session, tenant, declared.name, json_, request=str(request), tried_again=told)
     if status["paused"]:
         tell(paused_words(tenant, declared.name))
     else:
         tell(f"It goes again at the next minute, or now: zest sync {tenant} {declared.name}")
     tell(f"Follow it: zest request {tenant} {request}")
+
+
+def checked_reason(code: str) -> str:
+    """The code itself. InputError if no reason has it."""
+    from partners.reasons import UnknownReason, reason
+
+    try:
+        return reason(code).code
+    except UnknownReason:
+        raise InputError("There is no such reason: zest badges TENANT shows the codes of what is stopped") from None
+
+
+def _print_groups(groups: Sequence[StoppedGroup]) -> None:
+    if not groups:
+        out().print("Nothing of it is stopped now.")
+        return
+    table = Table("record", "state", "reason", "records", title="To be tried again", title_justify="left")
+    for each in groups:
+        table.add_row(each.entity, each.state, each.reason, f"{each.records:,}")
+    out().print(table)
 
 
 def abandon(
@@ -162,11 +205,6 @@ def adopt(
         operate.adopt(session.services(), declared, tenant, Entity(entity), record_id, partner_id, reason)
         _tell_standing(session, tenant, declared.name, json_)
     tell(_CARRIED_OUT)
-
-
-def paused_words(tenant: str, partner: str) -> str:
-    """When it goes on, where the next minute does nothing."""
-    return f"{tenant} at {partner} is paused. What waits goes after: zest resume {tenant} {partner}"
 
 
 def _one_record(entity: Kind | None, record_id: UUID | None) -> tuple[Entity, UUID] | None:

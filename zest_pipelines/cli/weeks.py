@@ -16,7 +16,6 @@ import typer
 from rich.table import Table
 
 from resources.logins import Login
-from zest_pipelines.cli.operations import paused_words
 from zest_pipelines.cli.options import (
     DataDirOption,
     InputError,
@@ -30,6 +29,7 @@ from zest_pipelines.cli.options import (
     written_partner,
 )
 from zest_pipelines.cli.runs import SILENT, Ended, RunFailedError, ended, open_instance, shown_definitions
+from zest_pipelines.cli.words import paused_words
 from zest_pipelines.core.identifiers import check_tenant_id
 from zest_pipelines.core.weeks import Days, DaysError, week_from, week_of
 
@@ -82,17 +82,25 @@ def push_week(
     _tell_run(run, named, json_)
 
 
+def written_week(monday: str) -> Days:
+    """The week that begins on `monday`. InputError if that is no Monday."""
+    from zest_pipelines.orchestration.partitions import today_in_japan
+
+    try:
+        return week_from(date.fromisoformat(monday))
+    except DaysError as error:
+        raise InputError(str(error)) from None
+    except ValueError:
+        like = week_of(today_in_japan()).first
+        raise InputError(f"{monday!r} is not a day: write a Monday such as {like}") from None
+
+
 def checked_week(monday: str | None, partner: Partner) -> Days:
     """The week that begins on `monday`, this week without; InputError unless it is one that Dagster knows."""
     from zest_pipelines.orchestration.partitions import WEEK, today_in_japan, week_partitions
 
     today = today_in_japan()
-    try:
-        week = week_of(today) if monday is None else week_from(date.fromisoformat(monday))
-    except DaysError as error:
-        raise InputError(str(error)) from None
-    except ValueError:
-        raise InputError(f"{monday!r} is not a day: write a Monday such as {week_of(today).first}") from None
+    week = week_of(today) if monday is None else written_week(monday)
     known = week_partitions(partner, today).get_partitions_def_for_dimension(WEEK).get_partition_keys()
     if week.first.isoformat() not in known:
         raise InputError(

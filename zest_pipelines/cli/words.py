@@ -1,4 +1,4 @@
-"""How answers spell times, for people and for programs."""
+"""How answers spell times, and what several commands say."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def utc(moment: datetime | None) -> str | None:
 def local(text: str) -> str:
     """In Japan's time, for people."""
     return datetime.fromisoformat(text).astimezone(JAPAN).strftime("%Y-%m-%d %H:%M:%S JST")
+
+
+def paused_words(tenant: str, partner: str) -> str:
+    """When it goes on, where the next minute does nothing."""
+    return f"{tenant} at {partner} is paused. What waits goes after: zest resume {tenant} {partner}"

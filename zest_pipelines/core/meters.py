@@ -118,9 +118,12 @@ def begun(limit: Rate, others: Sequence[State], now: float) -> State:
     """The state of a limit that is called for the first time, beside what was kept of others on the same calls.
 
     What was used of them counts as used of it, at this moment: a limit that is counted in another way from now on is no
-    second quota. Of their calls those of about one window of theirs are known, so it may begin fuller than it is.
+    second quota. Of their calls those of about one window of theirs are known, so it may begin fuller than it is; what
+    was all used before any call could count by now is none.
     """
-    calls = min(limit.allowed, max(map(_known_calls, others), default=0))
+    since = _counts_from(limit, now)
+    known = max((_known_calls(each) for each in others if each.seen > since), default=0)
+    calls = min(_most_at_once(limit), known)
     if not calls:
         return State()
     state = State(seen=now, load=float(calls))
@@ -135,10 +138,26 @@ def begun(limit: Rate, others: Sequence[State], now: float) -> State:
             assert_never(kind)
 
 
+def _most_at_once(limit: Rate) -> int:
+    """How many calls fill it."""
+    return limit.allowed if limit.allowed_at_once is None else limit.allowed_at_once
+
+
+def _counts_from(limit: Rate, now: float) -> float:
+    """Calls that were granted before this moment count no longer: each left at most 2 s after that."""
+    match limit.kind:
+        case Kind.PACED | Kind.COUNTED:
+            return now - limit.seconds - 2 * LATENESS
+        case Kind.FIXED:
+            return _begins(limit, _days(limit, now)[0]) - _GUARD - 2 * LATENESS
+        case Kind.LEAKY:
+            return now - _most_at_once(limit) * interval(Bucket(limit)) - 2 * LATENESS
+        case kind:
+            assert_never(kind)
+
+
 def _known_calls(state: State) -> int:
-    counts = state.counts
-    counted = counts[max(counts)] if counts and state.reset is not None else sum(counts.values())
-    return max(counted, sum(state.used.values()), round(state.load))
+    return max(sum(state.counts.values()), sum(state.used.values()), round(state.load))
 
 
 def first_slot(bucket: Bucket, at: float, priority: Priority) -> float:

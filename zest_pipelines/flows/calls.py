@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, ParseError
 
 import httpx
@@ -28,50 +27,43 @@ _MOST_KEPT = 8 * 1024
 """Characters of what is kept of all calls of an errand; beyond that no bodies are."""
 
 
-@dataclass(frozen=True)
-class Body:
-    """What was sent or came back."""
+class Call(NamedTuple):
+    """One call, as the client made it."""
 
-    media_type: str
-    length: int
-    content: bytes = field(repr=False)
-    """Empty if it is too long to be looked at."""
-
-
-@dataclass
-class Call:
-    """One call."""
-
-    method: str
-    path: str = field(repr=False)
-    asked: Body
-    status: int | None = None
+    request: httpx.Request
+    response: httpx.Response | None
     """None: no whole answer came."""
-    answer: Body | None = None
 
 
 class Calls:
-    """What one line has called since it was last asked. Used by the line's own thread."""
+    """What one line calls from `begin` until `taken`. Used by the line's own thread.
+
+    Of each call as little as possible is done here: nearly all of them want no explaining.
+    """
 
     def __init__(self) -> None:
-        self._calls: deque[Call] = deque(maxlen=MOST_CALLS)
+        self._noted: deque[Call] | None = None
 
     def watch(self, client: httpx.Client) -> None:
-        """Note every call that is made with this client."""
+        """Hear of every call that is made with this client."""
         client.event_hooks = {"request": [self._asked], "response": [self._answered]}
 
+    def begin(self) -> None:
+        """Note the calls from now on."""
+        self._noted = deque(maxlen=MOST_CALLS)
+
     def taken(self) -> tuple[Call, ...]:
-        """The calls so far, which are forgotten with this."""
-        taken = tuple(self._calls)
-        self._calls.clear()
-        return taken
+        """The calls since `begin`, which are noted no longer."""
+        noted, self._noted = self._noted, None
+        return tuple(noted or ())
 
     def _asked(self, request: httpx.Request) -> None:
-        self._calls.append(Call(request.method, request.url.path, _body(request.headers, request.read())))
+        if self._noted is not None:
+            self._noted.append(Call(request, None))
 
     def _answered(self, response: httpx.Response) -> None:
-        call = self._calls[-1]
-        call.status, call.answer = response.status_code, _body(response.headers, response.read())
+        if self._noted is not None:
+            self._noted[-1] = Call(response.request, response)
 
 
 def told(calls: Sequence[Call], kinds: Mapping[str, FieldKind], *, is_of_one: bool) -> list[dict[str, Any]]:
@@ -84,30 +76,32 @@ def told(calls: Sequence[Call], kinds: Mapping[str, FieldKind], *, is_of_one: bo
 
 
 def _told(call: Call, kinds: Mapping[str, FieldKind] | None) -> dict[str, Any]:
+    request, response = call.request, call.response
     return {
-        "method": call.method,
-        "path": masked_path(call.path),
-        "asked": _shown(call.asked, kinds),
-        "status": call.status,
-        "answer": None if call.answer is None else _shown(call.answer, kinds),
+        "method": request.method,
+        "path": masked_path(request.url.path),
+        "asked": _shown(request.headers, request.read(), kinds),
+        "status": None if response is None else response.status_code,
+        "answer": None if response is None else _shown(response.headers, response.read(), kinds),
     }
 
 
-def _shown(body: Body, kinds: Mapping[str, FieldKind] | None) -> Any:
-    """Its content, or what can be said of it: a page, an empty answer, what cannot be read."""
-    content = None if kinds is None else _content(body)
+def _shown(headers: httpx.Headers, body: bytes, kinds: Mapping[str, FieldKind] | None) -> Any:
+    """The body's content, or what can be said of it: a page, an empty answer, what cannot be read."""
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    content = None if kinds is None or len(body) > _MOST_READ else _content(media_type, body)
     if content is None or kinds is None:
-        return {"‹body›": masked_path(body.media_type), "‹bytes›": body.length}
+        return {"‹body›": masked_path(media_type), "‹bytes›": len(body)}
     return masked(content, kinds)
 
 
-def _content(body: Body) -> object | None:
+def _content(media_type: str, body: bytes) -> object | None:
     try:
-        if body.media_type.endswith("json"):
-            content: object = json.loads(body.content)
+        if media_type.endswith("json"):
+            content: object = json.loads(body)
             return content
-        if body.media_type.endswith("xml"):
-            root = fromstring(body.content)
+        if media_type.endswith("xml"):
+            root = fromstring(body)
             return {root.tag: _tree(root)}
     except (ValueError, RecursionError, ParseError, DefusedXmlException, LookupError):
         return None
@@ -122,8 +116,3 @@ def _tree(element: Element) -> object:
     for child in element:
         children.setdefault(child.tag, []).append(_tree(child))
     return {name: found[0] if len(found) == 1 else found for name, found in children.items()}
-
-
-def _body(headers: httpx.Headers, content: bytes) -> Body:
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return Body(media_type, len(content), content if len(content) <= _MOST_READ else b"")

@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 
 from partners.contract import CheckReport, Partner
 from resources.logins import Login
-from resources.tls import expires_at
+from resources.tls import TlsError, expires_at
+from resources.vault import VaultError
 from zest_pipelines.core.turns import Priority
-from zest_pipelines.flows.opening import connection_row, open_lines
+from zest_pipelines.flows.opening import connection_row, open_lines, tls_of
 from zest_pipelines.flows.services import Services
 
 _PATIENCE = timedelta(seconds=30)
-_WARNED_BEFORE = timedelta(days=60)
+WARNED_BEFORE = timedelta(days=60)
+"""So long before its end a certificate is told of: a partner takes its time to issue another one."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,20 @@ class Checked:
     certificate_until: datetime | None
     """Until when the certificate that we show is valid; None: we show none."""
     is_ending: bool
-    """Whether that is within 60 days: a partner takes its time to issue another one."""
+    """Whether that is within WARNED_BEFORE."""
+
+
+def certificate_until(services: Services, partner: Partner, tenant: str) -> datetime | None:
+    """Until when the connection's client certificate is valid. None: it shows none, or one that cannot be read, which
+    whoever calls the partner tells. Raises StoreError."""
+    row = connection_row(services, partner, tenant, Login.LAND)
+    if row.ciphertext is None:
+        return None
+    try:
+        secret = services.vault.decrypt(row.ciphertext, tenant=tenant, partner=partner.name)
+        return expires_at(tls_of(secret))
+    except (TlsError, VaultError):
+        return None
 
 
 def check(services: Services, partner: Partner, tenant: str) -> Checked:
@@ -33,4 +48,4 @@ def check(services: Services, partner: Partner, tenant: str) -> Checked:
     with open_lines(services, partner, row, _PATIENCE, Priority.PEOPLE) as lines:
         until = expires_at(lines.tls)
         report = lines.open(_PATIENCE).connector.check()
-    return Checked(report, until, until is not None and until <= services.now() + _WARNED_BEFORE)
+    return Checked(report, until, until is not None and until <= services.now() + WARNED_BEFORE)

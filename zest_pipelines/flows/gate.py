@@ -149,23 +149,21 @@ class Ledger:
                 found[name] = min(each, found.get(name, each), key=lambda limit: limit.allowed)  # two of old times
         return dict(sorted(found.items()))
 
-    def _begun(self, tx: Transaction, name: str, named: Mapping[str, Rate], now: float) -> Entry:
-        """A new bucket as it begins beside others on the same calls, stored."""
-        others = budgets.beside(tx, place_of_calls(self._connection, named[name]), named.keys())
-        state = begun(named[name], [each.state for each in others], now)
-        closed_until = max((each.closed_until for each in others), default=0.0)
-        budgets.save(tx, {name: state})
-        if closed_until > now:
-            budgets.close(tx, [name], _moment(closed_until))
-        return Entry(state, closed_until)
+    def _begun(self, tx: Transaction, name: str, limit: Rate, before: State, now: float) -> Entry:
+        """A bucket as it begins, stored."""
+        entry = beginning(tx, self._connection, limit, before, now)
+        budgets.save(tx, {name: entry.state})
+        if entry.closed_until > now:
+            budgets.close(tx, [name], _moment(entry.closed_until))
+        return entry
 
     @contextmanager
     def _locked(self, named: Mapping[str, Rate]) -> Iterator[_Found]:
         with self.services.database.transaction(Login.BUDGET, None) as tx:
             before = time.monotonic()
-            entries, now, new = budgets.lock(tx, list(named))
-            for name in new:
-                entries[name] = self._begun(tx, name, named, now)
+            entries, now, begin = budgets.lock(tx, list(named))
+            for name in sorted(begin):
+                entries[name] = self._begun(tx, name, named[name], entries[name].state, now)
             if time.monotonic() - before > _LONG_SECONDS:
                 before, now = time.monotonic(), budgets.clock(tx)
             buckets = [Bucket(limit, entries[name].state, entries[name].closed_until) for name, limit in named.items()]
@@ -334,6 +332,17 @@ class LedgerGate(Gate):
             if answer.seconds > left:
                 raise Deferred(answer.until)
             self.ledger.services.sleep(max(answer.seconds, 0.001))
+
+
+def beginning(tx: Transaction, connection: Connection, limit: Rate, before: State, now: float) -> Entry:
+    """How a limit begins: with what was used of all on the same calls, be they kept still or no more.
+
+    `before`: of itself, if it begins anew.
+    """
+    others = budgets.on_same_calls(tx, place_of_calls(connection, limit))
+    state = begun(limit, [each.state for each in others], now)
+    closed_until = max((each.closed_until for each in others), default=0.0)
+    return Entry(state._replace(used=before.used, belief=before.belief, queue=before.queue), closed_until)
 
 
 DOOR = Rate(LimitScope.TENANT, MOST_CALLS, 1)

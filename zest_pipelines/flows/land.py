@@ -165,6 +165,7 @@ def _as_report(reading: Reading, ended: EndedReading) -> LandReport:
         ended.state,
         ended.reason,
         ended.params,
+        is_full=ended.is_full,
         pages=ended.pages,
         records=ended.records,
     )

@@ -15,7 +15,7 @@ from zest_pipelines.core.seats import taken
 from zest_pipelines.core.supplies import moment, supply, waiting
 from zest_pipelines.core.turns import Who
 from zest_pipelines.core.usage import hour
-from zest_pipelines.flows.gate import DOOR, counting
+from zest_pipelines.flows.gate import DOOR, beginning, counting
 from zest_pipelines.flows.naming import bucket_name
 from zest_pipelines.flows.opening import connection_row
 from zest_pipelines.flows.services import Services
@@ -85,16 +85,19 @@ def _looked_at(
     every = [*limits, DOOR] if DOOR in counting(limits) else limits
     names = {bucket_name(connection, limit): limit for limit in every}
     with services.database.transaction(Login.BUDGET, None) as tx:
-        entries, now = budgets.read(tx, list(names))
+        rates = {name: each for name, each in names.items() if isinstance(each, Rate)}
+        entries, now, begin = budgets.read(tx, list(rates))
+        for name in begin:
+            entries[name] = beginning(tx, connection, rates[name], entries[name].state, now)
         seats = budgets.read_seats(tx, list(names))
     buckets: list[Bucket] = []
     standings: list[LimitStanding] = []
     for name, limit in names.items():
-        entry = entries.get(name, budgets.UNUSED)
         if isinstance(limit, Concurrency):
             used = len(taken(seats.get(name, {}), now))
             standings.append(LimitStanding(str(limit), used, limit.allowed, 1.0, (), None, 0))
             continue
+        entry = entries[name]
         bucket = aligned(Bucket(limit, entry.state, entry.closed_until), now)
         if limit is DOOR and entry.closed_until <= now:
             continue  # it is seen while the partner has closed it

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from partners.contract import Connection
-from partners.limits import Limit, LimitScope, Rate
+from partners.limits import Limit, LimitScope, Rate, parse_limit
 
 
 def bucket_name(connection: Connection, limit: Limit) -> str:
@@ -20,3 +22,10 @@ def place_of_calls(connection: Connection, limit: Rate) -> str:
 def buckets_of(partner: str, tenant: str | None) -> str:
     """How the names of a tenant's own buckets at the partner begin; None: of all there, those that are shared too."""
     return f"{partner}/" if tenant is None else f"{partner}/{tenant}/"
+
+
+def begun_by(connection: Connection, before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The buckets of those limits on calls that `after` says and `before` did not."""
+    old, new = (list(map(parse_limit, each)) for each in (before, after))
+    named = {bucket_name(connection, each) for each in new if isinstance(each, Rate)}
+    return sorted(named - {bucket_name(connection, each) for each in old})

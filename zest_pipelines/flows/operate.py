@@ -11,6 +11,7 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.store import decisions, reports, requests, tenants
 from zest_pipelines.store.errors import NotOpenError, UnknownRecordError
 from zest_pipelines.store.keys import Target
+from zest_pipelines.store.requests import ALL, Selection, StoppedGroup
 
 _MOST_PROBLEMS = 20
 
@@ -36,14 +37,13 @@ def resume(services: Services, partner: Partner, tenant: str) -> None:
         tenants.resume(tx, tenant, partner.name)
 
 
-def release(
-    services: Services, partner: Partner, tenant: str, entity: Entity | None = None, record_id: UUID | None = None
-) -> UUID:
-    """Have what is stopped (parked, in conflict, waiting for a retry) tried again by the next push; None means all.
+def release(services: Services, partner: Partner, tenant: str, selection: Selection = ALL) -> UUID:
+    """Have what is stopped (parked, in conflict, waiting for a retry) tried again by the next push.
 
     A record in conflict is overwritten at the partner. Returns the request's id. Raises StoreError: UnknownRecordError,
     and NotOpenError of a record of which nothing was ever for that partner.
     """
+    entity, record_id, reason, days = selection.entity, selection.record_id, selection.reason, selection.days
     kinds = partner.writes if entity is None else (entity,)
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         tenants.connection(tx, tenant, partner.name)
@@ -53,8 +53,8 @@ def release(
                 raise UnknownRecordError(tenant, entity or "record", record_id)
             if not any(step.partner == partner.name for _, step in steps):
                 raise NotOpenError(tenant, partner.name, steps[0][0], record_id)
-        request_id = requests.retry(tx, Target(tenant, partner.name), entity, record_id)
-        named = {"entity": entity, "record": record_id and str(record_id)}
+        request_id = requests.retry(tx, Target(tenant, partner.name), selection)
+        named = {"entity": entity, "record": record_id and str(record_id), "reason": reason, "days": days and str(days)}
         tenants.audit(tx, tenant, "release", partner.name, {name: value for name, value in named.items() if value})
     return request_id
 
@@ -99,12 +99,19 @@ def adopt(
         tenants.audit(tx, tenant, "adopt", partner.name, _noted(entity, record_id, version, reason))
 
 
-def stopped(
-    services: Services, partner: Partner, tenant: str, entity: Entity | None = None, record_id: UUID | None = None
-) -> StoppedReport:
-    """What is stopped now, of what the same arguments asked for in `release`. Raises StoreError."""
+def would_release(
+    services: Services, partner: Partner, tenant: str, selection: Selection = ALL
+) -> tuple[StoppedGroup, ...]:
+    """What `release` would have tried again, in groups. Raises StoreError."""
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
-        found = requests.stopped(tx, Target(tenant, partner.name), entity, record_id)
+        tenants.connection(tx, tenant, partner.name)
+        return requests.groups(tx, Target(tenant, partner.name), selection)
+
+
+def stopped(services: Services, partner: Partner, tenant: str, selection: Selection = ALL) -> StoppedReport:
+    """What is stopped now, of what the same selection asked for in `release`. Raises StoreError."""
+    with services.database.transaction(Login.OPERATOR, tenant) as tx:
+        found = requests.stopped(tx, Target(tenant, partner.name), selection)
     again = [each for each in found if not each.is_asked_again]
     problems = [
         Problem(each.entity, str(each.record_id), each.state, each.reason, each.params)

@@ -27,6 +27,7 @@ from zest_pipelines.core.identity import (
     judge,
 )
 from zest_pipelines.core.matching import match
+from zest_pipelines.core.normalise import is_same
 from zest_pipelines.store import identities, masters
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.identities import Said
@@ -74,8 +75,8 @@ def plan(tx: Transaction, scope: Scope, partner: Partner) -> Plan:
     ]
     verdicts = _verdicts(tx, scope, asked, words) if asked else {}
     linked = {verdict.record_id for verdict in verdicts.values() if isinstance(verdict, Linked)}
-    over = _written_over(opened, verdicts, words)
-    standing = masters.as_they_stand(tx, scope, over) if over else {}
+    asked_for = [*_written_over(opened, verdicts, words), *_told_gone(opened)]
+    standing = masters.as_they_stand(tx, scope, asked_for) if asked_for else {}
     changes = tuple(_planned(each, verdicts, words, linked, standing) for each in opened)
     counts = _counts(changes)
     beside = beside_deletes(tx, scope, partner) if counts.deletes else NOTHING_BESIDE
@@ -117,21 +118,32 @@ def _written_over(
     return found
 
 
+def _told_gone(opened: Sequence[OpenChange]) -> list[UUID]:
+    """Our records of which their owner says that they are gone: some may be in force no longer."""
+    return [
+        each.link.record_id
+        for each in opened
+        if each.link is not None and each.is_owner and each.is_newest and each.change.kind == "delete"
+    ]
+
+
 def _counted(
     opened: OpenChange, verdict: Judgement | None, standing: Mapping[UUID, Master], *, retires: bool
 ) -> MasterChange | None:
-    """`standing`: masters as they stand, of those written over."""
+    """`standing`: masters as they stand, of those written over and of those told to be gone."""
     change = opened.change
     if not opened.is_newest or opened.link is None or not opened.is_owner:
         return None
     if change.kind == "delete":
-        return change if retires else None
+        return change if retires and standing[opened.link.record_id]["active"] else None
     if not isinstance(verdict, Known) or change.after is None:
         return None
     before = standing.get(verdict.record_id)
     if before is None:
         return change if change.kind == "change" else None
-    fields = tuple(name for name, value in change.after.items() if name in before and before[name] != value)
+    fields = tuple(
+        name for name, value in change.after.items() if name in before and not is_same(name, before[name], value)
+    )
     return replace(change, kind="change", before=before, fields=fields) if before["active"] and fields else None
 
 

@@ -105,7 +105,8 @@ class _Counted:
         ends = kind is Kind.CHANGE and any(
             each.name == "active" and each.before and not each.after for each in found.fields
         )
-        self.deletes += newest.is_owner and (ends or kind is Kind.DELETE)
+        was_in_force = newest.applied is not None and bool(newest.applied["active"])
+        self.deletes += newest.is_owner and (ends or (kind is Kind.DELETE and was_in_force))
         if kind is Kind.CHANGE:
             self.fields.update(moved)
             if newest.is_owner:

@@ -21,9 +21,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
+from typing import NamedTuple
 
 from partners.contract import Absent, Delivered, Entity, Found, Partner, Recovery
 from partners.errors import Deferred, PartnerError
@@ -67,8 +68,7 @@ Group = tuple[Errand, ...]
 """What goes in one call: one errand, or a batch."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of a group."""
 
     heard: Sequence[tuple[Errand, Heard]]
@@ -467,7 +467,7 @@ class _Push:
 def _call(group: Group, slot: Slot, last_moment: float, line: Line) -> Answer:
     """A lane's job."""
     line.gate.hand(slot)
-    line.calls.taken()
+    line.calls.begin()
     return Answer(carry_out(line, group, last_moment), line.calls.taken())
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import uuid4
 
 from partners.contract import MASTERS, Entity, Partner
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
+from zest_pipelines.flows.check import certificate_until
 from zest_pipelines.flows.land import freshness
 from zest_pipelines.flows.push_period import counts, problems
 from zest_pipelines.flows.reports import MOST_PROBLEMS, Freshness, PeriodReport, Problem, PushReport
@@ -33,6 +35,8 @@ class Watched:
     tenant: str
     freshness: tuple[Freshness, ...]
     """Of all that the partner is read for: each master entity, and plans if it gives any."""
+    certificate_until: datetime | None
+    """Until when the client certificate is valid; None: there is none."""
     backlog: PushReport | None
     """As a push that tries nothing would report it; `stopped`: a pause, closed hours, or what opened the breaker. None:
     the partner is only read."""
@@ -51,8 +55,9 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
             for entity in (*MASTERS, Entity.PLAN)
             if entity in partner.reads or (entity is Entity.PLAN and partner.read_plans is not None)
         )
+    until = certificate_until(services, partner, tenant)
     if not partner.writes:
-        return Watched(tenant, ages, None, (), is_moving=False)
+        return Watched(tenant, ages, until, None, (), is_moving=False)
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         left = outgoing.waiting(tx, target)
         held = hindrances.held(tx, target) if left.pending or left.is_moving else None
@@ -67,7 +72,7 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
         is_held=held is not None and held.reason != OUTSIDE_WINDOW and held.failures > 0,
         problems=_problems(stuck),
     )
-    return Watched(tenant, ages, backlog, _problems(parked), left.is_moving)
+    return Watched(tenant, ages, until, backlog, _problems(parked), left.is_moving)
 
 
 def look_at_days(services: Services, partner: Partner, watched: Watched, days: Days) -> PeriodReport | None:

@@ -8,7 +8,8 @@ checks.
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` with the class itself.
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from dagster import (
     AssetCheckSpec,
@@ -28,6 +29,7 @@ from zest_pipelines.orchestration import checks
 from zest_pipelines.orchestration.checks import CheckName
 from zest_pipelines.orchestration.demands import still_due
 from zest_pipelines.orchestration.findings import Finding, accumulating, applying, diffing, landing, planning, pushing
+from zest_pipelines.orchestration.inbound_checks import certificate_lasts
 from zest_pipelines.orchestration.opened import opened_services
 from zest_pipelines.orchestration.partitions import tenant_partitions
 from zest_pipelines.orchestration.specs import (
@@ -59,6 +61,7 @@ class Stations:
     """The last is for how many seconds it may begin calls."""
     plans: Callable[[Services, Partner, str], PlanReport]
     """For a partner that gives plans."""
+    certificate_until: Callable[[Services, Partner, str], datetime | None]
 
 
 def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
@@ -124,13 +127,16 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
 def _inbound_checks(
     partner: Partner, entity: Entity, partitions: PartitionsDefinition[str]
 ) -> Iterable[AssetCheckSpec]:
+    of_landed = list(_OF_LANDED)
+    if entity is masters(partner)[0] and checks.shows_certificates(partner):
+        of_landed.append(CheckName.CERTIFICATE_LASTS)
     of_applied = [
         CheckName.NO_MASS_CHANGE,
         CheckName.NOTHING_REJECTED,
         CheckName.EQUALS_LANDED,
         CheckName.IDENTITIES_SETTLED,
     ]
-    yield from checks.specs(landed(partner, entity), _OF_LANDED, partitions)
+    yield from checks.specs(landed(partner, entity), of_landed, partitions)
     yield from checks.specs(applied(partner, entity), of_applied, partitions)
 
 
@@ -145,7 +151,11 @@ def _inbound_chain(services: Services, stations: Stations, partner: Partner, ten
     seen, differs, taken = landed(partner, entity), changes(partner, entity), applied(partner, entity)
 
     def land() -> Finding:
-        return landing(seen, tenant, stations.land(services, partner, tenant, entity))
+        found = landing(seen, tenant, stations.land(services, partner, tenant, entity))
+        if entity is not masters(partner)[0] or not checks.shows_certificates(partner):
+            return found
+        until = stations.certificate_until(services, partner, tenant)
+        return replace(found, if_planned=(certificate_lasts(seen, tenant, until, services.now()),))
 
     def diff() -> Finding:
         return diffing(differs, stations.diff(services, partner, tenant, entity))

@@ -30,6 +30,7 @@ from dagster import (
     PreviewWarning,
 )
 
+from partners.contract import TLS_SECRETS, Partner
 from partners.reasons import reason as catalogued
 from zest_pipelines.flows.reports import Problem
 from zest_pipelines.orchestration.failures import Fault, is_retried
@@ -45,6 +46,7 @@ class CheckName(StrEnum):
     SHAPE_KNOWN = "shape_known"
     FRESH = "fresh"
     PLAN_AGREES = "plan_agrees"
+    CERTIFICATE_LASTS = "certificate_lasts"
     NO_MASS_CHANGE = "no_mass_change"
     NOTHING_REJECTED = "nothing_rejected"
     EQUALS_LANDED = "equals_landed"
@@ -72,6 +74,9 @@ _ABOUT = {
     CheckName.PLAN_AGREES: "What others have planned for our clients, from this month on, is what is confirmed here: "
     "the same services on the same days at the same times, for clients who are linked. Yellow: the listed visits and "
     "lines of plans differ, or a plan's client is unknown here. Nothing is changed by itself: people settle it.",
+    CheckName.CERTIFICATE_LASTS: "The client certificate that the connection shows, if any, is valid for more than 60 "
+    "days; looked at every ten minutes. Yellow: have the partner issue another one. Red: it has expired, and "
+    "nothing is read or sent.",
     CheckName.NO_MASS_CHANGE: "Not too much is about to change at once. Too much are deletes of more than 10 records "
     "that are also more than 5 % of those in force, and changes of one field in 10 records or more that are also more "
     "than 30 %. Red: these are held until a person has looked, while additions and all other changes go on.",
@@ -119,6 +124,11 @@ def specs(
             )
             for name in names
         ]
+
+
+def shows_certificates(partner: Partner) -> bool:
+    """Whether its connections may show a client certificate."""
+    return set(TLS_SECRETS) <= set(partner.secrets)
 
 
 def log(context: AssetExecutionContext | OpExecutionContext, answers: Iterable[AssetCheckEvaluation]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, MetadataValue
 
 from partners.reasons import sentences
+from partners.windows import JAPAN
+from zest_pipelines.flows.check import WARNED_BEFORE
 from zest_pipelines.flows.ending import GUARDED, UNTOLD
 from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport, PlanReport
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
@@ -31,7 +33,7 @@ def _verdict(report: LandReport) -> tuple[AssetCheckSeverity | None, str]:
         if report.is_full:
             return None, f"{counted(report.records, 'record')}, all accounted for."
         changed = counted(report.records, "changed record")
-        return None, f"{changed}, all accounted for. What was deleted shows in the full reading, once a day."
+        return None, f"{changed}, all accounted for. Who is missing shows in the next full reading."
     code = report.reason or "unknown"
     words = " ".join(sentences(code, report.params))
     if not is_put_off(code):
@@ -119,6 +121,22 @@ def plan_agrees(asset: AssetKey, tenant: str, report: PlanReport) -> AssetCheckE
     total = report.differing + report.missing_here + report.missing_there + report.unlinked
     words = f"{compared} {found}: {named(report.problems, total)}. {advice(report.problems)}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
+
+
+def certificate_lasts(asset: AssetKey, tenant: str, until: datetime | None, now: datetime) -> AssetCheckEvaluation:
+    """Whether there is time to get another certificate. `until` None: there is none."""
+    name = CheckName.CERTIFICATE_LASTS
+    if until is None:
+        return evaluation(asset, tenant, name, None, "The connection shows no client certificate.", {})
+    left = until - now
+    words = f"The client certificate is valid until {until.astimezone(JAPAN):%Y-%m-%d %H:%M} JST."
+    metadata: Metadata = {"days_left": MetadataValue.float(round(left / timedelta(days=1), 1))}
+    if left > WARNED_BEFORE:
+        return evaluation(asset, tenant, name, None, words, metadata)
+    given = f"zest connect {tenant} {asset.path[0]} ... --secret-file FILE"
+    words += f" Have the partner issue another one and give it: {given}."
+    failed_as = AssetCheckSeverity.WARN if left > timedelta(0) else AssetCheckSeverity.ERROR
+    return evaluation(asset, tenant, name, failed_as, words, metadata)
 
 
 def no_mass_change(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:

@@ -8,7 +8,7 @@ the assets do. Such a run carries no tag of its tenant, which stands in its conf
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` with the class itself.
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Generic, TypeVar
@@ -28,12 +28,15 @@ from dagster import (
 from pydantic import Field, ValidationError
 
 from partners.contract import Entity, Partner
+from partners.reasons import UnknownReason
+from partners.reasons import reason as catalogued
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.core.identifiers import TenantIdError, check_tenant_id
-from zest_pipelines.core.weeks import MOST_DAYS, Days
+from zest_pipelines.core.weeks import MOST_DAYS, Days, DaysError, week_from
 from zest_pipelines.flows.reports import PeriodReport, StoppedReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration.assets import Stations, inbound_chains, outbound_chains
+from zest_pipelines.orchestration.checks import counted
 from zest_pipelines.orchestration.failures import failure, fault_of
 from zest_pipelines.orchestration.findings import Finding
 from zest_pipelines.orchestration.metadata import Metadata, advice, problems
@@ -42,6 +45,7 @@ from zest_pipelines.orchestration.partitions import today_in_japan
 from zest_pipelines.orchestration.steps import work_for
 from zest_pipelines.orchestration.week_findings import of_period, settled
 from zest_pipelines.store.errors import UnknownConnectionError, UnknownTenantError
+from zest_pipelines.store.requests import Selection, StoppedGroup
 
 OPERATION = "zest/operation"
 """Run tag: which of the operations it is."""
@@ -61,8 +65,9 @@ class Acts:
     push_period: Callable[[Services, Partner, str, Days], PeriodReport]
     pause: Callable[[Services, Partner, str, str], None]
     resume: Callable[[Services, Partner, str], None]
-    release: Callable[[Services, Partner, str, Entity | None, UUID | None], UUID]
-    stopped: Callable[[Services, Partner, str, Entity | None, UUID | None], StoppedReport]
+    would_release: Callable[[Services, Partner, str, Selection], Sequence[StoppedGroup]]
+    release: Callable[[Services, Partner, str, Selection], UUID]
+    stopped: Callable[[Services, Partner, str, Selection], StoppedReport]
     abandon: Callable[[Services, Partner, str, Entity, UUID, str], None]
     adopt: Callable[[Services, Partner, str, Entity, UUID, str, str], None]
 
@@ -90,6 +95,12 @@ class ReleaseConfig(TenantConfig):
     entity: str = Field(default=_ALL, description="`all`, or one kind of record: `visit` or `visit_record`.")
     record: str = Field(
         default=_ALL, description="`all`, or the id of one record, as checks and `zest explain` show it."
+    )
+    reason: str = Field(
+        default=_ALL, description="`all`, or the reason for which they are stopped, such as `record_refused`."
+    )
+    week: str = Field(
+        default=_ALL, description="`all`, or the Monday of one week of visits, such as 2026-11-23, in quotes."
     )
 
 
@@ -230,10 +241,14 @@ def _push_period(partner: Partner, acts: Acts) -> _Operation[PeriodConfig]:
 
 def _release(partner: Partner, stations: Stations, acts: Acts) -> _Operation[ReleaseConfig]:
     def act(context: OpExecutionContext, services: Services, asked: ReleaseConfig) -> Metadata:
-        named = (_entity(partner, asked), _record_id(asked))
-        acts.release(services, partner, asked.tenant, *named)
-        told = _told(work_for(context, asked.tenant, outbound_chains(services, stations, partner, asked.tenant)))
-        left = acts.stopped(services, partner, asked.tenant, *named)
+        selection = Selection(_entity(partner, asked), _record_id(asked), _reason(asked), _week(asked))
+        groups = acts.would_release(services, partner, asked.tenant, selection)
+        context.log.info(f"To be tried again: {_groups(groups)}.")
+        acts.release(services, partner, asked.tenant, selection)
+        told = {"tried_again": MetadataValue.text(_groups(groups))} | _told(
+            work_for(context, asked.tenant, outbound_chains(services, stations, partner, asked.tenant))
+        )
+        left = acts.stopped(services, partner, asked.tenant, selection)
         told |= {"stopped_again": MetadataValue.int(left.again), "outcome": MetadataValue.text(_outcome(left))}
         told |= problems(left.problems)
         if left.again and asked.record != _ALL:
@@ -244,7 +259,8 @@ def _release(partner: Partner, stations: Stations, acts: Acts) -> _Operation[Rel
     return _Operation(
         "release",
         "try_again",
-        "Releases what is stopped of one tenant (refused, in conflict, or waiting for its next try), and pushes once. "
+        "Releases what is stopped of one tenant (refused, in conflict, or waiting for its next try): all of it, what "
+        "is stopped for one reason, or one week's. Then pushes once, within the limits. The log says first what it is. "
         f"A record that was changed at {partner.title} itself is overwritten there. Red if a record that was named by "
         "its id is stopped once more; of all, the output says how many are.",
         ReleaseConfig,
@@ -345,6 +361,30 @@ def _entity(partner: Partner, asked: ReleaseConfig) -> Entity | None:
     if asked.entity != _ALL and asked.entity not in kinds:
         raise _unmeant(f"entity is one of {', '.join((_ALL, *kinds))}")
     return kinds.get(asked.entity)
+
+
+def _reason(asked: ReleaseConfig) -> str | None:
+    if asked.reason == _ALL:
+        return None
+    try:
+        return catalogued(asked.reason).code
+    except UnknownReason:
+        raise _unmeant(f"reason is `{_ALL}`, or a code as checks and `zest badges` show it") from None
+
+
+def _week(asked: ReleaseConfig) -> Days | None:
+    try:
+        return None if asked.week == _ALL else week_from(date.fromisoformat(asked.week))
+    except DaysError as error:
+        raise _unmeant(str(error)) from None
+    except ValueError:
+        raise _unmeant(f"week is `{_ALL}`, or a Monday such as 2026-11-23") from None
+
+
+def _groups(groups: Sequence[StoppedGroup]) -> str:
+    """`3 visits (parked, record_refused)`; of none, that there is nothing."""
+    told = [f"{counted(each.records, each.entity)} ({each.state}, {each.reason})" for each in groups]
+    return ", ".join(told) or "nothing is stopped"
 
 
 def _record_id(asked: ReleaseConfig) -> UUID | None:

@@ -36,7 +36,7 @@ from zest_pipelines.orchestration.checks import CheckName
 from zest_pipelines.orchestration.failures import failure, faults_of
 from zest_pipelines.orchestration.opened import connected_tenants, opened_services
 from zest_pipelines.orchestration.partitions import WEEK, remove_others, today_in_japan, week_partitions
-from zest_pipelines.orchestration.specs import landed, pushed_visits, pushed_weeks
+from zest_pipelines.orchestration.specs import landed, masters, pushed_visits, pushed_weeks
 from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 from zest_pipelines.orchestration.week_findings import week_settled
 
@@ -98,12 +98,12 @@ def watch_schedule(partner: Partner) -> ScheduleDefinition:
 
 def _words(partner: Partner) -> tuple[str, str, str]:
     """What it answers, what no run would notice, and of which assets it tells."""
-    late = "a tenant that was not read for too long"
+    late = "a tenant that was not read for too long, a certificate about to end"
     if not partner.writes:
-        return "`fresh` of each tenant", late, "`landed_*`"
+        return "`fresh` and `certificate_lasts` of each tenant", late, "`landed_*`"
     return (
-        "`fresh`, `oldest_pending_age`, `nothing_parked` and `not_stopped` of each tenant, and `week_settled` of the "
-        "weeks where it failed",
+        "`fresh`, `certificate_lasts`, `oldest_pending_age`, `nothing_parked` and `not_stopped` of each tenant, and "
+        "`week_settled` of the weeks where it failed",
         f"{late}, an edit that nobody has tried to push, a push or a week that failed and was cured since",
         "`landed_*`, `pushed_visits` and `pushed_weeks`",
     )
@@ -113,6 +113,9 @@ def _answers(services: Services, partner: Partner, watched: Watched) -> Iterator
     asset, tenant, backlog = pushed_visits(partner), watched.tenant, watched.backlog
     for each in watched.freshness:
         yield inbound_checks.fresh(landed(partner, Entity(each.entity)), tenant, each)
+    if checks.shows_certificates(partner):
+        first = landed(partner, masters(partner)[0])
+        yield inbound_checks.certificate_lasts(first, tenant, watched.certificate_until, services.now())
     if backlog is None:
         return
     yield outbound_checks.oldest_pending_age(asset, tenant, backlog, services.now())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any
@@ -59,12 +59,12 @@ _READ = query(
     """,
 )
 # Once in a bucket's life, so it may read them all.
-_BESIDE = query(
-    "buckets_beside",
+_ON_SAME_CALLS = query(
+    "buckets_on_same_calls",
     Login.BUDGET,
     f"""
     SELECT {_COLUMNS} FROM sync.budget
-    WHERE starts_with(bucket, :prefix) AND bucket <> ALL (CAST(:besides AS text[])) AND NOT state ? 'seats'
+    WHERE starts_with(bucket, :prefix) AND NOT state ? 'seats'
     """,
 )
 _CLOCK = query("clock", Login.BUDGET, "SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -91,6 +91,17 @@ _OPEN = query(
     RETURNING bucket
     """,
 )
+# Locked as above. One without a state has none to go on with.
+_BEGIN_ANEW = query(
+    "begin_buckets_anew",
+    Login.BUDGET,
+    """
+    UPDATE sync.budget SET state = state || '{"begins": true}'
+    WHERE bucket IN (
+        SELECT bucket FROM sync.budget WHERE bucket = ANY (CAST(:buckets AS text[])) AND state <> '{}'
+        ORDER BY bucket FOR UPDATE)
+    """,
+)
 _IS_CLOSED = query(
     "is_bucket_closed",
     Login.BUDGET,
@@ -102,15 +113,15 @@ _IS_CLOSED = query(
 
 
 def lock(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float, frozenset[str]]:
-    """At least one bucket, locked until the transaction ends; the database's clock once they are; and which of them are
-    new."""
+    """At least one bucket, locked until the transaction ends; the database's clock once they are; and which of them
+    begin, for the first time or anew."""
     rows, new = _locked(tx, buckets)
-    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows), new
+    return {row["bucket"]: _entry(row) for row in rows}, max(row["now"] for row in rows), new | _beginning(rows)
 
 
-def beside(tx: Transaction, prefix: str, besides: Collection[str]) -> tuple[Entry, ...]:
-    """The limits on calls whose names begin so, but for `besides`; nothing is locked."""
-    return tuple(map(_entry, _BESIDE.all(tx, prefix=prefix, besides=sorted(besides))))
+def on_same_calls(tx: Transaction, prefix: str) -> tuple[Entry, ...]:
+    """The limits on calls whose names begin so; nothing is locked."""
+    return tuple(map(_entry, _ON_SAME_CALLS.all(tx, prefix=prefix)))
 
 
 def clock(tx: Transaction) -> float:
@@ -119,10 +130,12 @@ def clock(tx: Transaction) -> float:
     return now
 
 
-def read(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float]:
-    """Those of the buckets that were ever called, and the database's clock; nothing is locked."""
-    rows = _READ.all(tx, buckets=sorted(set(buckets)))
-    return {row["bucket"]: _entry(row) for row in rows if "seats" not in row["state"]}, clock(tx)
+def read(tx: Transaction, buckets: Sequence[str]) -> tuple[dict[str, Entry], float, frozenset[str]]:
+    """As `lock`, of limits on calls; nothing is locked, and what was never called is as it is at first."""
+    names = frozenset(buckets)
+    rows = {row["bucket"]: row for row in _READ.all(tx, buckets=sorted(names))}
+    entries = {name: _entry(rows[name]) if name in rows else UNUSED for name in names}
+    return entries, clock(tx), (names - rows.keys()) | _beginning(rows.values())
 
 
 def read_seats(tx: Transaction, buckets: Sequence[str]) -> dict[str, Holders]:
@@ -149,6 +162,11 @@ def reopen(tx: Transaction, prefix: str) -> int:
     return len(_OPEN.column(tx, prefix=prefix))
 
 
+def begin_anew(tx: Transaction, buckets: Sequence[str]) -> None:
+    """Have those of the buckets that were called before begin with the next call, as those that never were."""
+    _BEGIN_ANEW.run(tx, buckets=list(buckets))
+
+
 def is_closed(tx: Transaction, buckets: Sequence[str]) -> bool:
     """Whether one of them is closed now."""
     found: bool = _IS_CLOSED.run(tx, buckets=list(buckets)).scalar_one()
@@ -173,6 +191,10 @@ def _locked(tx: Transaction, buckets: Sequence[str]) -> tuple[Sequence[Mapping[s
         new = frozenset(_MAKE.column(tx, buckets=names))
         rows = _LOCK.quick(tx, buckets=names).fetchall()
     return rows, new
+
+
+def _beginning(rows: Iterable[Mapping[str, Any] | RowMapping]) -> frozenset[str]:
+    return frozenset(row["bucket"] for row in rows if "begins" in row["state"])
 
 
 # --- As JSON: what is as it was at first is left out ------------------------------------------------------------------

@@ -82,6 +82,7 @@ class EndedReading:
     state: str
     reason: str | None
     params: Mapping[str, str]
+    is_full: bool
     pages: int
     records: int
 
@@ -208,7 +209,8 @@ _LAST_ENDED = query(
     "last_ended_snapshot",
     Login.LAND,
     """
-    SELECT s.snapshot_id AS snapshot, s.state, s.reason, s.params, s.pages, s.records FROM sync.snapshot s
+    SELECT s.snapshot_id AS snapshot, s.state, s.reason, s.params, coalesce(s.is_full, false) AS is_full, s.pages,
+           s.records FROM sync.snapshot s
     WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state <> 'reading'
       AND (s.reason IS NULL OR s.reason <> ALL (CAST(:besides AS text[])))
     ORDER BY s.started_at DESC LIMIT 1

@@ -156,14 +156,19 @@ _ADD_CHANGE = query(
     ON CONFLICT DO NOTHING
     """,
 )
-# What a person has undone since counts neither as a result nor as a link. Index: identity_decision_of_record.
+# What a person has undone since counts neither as a result nor as a link. A link in question owns no record that
+# another partner has got meanwhile. Indexes: identity_decision_of_record, identity_of_owner.
 _OPEN = query(
     "open_master_changes",
     Login.APPLY,
     """
     SELECT c.partner_id, c.landed_no, c.kind, c.fields, c.before, c.after, c.problem, c.params,
            held.reason AS held_for, coalesce(held.params, '{}') AS held_params, held.made_at AS held_at,
-           link.record_id, link.is_owner, link.is_valid, known.after AS known, first.after AS first,
+           link.record_id, link.is_valid, known.after AS known, first.after AS first,
+           link.is_owner AND (link.is_valid OR NOT EXISTS (
+               SELECT FROM sync.identity o
+               WHERE o.tenant_id = c.tenant_id AND o.entity = c.entity AND o.record_id = link.record_id
+                 AND o.valid_to IS NULL AND o.is_owner AND o.partner <> c.partner)) AS is_owner,
            NOT link.is_valid AND EXISTS (
                SELECT FROM sync.identity i
                WHERE i.tenant_id = c.tenant_id AND i.partner = c.partner AND i.entity = c.entity
@@ -308,7 +313,8 @@ _LAST_YES_TO = """coalesce((
       AND u.outcome = 'let_through' AND %s), '-infinity')"""
 """When a person last let so much of the scope through."""
 _LAST_YES = _LAST_YES_TO % "a.deletes > 0"
-# Index: master_result_applied, and the primary key of the changes.
+# What the partner does not own it has not written. Indexes: master_result_applied, the primary key of the changes, and
+# identity_of_partner_id.
 _CHANGED_LATELY = query(
     "fields_changed_lately",
     Login.APPLY,
@@ -320,6 +326,9 @@ _CHANGED_LATELY = query(
     WHERE r.tenant_id = :tenant AND r.partner = :partner AND r.entity = :entity AND r.outcome = 'applied'
       AND r.made_at > clock_timestamp() - interval '1 hour' AND r.made_at > {_LAST_YES_TO % "a.changed <> '{}'"}
       AND c.kind = 'change' AND c.partner_id <> ALL (CAST(:besides AS text[]))
+      AND EXISTS (SELECT FROM sync.identity i
+                  WHERE i.tenant_id = r.tenant_id AND i.partner = r.partner AND i.entity = r.entity
+                    AND i.partner_id = r.partner_id AND i.record_id = r.record_id AND i.valid_to IS NULL AND i.is_owner)
     GROUP BY changed.field
     """,
 )
@@ -337,7 +346,7 @@ _DELETED_LATELY: dict[Entity, Query] = {
             JOIN sync.master_change c USING (tenant_id, partner, entity, partner_id, landed_no)
             WHERE r.tenant_id = i.tenant_id AND r.partner = i.partner AND r.entity = i.entity
               AND r.partner_id = i.partner_id AND r.outcome = 'applied'
-              AND (c.kind = 'delete' OR (c.before ->> 'active' = 'true' AND c.after ->> 'active' = 'false'))
+              AND c.before ->> 'active' = 'true' AND (c.kind = 'delete' OR c.after ->> 'active' = 'false')
               AND r.made_at > clock_timestamp() - interval '1 day'
               AND r.made_at > {_LAST_YES})
         """,
@@ -484,8 +493,8 @@ def beside(tx: Transaction, scope: Scope, *, are_asked_for: bool) -> Beside:
 
 
 def changed_lately(tx: Transaction, scope: Scope, besides: Sequence[str]) -> dict[str, int]:
-    """How many records, but for these, changed in each field within an hour, and since a person has last let changes
-    through."""
+    """How many records of the partner's own, but for these, changed in each field within an hour, and since a person
+    has last let changes through."""
     rows = _CHANGED_LATELY.all(tx, besides=list(besides), **scope.parameters())
     return {row["field"]: row["records"] for row in rows}
 

@@ -17,6 +17,8 @@ from zest_pipelines.store.query import query
 ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
           AND coalesce(q.entity, p.entity) = p.entity AND coalesce(q.record_id, p.record_id) = p.record_id
+          AND coalesce(q.reason, p.reason) = p.reason
+          AND (q.from_date IS NULL OR p.on_date BETWEEN q.from_date AND q.to_date)
           AND q.requested_at > (
               SELECT max(r.made_at) FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id
               AND r.partner = p.partner AND r.entity = p.entity AND r.record_id = p.record_id
@@ -42,6 +44,8 @@ _LAST_WORD = """(SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.
 SUSPECT_ASKED_AGAIN = f"""s.suspect_state IN ('parked', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = s.tenant_id AND q.partner = s.partner
           AND coalesce(q.entity, s.entity) = s.entity AND coalesce(q.record_id, s.record_id) = s.record_id
+          AND coalesce(q.reason, s.suspect_reason) = s.suspect_reason
+          AND (q.from_date IS NULL OR s.on_date BETWEEN q.from_date AND q.to_date)
           AND q.requested_at > {_LAST_WORD})"""
 """Of the standing `s`: a person wants the suspect looked at again, and it was not since."""
 

@@ -102,6 +102,21 @@ class CallsOfResult:
     """method, path, asked, status (None: no answer), answer."""
 
 
+@dataclass(frozen=True)
+class ReadingStatus:
+    """One reading of an entity, as it ended or stands."""
+
+    at: datetime
+    """When it began."""
+    state: str
+    reason: str | None
+    params: Mapping[str, str]
+    is_full: bool | None
+    pages: int
+    records: int
+    new_versions: int
+
+
 _CONNECTIONS = query(
     "connection_status",
     Login.OPERATOR,
@@ -196,6 +211,18 @@ _CALLS = query(
     ORDER BY result_no
     """,
 )
+_READINGS = query(
+    "recent_readings",
+    Login.OPERATOR,
+    """
+    SELECT started_at AS at, state, reason, params, is_full, pages, records, new_versions FROM sync.snapshot
+    WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
+    ORDER BY started_at DESC LIMIT :most
+    """,
+)
+_SERVER_VERSION = query("server_version", Login.OPERATOR, "SELECT current_setting('server_version')")
+
+
 _IS_UNREAD = query(
     "record_has_unread_edits",
     Login.OPERATOR,
@@ -242,6 +269,17 @@ def calls(tx: Transaction, tenant: str, entity: Entity, record_id: UUID) -> tupl
     """
     rows = _CALLS.all(tx, tenant=tenant, entity=entity.value, record_id=record_id)
     return tuple(CallsOfResult(**row) for row in rows)
+
+
+def readings(tx: Transaction, tenant: str, partner: str, entity: Entity, most: int) -> tuple[ReadingStatus, ...]:
+    """The newest readings of an entity, newest first."""
+    rows = _READINGS.all(tx, tenant=tenant, partner=partner, entity=entity.value, most=most)
+    return tuple(ReadingStatus(**row) for row in rows)
+
+
+def server_version(tx: Transaction) -> str:
+    """Of PostgreSQL."""
+    return str(_SERVER_VERSION.run(tx).scalar_one())
 
 
 def has_unread_edits(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from partners.contract import Entity
@@ -27,6 +28,40 @@ class PushRequest:
     request_id: UUID
     requested_at: datetime
     """By the database's clock: edits up to then are asked for."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the records that are stopped; None: whichever."""
+
+    entity: Entity | None = None
+    record_id: UUID | None = None
+    reason: str | None = None
+    """For which they are stopped."""
+    days: Days | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """As the queries name them."""
+        return {
+            "entity": self.entity and self.entity.value,
+            "record_id": self.record_id,
+            "reason": self.reason,
+            "first": self.days and self.days.first,
+            "last": self.days and self.days.last,
+        }
+
+
+ALL = Selection()
+
+
+@dataclass(frozen=True)
+class StoppedGroup:
+    """Records of one kind that are stopped in the same way for the same reason."""
+
+    entity: Entity
+    state: PendingState
+    reason: str
+    records: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +117,10 @@ _PUSH_REQUEST = query(
 _REQUEST_RETRY = query(
     "request_retry",
     Login.OPERATOR,
-    "SELECT sync.request_retry(:tenant, :partner, CAST(:entity AS text), CAST(:record_id AS uuid))",
+    """
+    SELECT sync.request_retry(:tenant, :partner, CAST(:entity AS text), CAST(:record_id AS uuid), CAST(:reason AS text),
+                              CAST(:first AS date), CAST(:last AS date))
+    """,
 )
 _REQUEST_STATUS = query(
     "request_status",
@@ -90,26 +128,36 @@ _REQUEST_STATUS = query(
     "SELECT * FROM sync.request_status(CAST(:request_id AS uuid))",
 )
 # Index: pending_stopped and standing_suspect.
-_STOPPED = query(
-    "stopped_records",
-    Login.OPERATOR,
-    f"""
+_SELECTED = f"""
     SELECT p.entity, p.record_id, p.state, p.reason, p.params, {ASKED_AGAIN} AS is_asked_again
     FROM sync.pending p
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state IN ('parked', 'conflict')
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = ANY (CAST(:states AS text[]))
       AND p.entity = coalesce(CAST(:entity AS text), p.entity)
       AND p.record_id = coalesce(CAST(:record_id AS uuid), p.record_id)
+      AND p.reason = coalesce(CAST(:reason AS text), p.reason)
+      AND (CAST(:first AS date) IS NULL OR p.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date))
     UNION ALL
     SELECT s.entity, s.record_id, s.suspect_state, s.suspect_reason, '{{}}', {SUSPECT_ASKED_AGAIN}
     FROM sync.standing s
-    WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.suspect_state = 'parked'
+    WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.suspect_state = ANY (CAST(:states AS text[]))
       AND s.entity = coalesce(CAST(:entity AS text), s.entity)
       AND s.record_id = coalesce(CAST(:record_id AS uuid), s.record_id)
+      AND s.suspect_reason = coalesce(CAST(:reason AS text), s.suspect_reason)
+      AND (CAST(:first AS date) IS NULL OR s.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date))
       AND NOT EXISTS (SELECT FROM sync.pending p WHERE p.tenant_id = s.tenant_id AND p.partner = s.partner
                       AND p.entity = s.entity AND p.record_id = s.record_id)
-    ORDER BY entity, record_id
+"""
+_STOPPED = query("stopped_records", Login.OPERATOR, f"{_SELECTED} ORDER BY entity, record_id")
+_GROUPS = query(
+    "stopped_groups",
+    Login.OPERATOR,
+    f"""
+    SELECT entity, state, reason, count(*) AS records FROM ({_SELECTED}) AS selected
+    GROUP BY entity, state, reason ORDER BY entity, state, records DESC, reason
     """,
 )
+_FOR_GOOD = ["parked", "conflict"]
+"""Does not go by itself."""
 
 
 def push(tx: Transaction, target: Target, days: Days) -> PushRequest:
@@ -120,10 +168,9 @@ def push(tx: Transaction, target: Target, days: Days) -> PushRequest:
     return PushRequest(**row)
 
 
-def retry(tx: Transaction, target: Target, entity: Entity | None = None, record_id: UUID | None = None) -> UUID:
-    """Ask that what is stopped be tried again: of one kind or all, one record or all. StoreError as `push`."""
-    kind = entity and entity.value
-    made: UUID = _REQUEST_RETRY.run(tx, entity=kind, record_id=record_id, **target.parameters()).scalar_one()
+def retry(tx: Transaction, target: Target, selection: Selection = ALL) -> UUID:
+    """Ask that what is stopped be tried again. StoreError as `push`, and for a reason that there is none of."""
+    made: UUID = _REQUEST_RETRY.run(tx, **selection.parameters(), **target.parameters()).scalar_one()
     return made
 
 
@@ -134,11 +181,18 @@ def status(tx: Transaction, request_id: UUID) -> RequestStatus:
     return RequestStatus(**row)
 
 
-def stopped(
-    tx: Transaction, target: Target, entity: Entity | None = None, record_id: UUID | None = None
-) -> Sequence[Stopped]:
-    """What `retry` with the same arguments can have tried again, but for what goes by itself."""
-    rows = _STOPPED.all(tx, entity=entity and entity.value, record_id=record_id, **target.parameters())
+def groups(tx: Transaction, target: Target, selection: Selection = ALL) -> tuple[StoppedGroup, ...]:
+    """What `retry` with the same selection has tried again, what waits for its next try included."""
+    named = selection.parameters() | target.parameters()
+    return tuple(
+        StoppedGroup(Entity(row["entity"]), PendingState(row["state"]), row["reason"] or "unknown", row["records"])
+        for row in _GROUPS.all(tx, states=[*_FOR_GOOD, "retry"], **named)
+    )
+
+
+def stopped(tx: Transaction, target: Target, selection: Selection = ALL) -> Sequence[Stopped]:
+    """The same one by one, but for what goes by itself."""
+    rows = _STOPPED.all(tx, states=_FOR_GOOD, **selection.parameters(), **target.parameters())
     return tuple(
         Stopped(
             Entity(row["entity"]),

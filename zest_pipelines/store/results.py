@@ -226,8 +226,12 @@ def _intent(intent: Intent) -> dict[str, Any]:
 
 
 def _result(result: Result) -> dict[str, Any]:
-    told = {"theirs": dict(result.theirs) or None, "calls": list(result.calls) or None}
-    return _ending(result) | {"is_cancelled": result.is_cancelled, **told}
+    told = _ending(result) | {"is_cancelled": result.is_cancelled}
+    if result.theirs:
+        told["theirs"] = dict(result.theirs)
+    if result.calls:
+        told["calls"] = list(result.calls)
+    return told
 
 
 def _repair(repair: Repair) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zest_pipelines.migrations import scripts
 
 revision = "0023"
-down_revision = "0028"
+down_revision = "0029"
 
 
 def upgrade() -> None:

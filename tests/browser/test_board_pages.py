@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from board_bench import serving, token_of
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from way_out import NOON, WayOut, ended, way_out
 
 from partners.contract import Entity
@@ -24,20 +23,6 @@ from zest_pipelines.store.results import Result
 
 WINDOW = {"width": 1280, "height": 800}
 ATTACK = "<img src=x onerror=document.title='taken'><script>document.title='taken'</script>"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("there is no Chromium: apt-get install chromium fonts-noto-cjk")
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium)
 
 
 @pytest.fixture
