@@ -26,7 +26,7 @@ from zest_pipelines.flows.check import certificate_until
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.operate import abandon, adopt, find, pause, release, resume, stopped, would_release
-from zest_pipelines.flows.plans import take_plans
+from zest_pipelines.flows.planned import take_plans
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.flows.reconcile import reconcile

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from carecsv_bench import client_id, connected
+from typer.testing import CliRunner
 
 from partners.carecsv.layouts import COUNT, DAY, ENDS, INSURED, MONTH, STARTS
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import CareOffice, PlanFault, Row, made_up, planned, spoilt
 from partners.contract import Connector, Plan, PlannedService, PlanPage, Unmappable
 from partners.errors import RejectedError
+from zest_pipelines.cli.app import app
 
 AT = datetime(2026, 11, 26, 0, 30, tzinfo=UTC)
 NINE = datetime(2026, 12, 1, 0, 0, tzinfo=UTC)
@@ -215,3 +217,12 @@ def test_a_file_that_is_still_being_written_keeps_back_the_newer_ones_alone(offi
     with connected(office, still=60.0) as waiting:
         (page,) = pages(waiting)
     assert (page.plans, page.cursor) == ((), None)
+
+
+def test_the_sandbox_puts_plans_that_all_can_be_taken(office: CareOffice, connector: Connector) -> None:
+    told = CliRunner().invoke(app, ["sandbox", "carecsv", str(office.base), "--clients", "20", "--plans", "202612"])
+    assert told.exit_code == 0, told.output
+    assert [line.split("_")[0] for line in told.output.split()] == ["UPHOSOKU", "UPPLAN"]
+    plans = read(connector)
+    assert set(plans) == {client_id(number) for number in range(1, 21)}
+    assert all(4 <= len(plan.services or ()) <= 5 and not plan.bad for plan in plans.values())

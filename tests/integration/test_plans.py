@@ -36,7 +36,7 @@ from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.core import agreement
 from zest_pipelines.definitions import STATIONS
-from zest_pipelines.flows import plans
+from zest_pipelines.flows import planned as flow
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
@@ -68,7 +68,7 @@ class Stage:
     """Ours, by the made-up number."""
 
     def take(self) -> PlanReport:
-        return plans.take_plans(self.tenant.services, CARECSV, self.tenant.name)
+        return flow.take_plans(self.tenant.services, CARECSV, self.tenant.name)
 
     def send(self, *lines: Row, minute: int = 0) -> str:
         return self.office.send_plans(lines, "202612", NOW + timedelta(minutes=minute))
@@ -403,9 +403,9 @@ MUTANTS = (
         "an earlier file that is read later wins",
         earlier_comes_late,
         "the earlier file stands",
-        ((plans, "takes_its_place", _whichever_comes),),
+        ((flow, "takes_its_place", _whichever_comes),),
     ),
-    PlanMutant("the plan is applied", plan_comes, "the product was written", ((plans, "_compared", _applied),)),
+    PlanMutant("the plan is applied", plan_comes, "the product was written", ((flow, "_compared", _applied),)),
     PlanMutant(
         "times are not compared", moved_by_an_hour, "another hour agrees", ((agreement, "differing", _but_times),)
     ),
@@ -413,7 +413,7 @@ MUTANTS = (
         "a bad line takes its plan with it",
         quarantined_line,
         "a good line was not taken",
-        ((plans, "_as_stored", _none_with_a_bad_line),),
+        ((flow, "_as_stored", _none_with_a_bad_line),),
     ),
 )
 

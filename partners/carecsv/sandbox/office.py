@@ -150,6 +150,16 @@ def planned(client: Row, starts: datetime, ends: datetime, service: str = "13111
     }
 
 
+def made_up_plan(seed: int, number: int, month: datetime, provider: str = RECEIVER) -> list[Row]:
+    """What is planned for the client of that number in the month that begins then: an hour a week, the same for the
+    same numbers."""
+    draw = random.Random(f"plan {seed} {number}")  # noqa: S311  # nothing is to be hidden
+    first = month.replace(day=draw.randrange(1, 8), hour=draw.randrange(8, 17), tzinfo=JAPAN)
+    weeks = (first + timedelta(weeks=week) for week in range(5))
+    client = made_up(seed, number)
+    return [planned(client, at, at + timedelta(hours=1), provider=provider) for at in weeks if at.month == month.month]
+
+
 class PlanFault(StrEnum):
     """What can be wrong with the lines of a file of plans."""
 

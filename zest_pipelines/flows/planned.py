@@ -1,4 +1,4 @@
-"""plans: read what somebody else has planned, store what is new, and compare what stands with the confirmed visits.
+"""planned: read what somebody else has planned, store what is new, and compare what stands with the confirmed visits.
 
 Nothing of a plan is ever written to the product or sent to a partner: where the two differ, people settle it. What is
 compared are this month and later ones, in Japan.
