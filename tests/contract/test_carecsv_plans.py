@@ -10,6 +10,7 @@ import pytest
 from carecsv_bench import client_id, connected
 from typer.testing import CliRunner
 
+from partners.carecsv import plans
 from partners.carecsv.layouts import COUNT, DAY, ENDS, INSURED, MONTH, STARTS
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import CareOffice, PlanFault, Row, made_up, planned, spoilt
@@ -53,9 +54,9 @@ def pages(connector: Connector, cursor: str | None = None) -> Iterator[PlanPage]
 
 def read(connector: Connector, cursor: str | None = None) -> dict[str, Plan]:
     """By the client's id; each must come once."""
-    plans = [plan for page in pages(connector, cursor) for plan in page.plans]
-    told = {plan.client: plan for plan in plans}
-    assert len(told) == len(plans)
+    found = [plan for page in pages(connector, cursor) for plan in page.plans]
+    told = {plan.client: plan for plan in found}
+    assert len(told) == len(found)
     return told
 
 
@@ -79,6 +80,18 @@ def test_files_of_one_time_are_a_set_and_the_cursor_is_its_time(office: CareOffi
     office.send_plans([line(2)], "202612", later(1))
     assert set(read(connector, "20261126093100")) == {client_id(2)}
     assert set(read(connector, "20261126093000")) == {client_id(1), client_id(2)}
+
+
+def test_plans_come_in_pages_and_each_once(
+    office: CareOffice, connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "MOST_RECORDS", 2)
+    for number in range(1, 6):
+        office.send_plans([line(number), line(1, number)], "202612", later(number))
+    told = list(pages(connector))
+    assert [len(page.plans) for page in told] == [2, 2, 1]
+    assert [page.cursor for page in told] == [None, None, "20261126093500"]
+    assert read(connector)[client_id(1)].services == (service(5),)
 
 
 def test_a_file_put_again_says_the_same_at_another_time(office: CareOffice, connector: Connector) -> None:
@@ -135,10 +148,10 @@ def test_a_bad_line_waits_alone_and_is_told_with_file_line_and_what_is_wrong(
 ) -> None:
     lines = [line(1, 1), line(1, 2), line(2)]
     name = office.put(spoilt(lines, fault), AT, kind="UPPLAN", month="202612")
-    plans = read(connector)
-    assert plans[client_id(1)].bad == (Unmappable(reason, {"file": name, "line": "1"} | told),)
-    assert plans[client_id(1)].services == (service(2),)
-    assert (plans[client_id(2)].services, plans[client_id(2)].bad) == ((service(),), ())
+    taken = read(connector)
+    assert taken[client_id(1)].bad == (Unmappable(reason, {"file": name, "line": "1"} | told),)
+    assert taken[client_id(1)].services == (service(2),)
+    assert (taken[client_id(2)].services, taken[client_id(2)].bad) == ((service(),), ())
 
 
 @pytest.mark.parametrize(
@@ -223,6 +236,6 @@ def test_the_sandbox_puts_plans_that_all_can_be_taken(office: CareOffice, connec
     told = CliRunner().invoke(app, ["sandbox", "carecsv", str(office.base), "--clients", "20", "--plans", "202612"])
     assert told.exit_code == 0, told.output
     assert [line.split("_")[0] for line in told.output.split()] == ["UPHOSOKU", "UPPLAN"]
-    plans = read(connector)
-    assert set(plans) == {client_id(number) for number in range(1, 21)}
-    assert all(4 <= len(plan.services or ()) <= 5 and not plan.bad for plan in plans.values())
+    taken = read(connector)
+    assert set(taken) == {client_id(number) for number in range(1, 21)}
+    assert all(4 <= len(plan.services or ()) <= 5 and not plan.bad for plan in taken.values())

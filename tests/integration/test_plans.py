@@ -28,9 +28,9 @@ from swaps import Swap, swapped
 
 from partners.carecsv import partner as declaration
 from partners.carecsv.layouts import INSURED, INSURER
-from partners.carecsv.partner import CARECSV
+from partners.carecsv.partner import CARECSV, plans_of
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, PlanFault, Row, made_up, planned, spoilt
-from partners.contract import Connection, Entity
+from partners.contract import Connection, Connector, Entity, PlanPage
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from resources.logins import Login, Logins
 from resources.vault import Vault
@@ -42,6 +42,7 @@ from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.reports import PlanReport
 from zest_pipelines.flows.services import Services
+from zest_pipelines.flows.watch import look
 from zest_pipelines.orchestration.assets import Stations, inbound_assets
 from zest_pipelines.store import due, frames, tenants
 from zest_pipelines.store.errors import StoreError
@@ -232,6 +233,43 @@ def test_two_readings_at_once_are_one(stage: Stage) -> None:
     )
     assert stage.take().landing.reason == "reading_under_way"
     assert stage.standing() == {}
+    stage.tenant.sql("UPDATE sync.snapshot SET touched_at = touched_at - interval '6 minutes'", Login.LAND)
+    assert stage.take().landing.is_certified  # its process is dead
+    assert len(stage.standing()) == 1
+
+
+def test_a_reading_that_another_process_took_for_dead_stores_no_page_more(stage: Stage) -> None:
+    def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+        (page,) = plans_of(connector, cursor)
+        yield replace(page, plans=page.plans[:1])
+        stage.tenant.sql("UPDATE sync.snapshot SET attempt = attempt + 1 WHERE entity = 'plan'", Login.LAND)
+        yield replace(page, plans=page.plans[1:])
+
+    stage.send(line(1), line(2))
+    told = flow.take_plans(stage.tenant.services, replace(CARECSV, read_plans=read), "sakura")
+    assert (told.landing.reason, told.landing.records) == ("reading_under_way", 1)
+    assert len(stage.standing()) == 1
+
+
+def test_the_watch_tells_how_old_the_plans_are(stage: Stage) -> None:
+    watched = look(stage.tenant.services, CARECSV, "sakura")
+    assert [(each.entity, each.was_read) for each in watched.freshness] == [("client", True), ("plan", False)]
+    stage.take()
+    watched = look(stage.tenant.services, CARECSV, "sakura")
+    assert [(each.entity, each.was_read) for each in watched.freshness] == [("client", True), ("plan", True)]
+
+
+def test_what_is_said_again_later_is_no_news_and_what_was_said_between_takes_no_place(stage: Stage) -> None:
+    stage.send(line(1, 1), minute=0)
+    stage.take()
+    again = stage.send(line(1, 1), minute=9)
+    assert stage.take().landing.new_versions == 0
+    (stage.office.folder / again).unlink()
+    stage.send(line(1, 2), minute=5)
+    stage.tenant.sql("UPDATE sync.snapshot SET finished_at = finished_at - interval '9 years'", Login.LAND)
+    assert stage.take().landing.is_full
+    (services,) = stage.standing().values()
+    assert [each["day"] for each in services] == ["2026-12-01"]
 
 
 def test_the_frame_of_plans_has_a_row_a_service(stage: Stage) -> None:
