@@ -15,7 +15,7 @@ from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import reading
-from partners.carecsv.layouts import COLUMNS, INSURED
+from partners.carecsv.layouts import COLUMNS, DELETION_COLUMNS, INSURED, PLAN_COLUMNS
 from partners.carecsv.mapping import map_record
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, made_up
@@ -56,10 +56,11 @@ def number(of: int) -> str:
 def test_the_columns_are_those_of_the_standard() -> None:
     if not LAYOUTS.exists():
         pytest.skip("the standard's tables are not beside the project")
-    told = json.loads(LAYOUTS.read_text())["files"]["UPHOSOKU"]["fields"]
-    assert [(each.name, each.most_bytes, each.is_required) for each in COLUMNS] == [
-        (each["name"], each["max_len"], each["required"]) for each in told
-    ]
+    files = json.loads(LAYOUTS.read_text())["files"]
+    for kind, columns in (("UPHOSOKU", COLUMNS), ("UPPLAN", PLAN_COLUMNS), ("DLTPLAN", DELETION_COLUMNS)):
+        assert [(each.name, each.most_bytes, each.is_required) for each in columns] == [
+            (each["name"], each["max_len"], each["required"]) for each in files[kind]["fields"]
+        ]
 
 
 def test_each_client_comes_once_as_the_newest_file_tells_it(office: CareOffice) -> None:

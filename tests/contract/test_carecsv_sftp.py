@@ -7,18 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
-from carecsv_bench import SETTINGS, visit, visit_record
+from carecsv_bench import SETTINGS, STARTS, visit, visit_record
 from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import partner as declaration
 from partners.carecsv.partner import CARECSV
-from partners.carecsv.sandbox.office import CareOffice, made_up
+from partners.carecsv.sandbox.office import CareOffice, made_up, planned
 from partners.contract import Absent, Connection, Connector, Delivered, Entity, Refused, Retry, Unknown
 from partners.errors import AuthenticationError, RejectedError, RetryableError
 from resources.http import Http
@@ -228,3 +229,13 @@ def test_a_connection_that_ends_in_a_write_leaves_doubt_and_the_next_call_makes_
         assert connector.find(record) == Absent()
         assert isinstance(connector.send(record), Delivered)
     assert len(office.take()) == 1
+
+
+def test_plans_come_in_as_from_a_folder(server: Server, office: CareOffice) -> None:
+    office.send_plans([planned(made_up(1, 1), STARTS, STARTS + timedelta(hours=1))], "202612")
+    assert CARECSV.read_plans is not None
+    with connected(server) as connector:
+        (page,) = CARECSV.read_plans(connector, None)
+    (plan,) = page.plans
+    assert plan.services is not None
+    assert [(each.starts, each.ends) for each in plan.services] == [("09:30", "10:30")]

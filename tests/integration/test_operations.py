@@ -31,6 +31,7 @@ from zest_pipelines.flows.reports import (
     LandReport,
     PeriodCounts,
     PeriodReport,
+    PlanReport,
     Problem,
     PushReport,
     StoppedReport,
@@ -73,6 +74,7 @@ class Script:
             apply=self._act("apply", ApplyReport("client", landed_records=3, applied_records=3)),
             accumulate=self._act("accumulate", AccumulateReport()),
             push=self._act("push", PushReport(delivered=1)),
+            plans=self._act("plans", PlanReport(LandReport("plan", "s1", "certified"))),
             certificate_until=lambda *_: None,
         )
 

@@ -3,13 +3,13 @@ go on. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from dagster import AssetCheckEvaluation, AssetKey
 
-from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
+from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PlanReport, PushReport
 from zest_pipelines.orchestration import inbound_checks, metadata, outbound_checks
 from zest_pipelines.orchestration.checks import is_waiting
 from zest_pipelines.orchestration.failures import Fault, fault_for
@@ -68,6 +68,13 @@ def landing(asset: AssetKey, tenant: str, report: LandReport) -> Finding:
         waits_for=why if is_put_off else None,
         lets_on=code != "reading_under_way",
     )
+
+
+def planning(asset: AssetKey, tenant: str, report: PlanReport) -> Finding:
+    """As `landing`; what stands is compared however the reading ended."""
+    found = landing(asset, tenant, report.landing)
+    told = metadata.numbers(report) | found.metadata
+    return replace(found, metadata=told, checks=(*found.checks, inbound_checks.plan_agrees(asset, tenant, report)))
 
 
 def diffing(asset: AssetKey, report: DiffReport) -> Finding:

@@ -11,7 +11,7 @@ from partners.windows import JAPAN
 from zest_pipelines.core.reference import About, reference
 from zest_pipelines.flows.check import WARNED_BEFORE
 from zest_pipelines.flows.ending import GUARDED, UNTOLD
-from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport
+from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport, PlanReport
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
 from zest_pipelines.orchestration.metadata import Metadata, about, actions, advice, numbers, problems, reason
 
@@ -102,6 +102,29 @@ def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> A
         "that the partner's schedule is on in Automation and that the daemon runs."
     )
     return evaluation(asset, tenant, name, failed_as, words, metadata)
+
+
+def plan_agrees(asset: AssetKey, tenant: str, report: PlanReport) -> AssetCheckEvaluation:
+    """Whether what others have planned is what is confirmed here."""
+    whose = tenant, asset.path[0]
+    name, metadata = CheckName.PLAN_AGREES, numbers(report) | problems(report.problems, whose)
+    compared = (
+        f"{counted(report.plans, 'plan')} from this month on, {counted(report.agreeing, 'service')} as confirmed."
+    )
+    if report.unsure:
+        compared += f" {counted(report.unsure, 'visit')} may stand in lines that could not be taken (shape_known)."
+    if report.agrees:
+        return evaluation(asset, tenant, name, None, compared, metadata)
+    told = (
+        ("confirmed otherwise", report.differing),
+        ("planned and not confirmed", report.missing_here),
+        ("confirmed and not planned", report.missing_there),
+        ("of clients who are not linked", report.unlinked),
+    )
+    found = ", ".join(f"{count} {what}" for what, count in told if count)
+    total = report.differing + report.missing_here + report.missing_there + report.unlinked
+    words = f"{compared} {found}: {named(report.problems, total)}. {advice(report.problems, whose)}"
+    return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
 
 
 def certificate_lasts(asset: AssetKey, tenant: str, until: datetime | None, now: datetime) -> AssetCheckEvaluation:

@@ -21,12 +21,13 @@ from zest_pipelines.flows.reports import (
     ApplyReport,
     DiffReport,
     LandReport,
+    PlanReport,
     Problem,
     PushReport,
 )
 
 Metadata = dict[str, MetadataValue[Any]]
-Report = LandReport | DiffReport | ApplyReport | AccumulateReport | PushReport
+Report = LandReport | PlanReport | DiffReport | ApplyReport | AccumulateReport | PushReport
 
 _COLUMNS = ("entity", "record", "reason", "message", "next_action")
 _SCHEMA = TableSchema(columns=[TableColumn(name) for name in _COLUMNS])
