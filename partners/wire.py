@@ -20,6 +20,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -234,6 +235,15 @@ def _behind(error: object) -> BaseException | None:
 
 
 # --- Reading answers ----------------------------------------------------------------------------------------
+
+
+def answered_at(headers: Mapping[str, str]) -> datetime | None:
+    """When it was answered by the partner's clock, in whole seconds (Date; RFC 9110, 6.6.1); None: it does not say."""
+    try:
+        told = parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, OverflowError):
+        return None
+    return told if told.tzinfo is not None else None
 
 
 class Flaw(StrEnum):

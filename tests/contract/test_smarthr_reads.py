@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from fhir_bench import NotingGate
+from fhir_bench import NotingGate, scripted_server
 from smarthr_bench import CONFIG, SAVED, connected, crew, crew_id, crews
 
 from partners.contract import Access, Connector, Entity, Gone, Page, Staff, Unmappable
@@ -436,3 +437,13 @@ def test_a_crew_that_cannot_be_read_names_the_field_and_not_what_stands_in_it(
     content = reading.crew_record(crew(1, **said)).content
     found = map_record(Entity.STAFF, content, {"qualifications": "看護師"})
     assert found == Unmappable(reason, {"field": field})
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:00 +99999999999999"])
+def test_a_date_beyond_all_is_as_good_as_none(date: str) -> None:
+    headers = {"content-type": "application/json", "date": date}
+    with (
+        scripted_server(lambda path: (200, headers, json.dumps([crew(1)]).encode())) as server,
+        connected(server.url) as opened,
+    ):
+        assert [page.cursor for page in read(opened)] == [(SAVED - timedelta(minutes=1)).isoformat()]
