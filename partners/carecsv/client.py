@@ -179,6 +179,7 @@ class CareCsvConnector:
     def _moved(self, old: Client, mine: _Work, record: str, work: dict[Client, _Work]) -> Facts | None:
         """Take what was told of a visit from the client that it was of before; its record goes with it."""
         theirs = self._work(old, work)
+        work[old] = work.pop(old)  # it is kept last: who dies in between has the visit with both, and not with neither
         visit, done = theirs.after.visits.get(record), theirs.after.records.get(record)
         theirs.after = replace(
             theirs.after,

@@ -17,6 +17,7 @@ from carecsv_bench import client_id, connected, stored, visit, visit_record
 from fhir_bench import NotingGate
 
 from partners.carecsv import places
+from partners.carecsv.actuals import Client, Kept
 from partners.carecsv.layouts import INSURED
 from partners.carecsv.outbox import Outbox
 from partners.carecsv.sandbox.office import OFFICE, CareOffice, made_up
@@ -270,6 +271,24 @@ def test_who_dies_at_any_step_leaves_whole_files_and_the_repeat_ends_with_what_w
     assert len(told(office)[insured(1), "202612"]) == 2
     was_out = step.startswith("before the state")
     assert len(names) == (2 if was_out and is_taken else 1)  # once, but where somebody took it in that very moment
+
+
+def test_who_dies_between_two_states_loses_no_visit_that_went_from_one_to_the_other(office: CareOffice) -> None:
+    plan, _ = deliver(office, first := visit(1), visit(1, minutes=60))
+    deliver(office, visit_record(first))
+    moved, real, kept = replace(plan, links={Entity.CLIENT: client_id(2)}), Outbox.keep, list[Client]()
+
+    def deadly(outbox: Outbox, client: Client, state: Kept) -> None:
+        if kept:
+            raise Killed
+        kept.append(client)
+        real(outbox, client, state)
+
+    with patch.object(Outbox, "keep", deadly), pytest.raises(Killed):
+        send(office, visit(1, minutes=120), moved)
+    deliver(office, moved)
+    office.take()
+    assert told(office) == {(insured(2), "202612"): [("20261201", "0933", "1030", "131111")]}
 
 
 def test_the_gate_is_asked_once_for_each_folder_that_is_opened_to_be_written_or_looked_into(office: CareOffice) -> None:
