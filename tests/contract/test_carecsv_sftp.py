@@ -16,6 +16,7 @@ from carecsv_bench import SETTINGS, visit, visit_record
 from fhir_bench import NotingGate
 
 from partners.carecsv import partner as declaration
+from partners.carecsv import sftp
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import CareOffice, made_up
 from partners.contract import Absent, Connection, Connector, Delivered, Entity, Refused, Retry, Unknown
@@ -35,6 +36,7 @@ class Server:
     port: int = 0
     logins: int = 0
     dies_at_rename: bool = False
+    seconds_at_login: float = 0.0
 
     @property
     def host_key(self) -> str:
@@ -59,8 +61,9 @@ class Server:
                 def password_auth_supported(self) -> bool:
                     return True
 
-                def validate_password(self, username: str, password: str) -> bool:
+                async def validate_password(self, username: str, password: str) -> bool:
                     server.logins += 1
+                    await asyncio.sleep(server.seconds_at_login)
                     return (username, password) == ("zest", PASSWORD)
 
                 def public_key_auth_supported(self) -> bool:
@@ -186,6 +189,16 @@ def test_what_is_wrong_is_said_and_no_secret_with_it(
     with pytest.raises(kind, match=reason), connected(server, **changes) as connector:
         connector.check()
     assert PASSWORD not in caplog.text
+
+
+def test_a_server_that_does_not_say_whether_it_lets_us_in_means_later_and_no_wrong_password(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.seconds_at_login = 9.0
+    monkeypatch.setattr(sftp, "_SECONDS", 0.5)
+    with connected(server) as connector, pytest.raises(RetryableError, match="partner_unreachable"):
+        connector.check()
+    assert server.logins == 1
 
 
 def test_a_server_that_is_away_means_later(server: Server) -> None:
