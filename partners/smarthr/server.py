@@ -80,7 +80,7 @@ class Server:
         total, links = headers.get("x-total-count", "").strip(), headers.get("link", "")
         count = int(total) if _COUNT.fullmatch(total) else None
         if links:
-            has_more = bool(_NEXT.search(links))
+            has_more = bool(told and _NEXT.search(links))  # an empty page is beyond the end, or there is none
         else:  # a proxy may drop them, and one page alone has none
             has_more = len(told) >= AT_ONCE if count is None else page * AT_ONCE < count
         return Listed(crews, len(told) - len(crews), count, has_more, answered_at(headers))

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from fhir_bench import NotingGate, scripted_server
+from fhir_bench import Answer, NotingGate, scripted_server
 from smarthr_bench import CONFIG, SAVED, connected, crew, crew_id, crews
 
 from partners.contract import Access, Connector, Entity, Gone, Page, Staff, Unmappable
@@ -447,3 +447,17 @@ def test_a_date_beyond_all_is_as_good_as_none(date: str) -> None:
         connected(server.url) as opened,
     ):
         assert [page.cursor for page in read(opened)] == [(SAVED - timedelta(minutes=1)).isoformat()]
+
+
+def test_an_empty_page_is_the_last_one_whatever_it_says() -> None:
+    def answer(path: str) -> Answer:
+        assert len(server.seen) < 9, "it goes on for ever"
+        links = {"link": '<https://x/api/v1/crews?page=2>; rel="next"'}
+        return (
+            200,
+            {"content-type": "application/json", **links},
+            json.dumps([crew(1)] * (len(server.seen) < 3)).encode(),
+        )
+
+    with scripted_server(answer) as server, connected(server.url) as opened:
+        assert [page.is_last for page in read(opened)] == [False, False, True]
