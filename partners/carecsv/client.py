@@ -157,7 +157,8 @@ class CareCsvConnector:
         if is_visit and command.verb is not Verb.CANCEL and not _SERVICE.fullmatch(facts["service_code"]):
             return Refused("record_refused", {"field": "service_code", "detail": "[0-9A-Z]{6}"})
         if is_visit and old is not None and old != client:
-            if not self._receiver(client):  # before it is taken from where it is
+            is_told_of = bool(self._work(old, work).after.sent)
+            if not self._receiver(client) or (is_told_of and not self._receiver(old)):  # before it is taken from there
                 return Refused("care_manager_unknown")
             told = self._moved(old, mine, record, work)
         if told is None and command.verb is Verb.CANCEL:

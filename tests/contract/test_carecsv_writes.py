@@ -197,6 +197,22 @@ def test_a_visit_that_its_new_client_cannot_have_stays_whose_it_was(office: Care
     assert [key[0] for key in told(office)] == [insured(2)]
 
 
+def test_a_visit_stays_whose_it_was_where_nobody_could_be_told_that_it_went(office: CareOffice) -> None:
+    (plan,) = deliver(office, first := visit(1))
+    deliver(office, visit_record(first))
+    office.take()
+    before = told(office)
+    for file in office.folder.iterdir():
+        file.unlink()
+    office.send([made_up(1, 2)])  # nobody tells any more whose the first one is
+    moved = replace(plan, links={Entity.CLIENT: client_id(2)})
+    assert send(office, moved) == [Refused("care_manager_unknown")]
+    assert (office.take(), told(office)) == ([], before)
+    assert isinstance(send(office, moved, care_manager="1370000008")[0], Delivered)
+    office.take()
+    assert [key[0] for key in told(office)] == [insured(2)]
+
+
 def test_a_service_code_that_is_none_is_refused_and_stops_no_other(office: CareOffice) -> None:
     good, bad = visit(), visit(minutes=60)
     assert isinstance(bad.fields, Visit)
