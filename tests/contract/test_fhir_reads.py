@@ -304,7 +304,10 @@ def test_a_date_beyond_all_is_as_good_as_none() -> None:
         assert len(records(pages(connector, Entity.CLIENT))) == 1
 
 
-@pytest.mark.parametrize("away", ["http://other.example", "https://127.0.0.1:{port}", "http://u@127.0.0.1:{port}"])
+@pytest.mark.parametrize(
+    "away",
+    ["http://other.example", "https://127.0.0.1:{port}", "http://u@127.0.0.1:{port}", "http://[127.0.0.1:{port}"],
+)
 def test_a_next_that_leads_to_another_origin_is_refused_and_the_token_stays(away: str) -> None:
     def answer(path: str) -> Answer:
         port = server.url.rpartition(":")[2]
