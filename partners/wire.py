@@ -246,6 +246,12 @@ def answered_at(headers: Mapping[str, str]) -> datetime | None:
     return told if told.tzinfo is not None else None
 
 
+def is_web_page(answered: Answered) -> bool:
+    """Whether it is a page for people, by its type or its first letters."""
+    kind = answered.headers.get("content-type", "").lower()
+    return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
+
+
 class Flaw(StrEnum):
     """What keeps a body from being JSON that we take."""
 
