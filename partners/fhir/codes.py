@@ -20,7 +20,7 @@ from partners.contract import Conflict, Json, Refused, Reply, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 from partners.fhir.elements import objects
 from partners.throttling import told
-from partners.wire import Answered, Cause, Exchange, NotSent, read_json
+from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page, read_json
 
 PROTOCOL = "FHIR R4"
 
@@ -190,7 +190,7 @@ def _meaning(act: Act, answered: Answered) -> Meaning:
     status = answered.status
     if 500 <= status <= 599:
         return _BY_STATUS.get(status, _SERVER_FAILED)
-    if _is_web_page(answered) and not 300 <= status <= 399 and status not in _AT_THE_DOOR:
+    if is_web_page(answered) and not 300 <= status <= 399 and status not in _AT_THE_DOOR:
         return _WEB_PAGE
     codes = _issue_codes(resource_in(answered) or {})
     if 400 <= status <= 499 and ("throttled" in codes or (status == 403 and "retry-after" in answered.headers)):
@@ -229,11 +229,6 @@ def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> di
             detail = ", ".join(_issue_codes(outcome)) or f"HTTP {answered.status}"
             return {"field": paths, "detail": detail} if paths else {"detail": detail}
     return {}
-
-
-def _is_web_page(answered: Answered) -> bool:
-    kind = answered.headers.get("content-type", "").lower()
-    return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
 def _issue_codes(outcome: Json) -> list[str]:

@@ -23,7 +23,7 @@ from partners.errors import AuthenticationError, PartnerError, RejectedError, Re
 from partners.orca import xml2
 from partners.orca.apis import Api
 from partners.throttling import told
-from partners.wire import Answered, Cause, Exchange, NotSent
+from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page
 
 PROTOCOL = "日レセAPI"
 
@@ -226,7 +226,7 @@ def _meaning(api: Api, answered: Answered) -> Meaning:
         return _EMPTY
     code = result(answered)
     if not code:
-        return _WEB_PAGE if _is_web_page(answered) else _DEFAULT
+        return _WEB_PAGE if is_web_page(answered) else _DEFAULT
     found = _BY_CALL.get((api, code)) or _BY_CODE.get(code)
     if found is not None:
         return found
@@ -241,7 +241,7 @@ def _of_status(answered: Answered) -> Meaning:
         return _BY_STATUS.get(status, _SERVER_FAILED)
     if 300 <= status <= 399:
         return _REDIRECT
-    if _is_web_page(answered) and status not in (*_AT_THE_DOOR, 404, 405):
+    if is_web_page(answered) and status not in (*_AT_THE_DOOR, 404, 405):
         return _WEB_PAGE
     return _BY_STATUS.get(status, _DEFAULT)
 
@@ -258,8 +258,3 @@ def _not_before(answered: Answered) -> datetime | None:
     if said is None or said.rest is None or answered.status not in (429, 503):
         return None
     return answered.received_at + said.rest
-
-
-def _is_web_page(answered: Answered) -> bool:
-    kind = answered.headers.get("content-type", "").lower()
-    return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))

@@ -18,6 +18,7 @@ from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import partner as declaration
+from partners.carecsv import sftp
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import CareOffice, made_up, planned
 from partners.contract import Absent, Connection, Connector, Delivered, Entity, Refused, Retry, Unknown
@@ -38,6 +39,7 @@ class Server:
     logins: int = 0
     dies_at_rename: bool = False
     lists_to_nobody: bool = False
+    seconds_at_login: float = 0.0
 
     @property
     def host_key(self) -> str:
@@ -62,8 +64,9 @@ class Server:
                 def password_auth_supported(self) -> bool:
                     return True
 
-                def validate_password(self, username: str, password: str) -> bool:
+                async def validate_password(self, username: str, password: str) -> bool:
                     server.logins += 1
+                    await asyncio.sleep(server.seconds_at_login)
                     return (username, password) == ("zest", PASSWORD)
 
                 def public_key_auth_supported(self) -> bool:
@@ -206,6 +209,16 @@ def test_a_folder_that_may_not_be_listed_is_told_as_that(server: Server) -> None
         list(connector.read(Entity.CLIENT, None))
     assert caught.value.reason == "folder_forbidden"
     is_told("folder_forbidden", caught.value.params)
+
+
+def test_a_server_that_does_not_say_whether_it_lets_us_in_means_later_and_no_wrong_password(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.seconds_at_login = 9.0
+    monkeypatch.setattr(sftp, "_SECONDS", 0.5)
+    with connected(server) as connector, pytest.raises(RetryableError, match="partner_unreachable"):
+        connector.check()
+    assert server.logins == 1
 
 
 def test_a_server_that_is_away_means_later(server: Server) -> None:

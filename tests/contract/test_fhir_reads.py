@@ -15,6 +15,7 @@ from evidence import is_told
 from fhir_bench import (
     CONFIG,
     SETTINGS,
+    Answer,
     NotingGate,
     connected,
     fhir,
@@ -298,9 +299,21 @@ def test_a_page_midway_that_fails_keeps_the_pages_before_it(sandbox: RunningSand
 PATIENT = {"resourceType": "Patient", "id": "p1"}
 
 
-@pytest.mark.parametrize("away", ["http://other.example", "https://127.0.0.1:{port}", "http://u@127.0.0.1:{port}"])
+def test_a_date_beyond_all_is_as_good_as_none() -> None:
+    def answer(path: str) -> Answer:
+        status, headers, body = searchset(PATIENT)
+        return status, {**headers, "date": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, body
+
+    with scripted_server(answer) as server, connected(server.url) as connector:
+        assert len(records(pages(connector, Entity.CLIENT))) == 1
+
+
+@pytest.mark.parametrize(
+    "away",
+    ["http://other.example", "https://127.0.0.1:{port}", "http://u@127.0.0.1:{port}", "http://[127.0.0.1:{port}"],
+)
 def test_a_next_that_leads_to_another_origin_is_refused_and_the_token_stays(away: str) -> None:
-    def answer(path: str) -> Any:
+    def answer(path: str) -> Answer:
         port = server.url.rpartition(":")[2]
         return searchset(PATIENT, next=away.format(port=port) + "/Patient?page=2")
 
@@ -588,7 +601,7 @@ def test_a_check_of_an_address_that_is_no_fhir_r4_server_is_rejected(answer: Any
 
 
 def test_what_the_capability_statement_does_not_speak_of_cannot_be_told() -> None:
-    def answer(path: str) -> Any:
+    def answer(path: str) -> Answer:
         if path.startswith("/metadata"):
             return fhir({"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"})
         return searchset()

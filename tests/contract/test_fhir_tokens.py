@@ -203,7 +203,17 @@ def test_what_is_said_instead_of_a_token(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("told", "seconds"),
-    [(300, 300), ("300", 300), (1e9, 86400), (None, 60), ("soon", 60), (-5, 0), ("inf", 60), ("nan", 60)],
+    [
+        (300, 300),
+        ("300", 300),
+        (1e9, 86400),
+        (None, 60),
+        ("soon", 60),
+        (-5, 0),
+        ("inf", 60),
+        ("nan", 60),
+        pytest.param(10**400, 60, id="beyond a double"),
+    ],
 )
 def test_how_long_a_token_lasts_is_told_in_many_ways(told: Any, seconds: float) -> None:
     body = {"access_token": "secret", "token_type": "bearer", "expires_in": told}

@@ -7,14 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from evidence import is_told
-from fhir_bench import CONFIG, NotingGate, connected, stored, visit, visit_record
+from fhir_bench import CONFIG, SETTINGS, NotingGate, connected, stored, visit, visit_record
 
 from partners.contract import (
     Absent,
     Command,
     Conflict,
+    Connection,
     Delivered,
     Entity,
     Found,
@@ -25,6 +27,7 @@ from partners.contract import (
     Verb,
 )
 from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError
+from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from partners.throttling import Told
 
@@ -668,3 +671,13 @@ def test_a_server_has_no_batches_unless_the_connection_says_so(sandbox: RunningS
         with pytest.raises(RejectedError) as caught, connected(sandbox.url, batch_size=wrong):
             pass
         assert (caught.value.reason, caught.value.params) == ("settings_missing", {"key": "batch_size"})
+
+
+@pytest.mark.parametrize("location", ["http://[x/Appointment/a1/_history/1", "//[", "x"])
+def test_a_location_that_is_no_address_leaves_a_write_unsure(sandbox: RunningSandbox, location: str) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(201, headers={"location": location})
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        connector = FHIR.open(Connection("hidamari", "fhir", "https://x", SETTINGS), {}, client, NotingGate())
+        assert isinstance(connector.send(visit(sandbox)), Unknown)

@@ -5,6 +5,7 @@ The judge is the sandbox: its own log and what its clinic keeps.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -429,3 +430,19 @@ def test_a_record_of_a_visit_whose_change_was_cut_in_half_is_gone_on_with(orca: 
     assert found.theirs == {"status": "cancelled"}
     assert isinstance(send(orca, later), Delivered)
     assert find(orca, later).matches
+
+
+@pytest.mark.parametrize(("entity", "name"), [(Entity.VISIT, "Appointment_Id"), (Entity.VISIT_RECORD, "Acceptance_Id")])
+def test_an_id_that_no_entry_has_leaves_a_write_unsure(orca: RunningOrca, entity: Entity, name: str) -> None:
+    command = visit(orca) if entity is Entity.VISIT else visit_record(orca)
+    for told in ("9" * 5000, "9" * 21, "٣", "", "x"):
+        answer = json.dumps({"res": {"Api_Result": "00", name: told}}).encode()
+        with replaying({WRITES[entity]: answer}) as (url, _), connected(url, format="json") as connector:
+            assert connector.send(command) == Unknown("answer_unreadable")
+
+
+def test_an_endless_number_is_no_patients_and_stops_no_reading_back(orca: RunningOrca) -> None:
+    row = {"Acceptance_Id": "9" * 5000, "Patient_Information": {"Patient_ID": "9" * 5000}, "Physician_Code": "9" * 5000}
+    answer = json.dumps({"res": {"Api_Result": "00", "Acceptlst_Information": [row]}}).encode()
+    with replaying({"acceptlstv2": answer}) as (url, _), connected(url, format="json") as connector:
+        assert connector.find(visit_record(orca)) == Absent()
