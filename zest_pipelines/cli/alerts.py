@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import time, timedelta
+from functools import partial
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -12,6 +15,7 @@ from rich.table import Table
 from partners.reasons import sentences
 from resources.logins import Login
 from zest_pipelines.cli.options import DataDirOption, InputError, JsonOption, chosen_data_dir, out, print_json, tell
+from zest_pipelines.cli.runs import instance_of
 from zest_pipelines.cli.secret_files import read_text
 from zest_pipelines.cli.words import local, utc
 
@@ -127,6 +131,24 @@ def try_out(name: NameArgument, data_dir: DataDirOption = None) -> None:
     if not deliver(address, "zest TEST / テスト", "Notices arrive here. / お知らせはここに届きます。"):
         raise InputError(f"{name} did not take the notice: check the address and the service, then add it anew")
     tell(f"{name} took a test notice")
+
+
+def watch(data_dir: DataDirOption = None) -> None:
+    """Look every minute, from outside of Dagster, whether it still works, and send notices where it does not.
+
+    `zest up` runs it by itself; on a server it is a unit of its own.
+    """
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.local.lookout import EVERY, Lookout
+
+    is_over = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: is_over.set())
+    with open_session(chosen_data_dir(data_dir)) as session:
+        look = Lookout(session.services(), partial(instance_of, session))
+        look()
+        while not is_over.wait(EVERY.total_seconds()):
+            look()
 
 
 def _span(text: str) -> tuple[time, time]:
