@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import psycopg
+from psycopg import sql
+
 from resources.logins import Login
 from zest_pipelines.core.alarm import Hours
 from zest_pipelines.flows.alerts import sealed
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import alerts
 from zest_pipelines.store.alerts import Target
+
+CANARY = "カナリア花子"
 
 
 class Receiver:
@@ -68,3 +73,61 @@ def add_target(services: Services, receiver: Receiver, name: str = "ops", hours:
     kept = sealed(services.vault, name, receiver.address)
     with services.database.transaction(Login.OPERATOR, None) as tx:
         alerts.add_target(tx, Target(name, kept, hours or Hours()))
+
+
+class Trouble:
+    """A hand that breaks and mends things in the tables over all tenants, and lets time pass. It is nobody's login."""
+
+    def __init__(self, admin: psycopg.Connection) -> None:
+        self._admin = admin
+
+    def fail(
+        self, records: int, detail: str, *, tenants: int = 1, reason: str = "unknown", state: str = "parked"
+    ) -> None:
+        """Records that stopped; of what stands with the reason, `detail` alone tells causes apart."""
+        self._admin.execute(
+            """
+            INSERT INTO sync.pending (tenant_id, partner, entity, record_id, version, month, op, client_id, on_date,
+                                      state, reason, params, edited_at, since)
+            SELECT 'tenant-' || n %% %s, 'fhir', 'visit', gen_random_uuid(), 1, date_trunc('month', now()), 'upsert',
+                   gen_random_uuid(), current_date, %s, %s,
+                   jsonb_build_object('detail', %s::text, 'record', n::text, 'value', %s::text), now(), now()
+            FROM generate_series(1, %s) n
+            """,
+            [tenants, state, reason, detail, CANARY, records],
+        )
+
+    def hold(self, tenants: int, reason: str, *, minutes: int, failures: int) -> None:
+        """Connections that have stood still for so long."""
+        made_up = (
+            "INSERT INTO schedule.tenant (tenant_id, name) SELECT 'tenant-' || n, 'made up' FROM generate_series(1, %s) n",
+            "INSERT INTO sync.connection (tenant_id, partner, base_url, timing) "
+            "SELECT 'tenant-' || n, 'fhir', 'http://x', 'minute' FROM generate_series(1, %s) n",
+        )
+        for each in made_up:
+            self._admin.execute(f"{each} ON CONFLICT DO NOTHING", [tenants])
+        self._admin.execute(
+            """
+            INSERT INTO sync.hold (tenant_id, partner, reason, failures, since, until, noted_at)
+            SELECT 'tenant-' || n, 'fhir', %s, %s, now() - %s * interval '1 minute', now() + interval '15 minutes', now()
+            FROM generate_series(1, %s) n
+            """,
+            [reason, failures, minutes, tenants],
+        )
+
+    def mend(self) -> None:
+        """Nothing is wrong any more."""
+        self._admin.execute("DELETE FROM sync.pending")
+        self._admin.execute("DELETE FROM sync.hold")
+
+    def pass_time(self, minutes: float) -> None:
+        """What so many minutes do to alerts and notices."""
+        span = [minutes]
+        self._admin.execute("UPDATE sync.notice SET not_before = not_before - %s * interval '1 minute'", span)
+        self._admin.execute("UPDATE sync.alert SET gone_at = gone_at - %s * interval '1 minute'", span)
+
+    def count(self, table: str) -> int:
+        """Rows of the schema sync."""
+        row = self._admin.execute(sql.SQL("SELECT count(*) FROM sync.{}").format(sql.Identifier(table))).fetchone()
+        assert row is not None
+        return int(row[0])

@@ -13,7 +13,7 @@ from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 JAPAN = ZoneInfo("Asia/Tokyo")
-_IDENTIFYING = ("detail", "code", "status", "why", "protocol", "function", "permission")
+IDENTIFYING = ("detail", "code", "status", "why", "protocol", "function", "permission")
 """Parameters that tell causes of one reason apart; all others (fields, ids, dates, counts) do not."""
 
 
@@ -69,11 +69,6 @@ class Hours:
     quiet_from: time | None = None
     quiet_to: time | None = None
     digest_at: time | None = None
-
-
-def detail_of(params: Mapping[str, str]) -> str:
-    """What of a reason's parameters tells its causes apart."""
-    return " ".join(f"{params[name]}" for name in _IDENTIFYING if params.get(name))[:200]
 
 
 def folded(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
