@@ -100,7 +100,8 @@ class Trouble:
     def hold(self, tenants: int, reason: str, *, minutes: int, failures: int) -> None:
         """Connections that have stood still for so long."""
         made_up = (
-            "INSERT INTO schedule.tenant (tenant_id, name) SELECT 'tenant-' || n, 'made up' FROM generate_series(1, %s) n",
+            "INSERT INTO schedule.tenant (tenant_id, name) "
+            "SELECT 'tenant-' || n, 'made up' FROM generate_series(1, %s) n",
             "INSERT INTO sync.connection (tenant_id, partner, base_url, timing) "
             "SELECT 'tenant-' || n, 'fhir', 'http://x', 'minute' FROM generate_series(1, %s) n",
         )
@@ -109,7 +110,8 @@ class Trouble:
         self._admin.execute(
             """
             INSERT INTO sync.hold (tenant_id, partner, reason, failures, since, until, noted_at)
-            SELECT 'tenant-' || n, 'fhir', %s, %s, now() - %s * interval '1 minute', now() + interval '15 minutes', now()
+            SELECT 'tenant-' || n, 'fhir', %s, %s, now() - %s * interval '1 minute', now() + interval '15 minutes',
+                   now()
             FROM generate_series(1, %s) n
             """,
             [reason, failures, minutes, tenants],

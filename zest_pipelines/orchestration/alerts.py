@@ -97,7 +97,7 @@ def alerts_sensor() -> SensorDefinition:
     @sensor(
         name=SENSOR,
         description="Every minute: whether an alert began or is over, or a notice waits. Requests alerting only then.",
-        job=alerting,
+        job_name="alerting",
         minimum_interval_seconds=_EVERY_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
     )
