@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psycopg
 from psycopg import sql
 
+from partners.reasons import Owner
 from resources.logins import Login
 from zest_pipelines.core.alarm import Hours
 from zest_pipelines.flows.alerts import sealed
@@ -68,11 +69,14 @@ def running_receiver() -> Iterator[Receiver]:
             server.shutdown()
 
 
-def add_target(services: Services, receiver: Receiver, name: str = "ops", hours: Hours | None = None) -> None:
-    """Have notices go there."""
+def add_target(
+    services: Services, receiver: Receiver, hours: Hours | None = None, only: frozenset[Owner] = frozenset(Owner)
+) -> None:
+    """Have notices go there, by default of whosever turn it is."""
+    name, owners = "ops", only - {Owner.USER}
     kept = sealed(services.vault, name, receiver.address)
     with services.database.transaction(Login.OPERATOR, None) as tx:
-        alerts.add_target(tx, Target(name, kept, hours or Hours()))
+        alerts.add_target(tx, Target(name, kept, hours or Hours(), owners))
 
 
 class Trouble:
@@ -99,14 +103,7 @@ class Trouble:
 
     def hold(self, tenants: int, reason: str, *, minutes: int, failures: int) -> None:
         """Connections that have stood still for so long."""
-        made_up = (
-            "INSERT INTO schedule.tenant (tenant_id, name) "
-            "SELECT 'tenant-' || n, 'made up' FROM generate_series(1, %s) n",
-            "INSERT INTO sync.connection (tenant_id, partner, base_url, timing) "
-            "SELECT 'tenant-' || n, 'fhir', 'http://x', 'minute' FROM generate_series(1, %s) n",
-        )
-        for each in made_up:
-            self._admin.execute(f"{each} ON CONFLICT DO NOTHING", [tenants])
+        self.connect(tenants)
         self._admin.execute(
             """
             INSERT INTO sync.hold (tenant_id, partner, reason, failures, since, until, noted_at)
@@ -116,6 +113,31 @@ class Trouble:
             """,
             [reason, failures, minutes, tenants],
         )
+
+    def read(self, *states: str, reason: str) -> None:
+        """Readings of one tenant, one each twenty minutes, the last one now; what is not certified is for `reason`."""
+        self.connect(1)
+        for number, state in enumerate(states, start=1 - len(states)):
+            self._admin.execute(
+                """
+                INSERT INTO sync.snapshot (snapshot_id, tenant_id, partner, entity, state, reason, started_at,
+                                           finished_at)
+                SELECT gen_random_uuid(), 'tenant-1', 'fhir', 'client', %s, %s, at, at
+                FROM (SELECT now() + %s * interval '20 minutes') AS moment (at)
+                """,
+                [state, None if state == "certified" else reason, number],
+            )
+
+    def connect(self, tenants: int) -> None:
+        """Tenants, made up and connected."""
+        made_up = (
+            "INSERT INTO schedule.tenant (tenant_id, name) "
+            "SELECT 'tenant-' || n, 'made up' FROM generate_series(1, %s) n",
+            "INSERT INTO sync.connection (tenant_id, partner, base_url, timing) "
+            "SELECT 'tenant-' || n, 'fhir', 'http://x', 'minute' FROM generate_series(1, %s) n",
+        )
+        for each in made_up:
+            self._admin.execute(f"{each} ON CONFLICT DO NOTHING", [tenants])
 
     def mend(self) -> None:
         """Nothing is wrong any more."""

@@ -46,7 +46,7 @@ def _in_two(services: Services) -> None:
     with services.database.transaction(Login.ALERT, None) as tx:
         open_ones = alerts.open_alerts(tx)
         found = station.step(open_ones, alerts.troubles(tx, station._bounds()), services.now(), station.CALM)
-        alerts.store(tx, found, {})
+        alerts.store(tx, found, lambda _: {}, {})
     die()
 
 

@@ -144,6 +144,44 @@ def test_a_fault_of_the_partners_is_one_alert_once_it_has_lasted(
     assert "tenants 50" in receiver.took[0][1]
 
 
+def test_a_reading_that_the_partner_fails_is_an_alert_once_that_has_lasted_and_one_that_we_fail_is_at_once(
+    receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    trouble.read("failed", "failed", "certified", "incomplete", "failed", reason=PARTNERS_FAULT)
+    minute(1)
+    assert receiver.took == []
+    trouble.read("certified", "failed", "failed", "failed", reason=PARTNERS_FAULT)
+    minute(1)
+    assert receiver.kinds() == (1, 0)
+    trouble.read("certified", "failed", reason="unknown")
+    minute(1)
+    assert receiver.kinds() == (2, 0)
+
+
+def test_a_target_is_told_what_it_wants_to_hear(services: Services, receiver: Receiver, trouble: Trouble) -> None:
+    add_target(services, receiver, only=frozenset({Owner.PARTNER}))
+    trouble.fail(5, "KeyError visits.py:131")
+    trouble.hold(5, PARTNERS_FAULT, minutes=40, failures=9)
+    look(services)
+    send(services)
+    assert receiver.kinds() == (1, 0)
+    assert PARTNERS_FAULT in receiver.titles[0]
+
+
+def test_what_is_urgent_pierces_quiet_hours_where_that_is_wanted(
+    services: Services, receiver: Receiver, trouble: Trouble
+) -> None:
+    now = services.now().astimezone(JAPAN)
+    quiet = (now - timedelta(hours=1)).time(), (now + timedelta(hours=2)).time()
+    add_target(services, receiver, Hours(*quiet, is_pierced=True))
+    trouble.fail(5, "KeyError visits.py:131")
+    trouble.hold(5, PARTNERS_FAULT, minutes=40, failures=9)
+    look(services)
+    send(services)
+    assert receiver.kinds() == (1, 0)
+    assert "unknown" in receiver.titles[0]
+
+
 def test_a_receiver_that_is_down_for_an_hour_gets_all_once(
     receiver: Receiver, trouble: Trouble, minute: Minute, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -168,7 +206,7 @@ def test_quiet_hours_hold_notices_and_tell_them_together(
 ) -> None:
     now = services.now().astimezone(JAPAN)
     hours = Hours((now - timedelta(hours=1)).time(), (now + timedelta(hours=2)).time())
-    add_target(services, receiver, hours=hours)
+    add_target(services, receiver, hours)
     for number in range(3):
         trouble.fail(5, f"KeyError visits.py:{number}")
     for minutes in (60, 59, 2):

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from partners.reasons import sentences
+from partners.reasons import Owner, sentences
 from resources.logins import Login
 from zest_pipelines.cli.options import DataDirOption, InputError, JsonOption, chosen_data_dir, out, print_json, tell
 from zest_pipelines.cli.runs import instance_of
@@ -62,6 +62,12 @@ def add(
         typer.Option(metavar="22:00-07:00", help="Hours in Japan whose notices come at their end, together."),
     ] = None,
     digest: Annotated[str | None, typer.Option(metavar="08:30", help="One message a day, at that time.")] = None,
+    pierce: Annotated[
+        bool, typer.Option("--pierce", help="What is ours to cure, or not explained yet, comes in quiet hours too.")
+    ] = False,
+    only: Annotated[
+        str, typer.Option(metavar="us,unknown,partner", help="Whose turn is told there, with commas between.")
+    ] = "us,unknown,partner",
     data_dir: DataDirOption = None,
 ) -> None:
     """Have notices go to an address: Slack, Teams, mail, a webhook. It is kept encrypted."""
@@ -73,7 +79,7 @@ def add(
     from zest_pipelines.store.alerts import Target
 
     first, last = (None, None) if quiet is None else _span(quiet)
-    hours = Hours(first, last, None if digest is None else _clock("--digest", digest))
+    hours = Hours(first, last, None if digest is None else _clock("--digest", digest), pierce)
     try:
         address = checked_address(read_text(url_file))
     except AddressError as error:
@@ -81,7 +87,7 @@ def add(
     with open_session(chosen_data_dir(data_dir)) as session:
         kept = sealed(session.services().vault, name, address)
         with session.transaction(Login.OPERATOR, None) as tx:
-            alerts.add_target(tx, Target(name, kept, hours))
+            alerts.add_target(tx, Target(name, kept, hours, _owners(only)))
     tell(f"Notices go to {name} from now on. Next: zest alerts test {name}")
 
 
@@ -108,10 +114,15 @@ def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     if json_:
         print_json({"targets": told})
         return
-    table = Table("target", "quiet", "digest")
+    table = Table("target", "quiet", "digest", "only")
     for each in told:
         quiet = f"{each['quiet_from']}-{each['quiet_to']}" if each["quiet_from"] else ""
-        table.add_row(each["name"], quiet, each["digest_at"] or "")
+        table.add_row(
+            each["name"],
+            quiet + (" (pierced)" if each["is_pierced"] else ""),
+            each["digest_at"] or "",
+            ",".join(each["only"]),
+        )
     out().print(table)
 
 
@@ -151,11 +162,25 @@ def watch(data_dir: DataDirOption = None) -> None:
             look()
 
 
+def _owners(text: str) -> frozenset[Owner]:
+    try:
+        owners = frozenset(Owner(each.strip()) for each in text.split(","))
+    except ValueError:
+        owners = frozenset({Owner.USER})
+    if Owner.USER in owners:
+        raise InputError("--only is us, unknown, partner or several of these; what users have to do is on their badges")
+    return owners
+
+
 def _span(text: str) -> tuple[time, time]:
     first, dash, last = text.partition("-")
     if not dash:
         raise InputError("--quiet is a span such as 22:00-07:00")
     return _clock("--quiet", first), _clock("--quiet", last)
+
+
+def _told(at: time | None) -> str | None:
+    return None if at is None else f"{at:%H:%M}"
 
 
 def _clock(option: str, text: str) -> time:

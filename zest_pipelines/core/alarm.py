@@ -69,6 +69,8 @@ class Hours:
     quiet_from: time | None = None
     quiet_to: time | None = None
     digest_at: time | None = None
+    is_pierced: bool = False
+    """Whether what is urgent comes in quiet hours too."""
 
 
 def folded(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
@@ -108,7 +110,7 @@ def step(alerts: Iterable[Alert], troubles: Iterable[Trouble], now: datetime, ca
     return Step(tuple(current.values()), seen, tuple(gone), tuple(recovered))
 
 
-def send_at(hours: Hours, now: datetime) -> datetime:
+def send_at(hours: Hours, now: datetime, *, is_urgent: bool = False) -> datetime:
     """When a notice made at `now` may be sent: at once, at the end of quiet hours, or with the next digest."""
     local = now.astimezone(JAPAN)
     if hours.digest_at is not None:
@@ -117,6 +119,7 @@ def send_at(hours: Hours, now: datetime) -> datetime:
         hours.quiet_from is None
         or hours.quiet_to is None
         or not _is_within(local.time(), hours.quiet_from, hours.quiet_to)
+        or (is_urgent and hours.is_pierced)
     ):
         return now
     return _next(local, hours.quiet_to)

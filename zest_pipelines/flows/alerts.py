@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from partners.reasons import Language, Owner, all_reasons, sentences
+from partners.reasons import Language, Owner, all_reasons, reason, sentences
 from partners.windows import JAPAN
 from resources.alerting import deliver
 from resources.logins import Login
@@ -22,7 +22,7 @@ from zest_pipelines.core.alarm import Step, Trouble, send_at, step
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import alerts
-from zest_pipelines.store.alerts import Bounds, Notice, Target
+from zest_pipelines.store.alerts import Bounds, Notice, Plan, Target
 from zest_pipelines.store.database import Database
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ OLDEST = timedelta(hours=1)
 TOO_OLD = "edits_wait_too_long"
 _AT_ONCE, _TOGETHER = 10, 50
 """Notices of one target in one round: one by one, and in one message."""
+
+_URGENT = (Owner.US, Owner.UNKNOWN)
 
 Deliver = Callable[[str, str, str], bool]
 
@@ -61,11 +63,16 @@ def look(services: Services, extra: Sequence[Trouble] = ()) -> Step:
     with services.database.transaction(Login.ALERT, None) as tx:
         alerts.lock(tx)
         found = step(alerts.open_alerts(tx), (*alerts.troubles(tx, _bounds()), *extra), now, CALM)
-        notices = {}
-        for target in alerts.targets(tx):
-            at = send_at(target.hours, now)
-            notices[target.name] = (at, at > now)
-        alerts.store(tx, found, notices)
+        targets = alerts.targets(tx)
+
+        def plan(trouble: Trouble | None) -> Plan:
+            """None: whoever was told of the beginning."""
+            owner = None if trouble is None else reason(trouble.reason).owner
+            wanted = [each for each in targets if owner is None or owner in each.owners]
+            times = {each.name: send_at(each.hours, now, is_urgent=owner in _URGENT) for each in wanted}
+            return {name: (at, at > now) for name, at in times.items()}
+
+        alerts.store(tx, found, plan, plan(None))
     return found
 
 

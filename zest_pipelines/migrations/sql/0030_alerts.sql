@@ -7,6 +7,8 @@ CREATE TABLE sync.alert_target (
     quiet_from time, -- in Japan; what falls in between is held until the end, and then told together
     quiet_to   time,
     digest_at  time, -- in Japan; what comes is held until then
+    is_pierced boolean NOT NULL DEFAULT false, -- whether what is ours to cure comes in quiet hours too
+    owners     text[] NOT NULL CHECK (owners <@ ARRAY['us', 'unknown', 'partner']), -- whose turn is told there
     made_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK ((quiet_from IS NULL) = (quiet_to IS NULL))
 );
