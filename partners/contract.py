@@ -32,12 +32,13 @@ Json = dict[str, Any]
 
 
 class Entity(StrEnum):
-    """The kinds of record that travel. Masters come in, plans and actuals go out."""
+    """The kinds of record that travel. Masters come in, visits and records go out; plans come in to be compared."""
 
     CLIENT = "client"
     STAFF = "staff"
     VISIT = "visit"
     VISIT_RECORD = "visit_record"
+    PLAN = "plan"
 
 
 MASTERS = (Entity.CLIENT, Entity.STAFF)
@@ -130,6 +131,46 @@ class Page:
 @dataclass(frozen=True)
 class Gone:
     """The partner says that the record is not there."""
+
+
+@dataclass(frozen=True)
+class PlannedService:
+    """One service of one day, as somebody else has planned it."""
+
+    day: date
+    service_code: str
+    starts: str
+    """`HH:MM` in Japan; empty: the plan has no time."""
+    ends: str
+    """As `starts`; on the next day if it is not later."""
+    count: int = 1
+    """How often, 0 to 99."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that somebody else has planned for one client in one month: compared with ours, and never applied."""
+
+    client: str
+    """The partner's id of the client, as readings of clients have it."""
+    month: date
+    """Its first day."""
+    said_at: str
+    """When the partner said it, as text of which the later is the greater. A later one takes the whole place of those
+    before, whichever is read first."""
+    services: tuple[PlannedService, ...] | None
+    """Those that we are to give. None: the plan was taken back."""
+    bad: tuple[Unmappable, ...] = ()
+    """Lines of it that cannot be taken: each waits alone."""
+
+
+@dataclass(frozen=True)
+class PlanPage:
+    """Some plans of a reading."""
+
+    plans: tuple[Plan, ...]
+    cursor: str | None = None
+    """As that of a `Page`."""
 
 
 # --- The way out ------------------------------------------------------------------------------------------------------
@@ -509,6 +550,9 @@ class Partner:
     """How its addresses begin: `file` for a folder on this machine."""
     full_every: timedelta = timedelta(days=1)
     """How often all records are read, where changed ones alone can be; longer where that costs it many calls."""
+    read_plans: Callable[[Connector, str | None], Iterator[PlanPage]] | None = None
+    """The plans to compare with that a connector of this partner can read: all, or those since a cursor. Raises
+    PartnerError midway; what came before it has come. None: the partner gives none, and nothing of them is there."""
     shown: Mapping[str, FieldKind] = field(default_factory=dict)
     """What stands in the fields of its requests and answers, by name, or by what it stands in and name
     (`telecom.value`). What is not named is masked as text, so an omission hides a code and shows no person."""

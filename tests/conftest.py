@@ -200,7 +200,7 @@ class Tenant:
             "tenant_id": self.name,
             "visit_id": uuid4(),
             "client_id": columns.get("client_id") or self.ids("client")[0],
-            "staff_id": self.ids("staff")[0],
+            "staff_id": None if "staff_id" in columns else self.ids("staff")[0],
             "starts_at": "2026-12-01T09:00:00+09:00",
             "ends_at": "2026-12-01T10:00:00+09:00",
             "service_code": "131111",

@@ -26,6 +26,7 @@ from zest_pipelines.flows.check import certificate_until
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.operate import abandon, adopt, find, pause, release, resume, stopped, would_release
+from zest_pipelines.flows.planned import take_plans
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.flows.reconcile import reconcile
@@ -44,7 +45,7 @@ from zest_pipelines.orchestration.sensors import partner_sensors
 from zest_pipelines.orchestration.watch import watch_job
 from zest_pipelines.orchestration.weeks import WeekStations, week_assets
 
-STATIONS = Stations(land, diff, apply, accumulate, push, certificate_until)
+STATIONS = Stations(land, diff, apply, accumulate, push, take_plans, certificate_until)
 WEEK_STATIONS = WeekStations(push_period, reconcile)
 ACTS = Acts(find, push_period, pause, resume, would_release, release, stopped, abandon, adopt)
 KEEP = PurgeConfig()

@@ -30,6 +30,8 @@ class FileName:
     receiver: str
     month: str
     """Six digits; 000000: of no month."""
+    kind: str
+    """Its id, such as UPHOSOKU."""
 
 
 def parse_name(kind: str, name: str) -> FileName | None:
@@ -37,7 +39,7 @@ def parse_name(kind: str, name: str) -> FileName | None:
     found = _NAME.fullmatch(name)
     if found is None or found["id"].upper() != kind:
         return None
-    return FileName(found["time"], name, found["sender"], found["receiver"], found["month"])
+    return FileName(found["time"], name, found["sender"], found["receiver"], found["month"], kind)
 
 
 def claims_to_be(kind: str, name: str) -> bool:

@@ -68,3 +68,49 @@ COLUMNS = _columns(
     """
 )
 """Of CLIENTS."""
+
+PLANS = "UPPLAN"
+"""第6表 サービス利用票【予定】: what the care manager has planned for clients of one month."""
+PLAN_DELETIONS = "DLTPLAN"
+"""Of which clients the month's plan is taken back."""
+MONTH, DAY, STARTS, ENDS = "対象年月", "サービス利用日", "サービス開始時刻", "サービス終了時刻"
+COUNT, SERVICE, PROVIDER = "サービス回数", "サービスコード", "サービス事業者コード"
+PLAN_COLUMNS = _columns(
+    f"""
+    CSVバージョン 6!
+    {INSURER} 6!
+    {INSURED} 10!
+    作成年月日 8!
+    {MONTH} 6!
+    プラン担当業者コード 10
+    プラン担当者名 -
+    単位数 6
+    前月までの短期入所利用日数 5
+    {DAY} 8!
+    日割対象日 31
+    {STARTS} 4!
+    {ENDS} 4!
+    {COUNT} 2!
+    {SERVICE} 6!
+    TAISコード 12
+    福祉用具届出コード 12
+    用具名称（機種名） -
+    明細判別コード -
+    {PROVIDER} 10!
+    サービス事業所名 -
+    サテライト枝番 2
+    ３０日超区分 1!
+    更新業者コード 10
+    識別子 1
+    """
+)
+"""Of PLANS."""
+DELETION_COLUMNS = _columns(
+    f"""
+    CSVバージョン 6!
+    {INSURER} 6!
+    {INSURED} 10!
+    削除対象年月 6!
+    """
+)
+"""Of PLAN_DELETIONS."""

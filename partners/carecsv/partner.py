@@ -1,13 +1,13 @@
 """The declaration of care CSV (ケアプランデータ連携標準仕様): files that we and care managers' offices exchange.
 
-Clients come in, actuals go out. No file says that somebody is gone. A client who moves to another municipality gets
-another number there, and is somebody new to us until a person says otherwise.
+Clients and plans come in, actuals go out. No file says that somebody is gone. A client who moves to another
+municipality gets another number there, and is somebody new to us until a person says otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,6 +20,7 @@ from partners.carecsv.folder import FILES, Folder
 from partners.carecsv.mapping import map_record
 from partners.carecsv.outbox import Outbox
 from partners.carecsv.places import Local, Place
+from partners.carecsv.plans import read_plans
 from partners.contract import (
     Capability,
     Connection,
@@ -28,6 +29,7 @@ from partners.contract import (
     Entity,
     Gate,
     Partner,
+    PlanPage,
     Recovery,
     Setting,
 )
@@ -66,6 +68,12 @@ def open_connector(connection: Connection, secret: Mapping[str, str], client: ht
         client,
         lambda: datetime.now(JAPAN),
     )
+
+
+def plans_of(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+    """What a connector's folder has of plans, as the contract says."""
+    assert isinstance(connector, CareCsvConnector)  # the platform asks with one that it opened here
+    return read_plans(connector.folder, connector.office.code, cursor)
 
 
 def _place(url: str, secret: Mapping[str, str], host_key: str) -> Place:
@@ -108,4 +116,5 @@ CARECSV = Partner(
     open=open_connector,
     endpoints=(FILES,),
     schemes=("file", "sftp"),
+    read_plans=plans_of,
 )

@@ -9,7 +9,7 @@ in it the name decides, which is the same each time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 from partners.carecsv.filenames import FileName, claims_to_be, parse_name
@@ -36,7 +36,7 @@ def read_clients(folder: Folder, receiver: str, cursor: str | None) -> Iterator[
     `receiver`: the code of the office that takes files; those to another one are not ours. A file that cannot be read
     keeps no other back, but the reading does not end well. Raises PartnerError.
     """
-    files, bad = _files(folder, receiver)
+    files, bad = files_of((CLIENTS,), folder, receiver)
     wanted = [each for each in files if cursor is None or each.time >= cursor]
     newest = wanted[-1].time if wanted else cursor
     seen: set[str] = set()
@@ -65,7 +65,7 @@ def read_clients(folder: Folder, receiver: str, cursor: str | None) -> Iterator[
 
 def fetch_client(folder: Folder, receiver: str, partner_id: str) -> SourceRecord | Gone:
     """One client, as the newest file that tells of it has it; Gone: none does. Raises PartnerError."""
-    files, bad = _files(folder, receiver)
+    files, bad = files_of((CLIENTS,), folder, receiver)
     if bad:
         raise bad[0]
     for each in reversed(files):
@@ -78,7 +78,7 @@ def fetch_client(folder: Folder, receiver: str, partner_id: str) -> SourceRecord
 def senders(folder: Folder, receiver: str) -> dict[str, str]:
     """By each client's id the office that told of it last. Files that cannot be read tell of nobody. Raises
     PartnerError."""
-    files, _ = _files(folder, receiver)
+    files, _ = files_of((CLIENTS,), folder, receiver)
     found: dict[str, str] = {}
     for each in files:
         with suppress(RejectedError):
@@ -87,16 +87,18 @@ def senders(folder: Folder, receiver: str) -> dict[str, str]:
     return found
 
 
-def _files(folder: Folder, receiver: str) -> tuple[Sequence[FileName], list[RejectedError]]:
-    """Those of clients, oldest first, up to the first that is still being written; and what has no proper name."""
+def files_of(kinds: Collection[str], folder: Folder, receiver: str) -> tuple[Sequence[FileName], list[RejectedError]]:
+    """Those of the kinds to the receiver, oldest first, up to the first that is still being written; and what has no
+    proper name. Raises PartnerError."""
     found, bad, busy = list[FileName](), list[RejectedError](), list[str]()
     for each in folder.names():
-        name = parse_name(CLIENTS, each.name)
-        if name is not None and name.receiver == receiver:
-            found.append(name)
-            busy += [] if each.is_still else [name.time]
-        elif name is None and claims_to_be(CLIENTS, each.name):
-            bad.append(_unreadable(each.name, "name"))
+        names = [name for kind in kinds if (name := parse_name(kind, each.name)) is not None]
+        if not names and any(claims_to_be(kind, each.name) for kind in kinds):
+            bad.append(unreadable(each.name, "name"))
+        for name in names:
+            if name.receiver == receiver:
+                found.append(name)
+                busy += [] if each.is_still else [name.time]
     until = min(busy, default=None)  # a later one that is read first would hide it for ever
     return sorted(each for each in found if until is None or each.time < until), bad
 
@@ -106,14 +108,20 @@ def _rows(folder: Folder, file: FileName) -> list[list[str]]:
     try:
         return [] if content is None else rows(content)
     except TableError as error:
-        raise _unreadable(file.name, str(error)) from None
+        raise unreadable(file.name, str(error)) from None
+
+
+def numbers(row: Sequence[str]) -> tuple[str, str] | None:
+    """Insurer and insured, which stand in the same columns of all layouts; None: it does not say whose it is."""
+    insurer, insured = (row[number].strip() if len(row) > number else "" for number in (1, 2))
+    return (insurer, insured) if _INSURER.fullmatch(insurer) and _INSURED.fullmatch(insured) else None
 
 
 def _record(row: list[str]) -> SourceRecord | None:
     """None: it does not say whose it is."""
-    insurer, insured = (row[number].strip() if len(row) > number else "" for number in (1, 2))
-    if not (_INSURER.fullmatch(insurer) and _INSURED.fullmatch(insured)):
+    if (whose := numbers(row)) is None:
         return None
+    insurer, insured = whose
     content: Json = {INSURER: insurer, INSURED: insured, ODD: len(row)}
     if len(row) == len(COLUMNS):
         told = dict(zip((each.name for each in COLUMNS), row, strict=True))
@@ -121,5 +129,6 @@ def _record(row: list[str]) -> SourceRecord | None:
     return SourceRecord(f"{insurer}-{insured}", "", content)
 
 
-def _unreadable(name: str, why: str) -> RejectedError:
+def unreadable(name: str, why: str) -> RejectedError:
+    """A file that is none of the standard's; `why` quotes nothing of it."""
     return RejectedError("file_unreadable", {"file": name, "why": why})

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from carecsv_bench import connected
+from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import reading
-from partners.carecsv.layouts import COLUMNS, INSURED
+from partners.carecsv.layouts import COLUMNS, DELETION_COLUMNS, INSURED, PLAN_COLUMNS
 from partners.carecsv.mapping import map_record
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, made_up
@@ -55,10 +56,11 @@ def number(of: int) -> str:
 def test_the_columns_are_those_of_the_standard() -> None:
     if not LAYOUTS.exists():
         pytest.skip("the standard's tables are not beside the project")
-    told = json.loads(LAYOUTS.read_text())["files"]["UPHOSOKU"]["fields"]
-    assert [(each.name, each.most_bytes, each.is_required) for each in COLUMNS] == [
-        (each["name"], each["max_len"], each["required"]) for each in told
-    ]
+    files = json.loads(LAYOUTS.read_text())["files"]
+    for kind, columns in (("UPHOSOKU", COLUMNS), ("UPPLAN", PLAN_COLUMNS), ("DLTPLAN", DELETION_COLUMNS)):
+        assert [(each.name, each.most_bytes, each.is_required) for each in columns] == [
+            (each["name"], each["max_len"], each["required"]) for each in files[kind]["fields"]
+        ]
 
 
 def test_each_client_comes_once_as_the_newest_file_tells_it(office: CareOffice) -> None:
@@ -161,6 +163,7 @@ def test_a_file_that_cannot_be_read_is_named_and_keeps_no_other_back(
         with pytest.raises(RejectedError) as caught:
             pages.extend(connector.read(Entity.CLIENT, None))
         assert (caught.value.reason, caught.value.params) == ("file_unreadable", {"file": bad, "why": why})
+        is_told("file_unreadable", caught.value.params)
         assert names(pages).keys() == {number(1), number(2)}
         assert not any(page.is_last for page in pages)
         (office.folder / bad).unlink()
@@ -212,8 +215,9 @@ def test_what_is_set_wrong_is_said(tmp_path: Path, url: str | None, settings: An
     connection = Connection(
         "hidamari", "carecsv", url or tmp_path.as_uri(), {"office": RECEIVER, "kind": "13"} | settings
     )
-    with Http().client() as client, pytest.raises(RejectedError, match=reason):
+    with Http().client() as client, pytest.raises(RejectedError, match=reason) as caught:
         CARECSV.open(connection, {}, client, NotingGate()).check()
+    is_told(reason, caught.value.params)
 
 
 def test_a_file_that_goes_away_while_the_folder_is_read_is_no_fault(

@@ -49,6 +49,10 @@ _ROWS = (
     SELECT tenant_id, partner, entity, 'p1', snapshot_id FROM sync.snapshot WHERE tenant_id = %(tenant)s
     """,
     """
+    INSERT INTO sync.landed_plan (tenant_id, partner, month, partner_id, snapshot_id, said_at, fingerprint)
+    SELECT tenant_id, partner, '2026-11-01', 'p1', snapshot_id, '', '' FROM sync.snapshot WHERE tenant_id = %(tenant)s
+    """,
+    """
     INSERT INTO sync.sighting (tenant_id, snapshot_id, page, landed_nos)
     SELECT tenant_id, snapshot_id, 1, array_agg(landed_no) FROM sync.landed_version WHERE tenant_id = %(tenant)s
     GROUP BY tenant_id, snapshot_id
@@ -142,7 +146,7 @@ _ROWS = (
 
 
 LATER_THAN_0001 = (
-    *("access_token", "board_token"),
+    *("access_token", "board_token", "landed_plan"),
     *("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs"),
     *("sync.sighting", "sync.suspicion", "sync.unknown_field", "sync.approval", "sync.identity_"),
 )

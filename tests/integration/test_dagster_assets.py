@@ -18,7 +18,7 @@ from resources.logins import Logins
 from resources.vault import Vault
 from zest_pipelines.core.boxes import BOX
 from zest_pipelines.definitions import define
-from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
+from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PlanReport, PushReport
 from zest_pipelines.orchestration import steps
 from zest_pipelines.orchestration.assets import Stations
 from zest_pipelines.store.errors import DatabaseUnreachableError, UnknownConnectionError
@@ -56,6 +56,7 @@ class Script:
             apply=self._station("apply", ApplyReport("client", landed_records=3, applied_records=3)),
             accumulate=self._station("accumulate", AccumulateReport()),
             push=self._station("push", PushReport()),
+            plans=self._station("plans", PlanReport(LandReport("plan", "s1", "certified"))),
             certificate_until=lambda *_: None,
         )
 

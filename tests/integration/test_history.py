@@ -17,7 +17,7 @@ from zest_pipelines.local.embedded import EmbeddedServer
 TENANT = "sakura"
 PARTITIONED = ("update_event", "change", "intent", "result")
 HISTORY = (
-    *("landed_version", "master_change", "master_result", *PARTITIONED, "repair"),
+    *("landed_version", "landed_plan", "master_change", "master_result", *PARTITIONED, "repair"),
     *("push_request", "retry_request", "decision", "approval", "approval_use", "identity_decision", "audit"),
 )
 _TRIGGERS = """

@@ -33,7 +33,7 @@ def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     told = [
         vars(each)
         | {"first_at": utc(each.first_at), "seen_at": utc(each.seen_at), "recovered_at": utc(each.recovered_at)}
-        | {"message": sentences(each.reason, {"detail": each.detail})[0]}
+        | {"message": sentences(each.reason, {"detail": each.detail}, each.fingerprint)[0]}
         for each in found
     ]
     if json_:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,14 +126,22 @@ def carecsv(
     seed: Annotated[int, typer.Option(help="Decides which made-up people there are.")] = 1,
     clients: Annotated[int, typer.Option(min=1, help="How many clients the file tells of.")] = 200,
     first: Annotated[int, typer.Option(min=1, help="The number of the first of them.")] = 1,
+    plans: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y%m"], help="A month, such as 202612: puts what is planned in it (UPPLAN) as well."),
+    ] = None,
 ) -> None:
     """A care manager's office: puts one file (UPHOSOKU) of made-up clients into the folder, and prints its name."""
-    from partners.carecsv.sandbox.office import CareOffice, made_up
+    from partners.carecsv.sandbox.office import CareOffice, made_up, made_up_plan
 
     if not (len(office) == 10 and office.isascii() and office.isdecimal()):
         raise InputError("--office is a code of ten digits, such as 1370000002")
     rows = [made_up(seed, number) for number in range(first, first + clients)]
-    _tell_url(CareOffice(folder, office).send(rows))
+    sender = CareOffice(folder, office)
+    _tell_url(sender.send(rows))
+    if plans is not None:
+        lines = [each for number in range(first, first + clients) for each in made_up_plan(seed, number, plans, office)]
+        _tell_url(sender.send_plans(lines, f"{plans:%Y%m}"))
 
 
 def _config(values: dict[str, Any]) -> SandboxConfig:

@@ -32,3 +32,8 @@ def check_tenant_id(text: str) -> str:
 def landed_id(landed_no: int | str) -> str:
     """What stands for the partner's own id, which may be the number by which people know the patient."""
     return f"landed:{landed_no}"
+
+
+def plan_id(landed_no: int, line: int | None = None) -> str:
+    """What stands for a landed plan, or for one of its lines, from 1."""
+    return f"plan:{landed_no}" if line is None else f"plan:{landed_no}/{line}"

@@ -33,7 +33,6 @@ LASTING = timedelta(minutes=30)
 """So long a connection has to stand still for a fault of the partner's before it is an alert."""
 OLDEST = timedelta(hours=1)
 """So long an edit that could go may wait."""
-TOO_OLD = "edits_wait_too_long"
 _AT_ONCE, _TOGETHER = 10, 50
 """Notices of one target in one round: one by one, and in one message."""
 
@@ -139,7 +138,7 @@ def text_of(notice: Notice) -> str:
     params = {"detail": notice.detail} if notice.detail else {}
     lines = []
     for language in (Language.JAPANESE, Language.ENGLISH):
-        message, action = sentences(notice.reason, params, language)
+        message, action = sentences(notice.reason, params, notice.fingerprint, language)
         is_over = "復旧しました。" if language is Language.JAPANESE else "This is over."
         lines.append(f"{message} {is_over if notice.kind == 'recovered' else action}")
     first, last = (f"{each.astimezone(JAPAN):%Y-%m-%d %H:%M}" for each in (notice.first_at, notice.seen_at))
@@ -159,4 +158,4 @@ def _bounds() -> Bounds:
         if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)
     ]
     lasting = [each.code for each in all_reasons() if each.owner is Owner.PARTNER]
-    return Bounds(ours, lasting, LASTING, TOO_OLD, OLDEST)
+    return Bounds(ours, lasting, LASTING, "edits_wait_too_long", OLDEST)

@@ -33,7 +33,8 @@ from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landing import Begun, EndedReading, Reading
 from zest_pipelines.store.tenants import ConnectionRow
 
-_PATIENCE = timedelta(seconds=30)
+PATIENCE = timedelta(seconds=30)
+"""How long a call of a reading may wait for its slot."""
 
 
 def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> LandReport:
@@ -68,7 +69,7 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
     gate: LedgerGate | None = None
     try:
         try:
-            with open_line(services, mapper.partner, row, _PATIENCE) as line:
+            with open_line(services, mapper.partner, row, PATIENCE) as line:
                 gate = line.gate
                 gate.before_call = pages.stay_alive
                 _take_all(line.connector, begun, pages)
@@ -131,14 +132,11 @@ def _report(pages: Pages, gate: LedgerGate | None) -> LandReport:
 
 
 def _with_what_stands(services: Services, reading: Reading, report: LandReport) -> LandReport:
-    """The report with what cannot be mapped and who is suspect, whenever that came; unless it is certified, with what
-    earlier readings are still good for."""
+    """The report with what cannot be mapped and who is suspect, whenever that came."""
     with services.database.transaction(Login.LAND, reading.tenant) as tx:
         unmappable = landed.unmappable(tx, reading, MOST_PROBLEMS)
         suspects = suspicions.count(tx, reading)
-        report = told_once(tx, reading, report)
-        age = None if report.is_certified else freshness(tx, reading)
-        ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
+        report = with_what_was(tx, reading, told_once(tx, reading, report))
     problems = (
         Problem(reading.entity, landed_id(each.landed_no), "unmappable", each.problem, each.params)
         for each in unmappable
@@ -150,9 +148,14 @@ def _with_what_stands(services: Services, reading: Reading, report: LandReport) 
         unmappable_for=by_reason,
         suspects=suspects,
         problems=(*problems, *report.problems),
-        last=None if ended is None else _as_report(reading, ended),
-        freshness=age,
     )
+
+
+def with_what_was(tx: Transaction, reading: Reading, report: LandReport) -> LandReport:
+    """The report; unless it is certified, with what earlier readings are still good for."""
+    age = None if report.is_certified else freshness(tx, reading)
+    ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
+    return replace(report, last=None if ended is None else _as_report(reading, ended), freshness=age)
 
 
 def _as_report(reading: Reading, ended: EndedReading) -> LandReport:

@@ -19,13 +19,14 @@ class Problem:
 
     entity: str
     record: str
-    """Opaque id: ours for visits, `landed:` and the landed version's number for masters.
+    """Opaque id: ours for visits, `landed:` and the landed version's number for masters, `plan:` and the number of the
+    landed plan, with a line of it behind a slash.
 
     A partner's own id may be the number by which people know the patient, and this is shown in Dagster's UI.
     """
     outcome: str
-    """unmappable or landed (with unknown fields), held or rejected on the way in; on the way out an open outcome, or
-    delivered_with_warning."""
+    """unmappable or landed (with unknown fields), held or rejected on the way in, compared of a plan; on the way out an
+    open outcome, or delivered_with_warning."""
     reason: str
     """A code of the catalogue of reasons."""
     params: Mapping[str, str] = field(default_factory=dict)
@@ -89,6 +90,36 @@ class Freshness:
     every: timedelta
     """How often it is to be read."""
     is_paused: bool = False
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """One reading of plans, and how what stands then agrees with the confirmed visits, from this month on."""
+
+    landing: LandReport
+    plans: int = 0
+    """Of linked clients and a month each; those that were taken back are left out."""
+    agreeing: int = 0
+    """Planned and confirmed alike."""
+    differing: int = 0
+    """Planned and confirmed for the same day, with another service or time."""
+    missing_here: int = 0
+    """Planned, and not confirmed."""
+    missing_there: int = 0
+    """Confirmed, and not planned."""
+    unsure: int = 0
+    """Confirmed, and perhaps planned in a line that could not be taken."""
+    unlinked: int = 0
+    """Plans of clients whom nobody here is linked to; they are not compared."""
+    without_plan: int = 0
+    """Confirmed visits, in months of which plans have come, of clients for whom none has."""
+    problems: tuple[Problem, ...] = ()
+    """Findings, at most 20, and plans of unlinked clients, at most 20."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing was found."""
+        return not (self.differing or self.missing_here or self.missing_there or self.unlinked)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Watched:
 
     tenant: str
     freshness: tuple[Freshness, ...]
-    """Of each master entity that the partner is read for."""
+    """Of all that the partner is read for: each master entity, and plans if it gives any."""
     certificate_until: datetime | None
     """Until when the client certificate is valid; None: there is none."""
     backlog: PushReport | None
@@ -52,8 +52,8 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
     with services.database.transaction(Login.LAND, tenant) as tx:
         ages = tuple(
             freshness(tx, Reading(uuid4(), tenant, partner.name, entity))
-            for entity in MASTERS
-            if entity in partner.reads
+            for entity in (*MASTERS, Entity.PLAN)
+            if entity in partner.reads or (entity is Entity.PLAN and partner.read_plans is not None)
         )
     until = certificate_until(services, partner, tenant)
     if not partner.writes:

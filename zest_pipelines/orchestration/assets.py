@@ -23,12 +23,12 @@ from dagster import (
 from partners.contract import Entity, Partner
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.core.boxes import BOX
-from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PushReport
+from zest_pipelines.flows.reports import AccumulateReport, ApplyReport, DiffReport, LandReport, PlanReport, PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration import checks
 from zest_pipelines.orchestration.checks import CheckName
 from zest_pipelines.orchestration.demands import still_due
-from zest_pipelines.orchestration.findings import Finding, accumulating, applying, diffing, landing, pushing
+from zest_pipelines.orchestration.findings import Finding, accumulating, applying, diffing, landing, planning, pushing
 from zest_pipelines.orchestration.inbound_checks import certificate_lasts
 from zest_pipelines.orchestration.opened import opened_services
 from zest_pipelines.orchestration.partitions import tenant_partitions
@@ -39,10 +39,14 @@ from zest_pipelines.orchestration.specs import (
     landed,
     masters,
     outbound_specs,
+    plan_spec,
     pushed_visits,
     visit_changes,
 )
 from zest_pipelines.orchestration.steps import TENANTS_AT_ONCE, Chain, Step, work_through
+
+_OF_LANDED = (CheckName.SNAPSHOT_CERTIFIED, CheckName.SHAPE_KNOWN, CheckName.FRESH)
+"""What is asked of everything that lands."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,26 @@ class Stations:
     accumulate: Callable[[Services, Partner, str], AccumulateReport]
     push: Callable[[Services, Partner, str, float], PushReport]
     """The last is for how many seconds it may begin calls."""
+    plans: Callable[[Services, Partner, str], PlanReport]
+    """For a partner that gives plans."""
     certificate_until: Callable[[Services, Partner, str], datetime | None]
 
 
 def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
-    """The way in: land, diff and apply of every master entity that the partner is read for."""
+    """The way in: land, diff and apply of every master entity that the partner is read for, and its plans if it gives
+    any."""
     partitions = tenant_partitions(partner)
+    specs = [spec for entity in masters(partner) for spec in inbound_specs(partner, entity)]
+    check_specs = [spec for entity in masters(partner) for spec in _inbound_checks(partner, entity, partitions)]
+    if partner.read_plans is not None:
+        specs.append(plan_spec(partner))
+        check_specs += checks.specs(landed(partner, Entity.PLAN), [*_OF_LANDED, CheckName.PLAN_AGREES], partitions)
 
     @multi_asset(
         name=f"{partner.name}_bring_in",  # a job of the same name as an op is refused
         description=f"Reads masters from {partner.title} and applies what differs, tenant by tenant.",
-        specs=[spec for entity in masters(partner) for spec in inbound_specs(partner, entity)],
-        check_specs=[spec for entity in masters(partner) for spec in _inbound_checks(partner, entity, partitions)],
+        specs=specs,
+        check_specs=check_specs,
         partitions_def=partitions,
         can_subset=True,
     )
@@ -115,7 +127,7 @@ def outbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
 def _inbound_checks(
     partner: Partner, entity: Entity, partitions: PartitionsDefinition[str]
 ) -> Iterable[AssetCheckSpec]:
-    of_landed = [CheckName.SNAPSHOT_CERTIFIED, CheckName.SHAPE_KNOWN, CheckName.FRESH]
+    of_landed = list(_OF_LANDED)
     if entity is masters(partner)[0] and checks.shows_certificates(partner):
         of_landed.append(CheckName.CERTIFICATE_LASTS)
     of_applied = [
@@ -129,8 +141,10 @@ def _inbound_checks(
 
 
 def inbound_chains(services: Services, stations: Stations, partner: Partner, tenant: str) -> Iterable[Chain]:
-    """A chain of three an entity; each step also takes up what an earlier run left."""
-    return [_inbound_chain(services, stations, partner, tenant, entity) for entity in masters(partner)]
+    """A chain of three an entity; each step also takes up what an earlier run left. Plans come last: who is linked
+    decides what is compared."""
+    chains = [_inbound_chain(services, stations, partner, tenant, entity) for entity in masters(partner)]
+    return chains if partner.read_plans is None else [*chains, _plan_chain(services, stations, partner, tenant)]
 
 
 def _inbound_chain(services: Services, stations: Stations, partner: Partner, tenant: str, entity: Entity) -> Chain:
@@ -154,6 +168,15 @@ def _inbound_chain(services: Services, stations: Stations, partner: Partner, ten
         Step(differs, (taken, CheckName.EQUALS_LANDED), diff),
         Step(taken, (taken, CheckName.EQUALS_LANDED), apply),
     ]
+
+
+def _plan_chain(services: Services, stations: Stations, partner: Partner, tenant: str) -> Chain:
+    seen = landed(partner, Entity.PLAN)
+
+    def take() -> Finding:
+        return planning(seen, tenant, stations.plans(services, partner, tenant))
+
+    return [Step(seen, (seen, CheckName.SNAPSHOT_CERTIFIED), take)]
 
 
 def outbound_chains(

@@ -45,6 +45,7 @@ class CheckName(StrEnum):
     SNAPSHOT_CERTIFIED = "snapshot_certified"
     SHAPE_KNOWN = "shape_known"
     FRESH = "fresh"
+    PLAN_AGREES = "plan_agrees"
     CERTIFICATE_LASTS = "certificate_lasts"
     NO_MASS_CHANGE = "no_mass_change"
     NOTHING_REJECTED = "nothing_rejected"
@@ -70,6 +71,9 @@ _ABOUT = {
     CheckName.FRESH: "The last reading to be relied on is no older than twice the interval that is set for the "
     "connection (else yellow), or six times (else red; at most a day, but never below three times). Readings fail or "
     "none are started: the description says where to look. A paused connection is not read, and not red.",
+    CheckName.PLAN_AGREES: "What others have planned for our clients, from this month on, is what is confirmed here: "
+    "the same services on the same days at the same times, for clients who are linked. Yellow: the listed visits and "
+    "lines of plans differ, or a plan's client is unknown here. Nothing is changed by itself: people settle it.",
     CheckName.CERTIFICATE_LASTS: "The client certificate that the connection shows, if any, is valid for more than 60 "
     "days; looked at every ten minutes. Yellow: have the partner issue another one. Red: it has expired, and "
     "nothing is read or sent.",

@@ -14,10 +14,18 @@ from enum import StrEnum
 
 from dagster import AssetKey
 
-from partners.contract import Partner
+from partners.contract import Entity, Partner
 from resources.logins import Login
 from zest_pipelines.flows.services import Services
-from zest_pipelines.orchestration.specs import applied, changes, landed, masters, pushed_visits, visit_changes
+from zest_pipelines.orchestration.specs import (
+    applied,
+    changes,
+    landed,
+    masters,
+    pushed_visits,
+    readings,
+    visit_changes,
+)
 from zest_pipelines.store import due
 from zest_pipelines.store.database import Transaction
 
@@ -64,7 +72,8 @@ def assets_of(partner: Partner, direction: Direction) -> list[AssetKey]:
     """All that is made on one of the partner's ways."""
     if direction is Direction.OUT:
         return [visit_changes(partner), pushed_visits(partner)]
-    return [key(partner, entity) for entity in masters(partner) for key in (landed, changes, applied)]
+    taken = [key(partner, entity) for entity in masters(partner) for key in (landed, changes, applied)]
+    return taken if partner.read_plans is None else [*taken, landed(partner, Entity.PLAN)]
 
 
 def pushes_due(partner: Partner) -> Demand:
@@ -89,7 +98,7 @@ def readings_due(partner: Partner) -> Demand:
         partner,
         Direction.IN,
         "masters that are due to be read",
-        lambda tx: due.inbound(tx, partner.name, masters(partner)),
+        lambda tx: due.inbound(tx, partner.name, readings(partner)),
         MAX_RUNS_IN,
         assets_of(partner, Direction.IN),
     )

@@ -52,6 +52,7 @@ class _Partition:
 _READERS: Mapping[str, Callable[[Transaction, _Partition], pd.DataFrame]] = {
     "landed_clients": lambda tx, asked: frames.landed(tx, asked.scope(Entity.CLIENT)),
     "landed_staff": lambda tx, asked: frames.landed(tx, asked.scope(Entity.STAFF)),
+    "landed_plans": lambda tx, asked: frames.landed_plans(tx, asked.target),
     "client_changes": lambda tx, asked: frames.master_changes(tx, asked.scope(Entity.CLIENT)),
     "staff_changes": lambda tx, asked: frames.master_changes(tx, asked.scope(Entity.STAFF)),
     "applied_clients": lambda tx, asked: frames.applied(tx, asked.scope(Entity.CLIENT)),

@@ -10,7 +10,7 @@ from partners.contract import MASTERS, Entity, Partner
 from zest_pipelines.orchestration.partitions import of_tenant
 
 _OWNERS = ("team:integrations",)
-_PLURALS = {Entity.CLIENT: "clients", Entity.STAFF: "staff"}
+_PLURALS = {Entity.CLIENT: "clients", Entity.STAFF: "staff", Entity.PLAN: "plans"}
 
 
 def landed(partner: Partner, entity: Entity) -> AssetKey:
@@ -53,6 +53,11 @@ def masters(partner: Partner) -> tuple[Entity, ...]:
     return tuple(entity for entity in MASTERS if entity in partner.reads)
 
 
+def readings(partner: Partner) -> tuple[Entity, ...]:
+    """All that the partner is read for: the masters, and the plans to compare with if it gives any."""
+    return (*masters(partner), *(() if partner.read_plans is None else (Entity.PLAN,)))
+
+
 def inbound_specs(partner: Partner, entity: Entity) -> Iterable[AssetSpec]:
     """The three assets of one master entity, in the order in which they are made."""
     what = _PLURALS[entity]
@@ -80,6 +85,20 @@ def inbound_specs(partner: Partner, entity: Entity) -> Iterable[AssetSpec]:
         f"The {what} taken over into ZEST SCHEDULE, and one result (取込結果) for each difference. "
         "Written by the apply alone. Red: records were rejected or left behind; the check says what to do.",
         deps=[changes(partner, entity)],
+        code_version=partner.mapping_version,
+    )
+
+
+def plan_spec(partner: Partner) -> AssetSpec:
+    """What somebody else has planned."""
+    return _spec(
+        partner,
+        landed(partner, Entity.PLAN),
+        Entity.PLAN,
+        f"What others have planned for our clients, as {partner.title} last said it, month by month, compared with the "
+        "confirmed visits. Nothing of it is applied or sent. Written by the landing alone. Red: the reading broke off; "
+        "yellow: lines could not be taken, or plan and visits differ; the checks say which and what to do.",
+        kinds=("http", "postgres"),
         code_version=partner.mapping_version,
     )
 

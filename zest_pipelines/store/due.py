@@ -201,7 +201,7 @@ def tenants(tx: Transaction, partner: str) -> tuple[str, ...]:
 
 
 def inbound(tx: Transaction, partner: str, entities: Sequence[Entity]) -> tuple[str, ...]:
-    """Whose masters are due to be read."""
+    """Whose masters, or plans, are due to be read."""
     return _INBOUND.column(tx, partner=partner, entities=[entity.value for entity in entities])
 
 

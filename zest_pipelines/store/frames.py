@@ -103,6 +103,32 @@ _LANDED = {
     )
     for entity in MASTERS
 }
+_PLANS = _table(
+    "landed_plans",
+    {
+        "partner_id": ("p.partner_id", _TEXT),
+        "record_id": ("CAST(i.record_id AS text)", _TEXT),
+        "month": ("p.month", _DAY),
+        "landed_no": ("p.landed_no", _NUMBER),
+        "said_at": ("p.said_at", _TEXT),
+        "landed_at": ("p.landed_at", _MOMENT),
+        "line": ("CAST(s.line AS integer)", _NUMBER),
+        "day": ("CAST(s.said ->> 'day' AS date)", _DAY),
+        "starts": ("s.said ->> 'starts'", _TEXT),
+        "ends": ("s.said ->> 'ends'", _TEXT),
+        "service_code": ("s.said ->> 'service_code'", _TEXT),
+        "count": ("CAST(s.said ->> 'count' AS integer)", _NUMBER),
+    },
+    """
+    FROM (SELECT DISTINCT ON (month, partner_id) * FROM sync.landed_plan
+          WHERE tenant_id = :tenant AND partner = :partner
+          ORDER BY month, partner_id, landed_no DESC) AS p
+    CROSS JOIN LATERAL jsonb_array_elements(p.services) WITH ORDINALITY AS s (said, line)
+    LEFT JOIN sync.identity i ON i.tenant_id = p.tenant_id AND i.partner = p.partner AND i.entity = 'client'
+        AND i.partner_id = p.partner_id AND i.valid_to IS NULL
+    ORDER BY p.month, p.partner_id, s.line
+    """,
+)
 _CHANGES = _table(
     "master_changes",
     {
@@ -233,6 +259,11 @@ def landed(tx: Transaction, scope: Scope) -> pd.DataFrame:
     """The newest landed version of each record, mapped to the product's fields; those are missing if it is gone or
     has a problem."""
     return _LANDED[scope.entity].read(tx, **scope.parameters())
+
+
+def landed_plans(tx: Transaction, target: Target) -> pd.DataFrame:
+    """What others have planned, as it was said last, a row a service: `plan:N/L` is `landed_no` and `line`."""
+    return _PLANS.read(tx, **target.parameters())
 
 
 def master_changes(tx: Transaction, scope: Scope) -> pd.DataFrame:

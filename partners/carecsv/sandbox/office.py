@@ -12,9 +12,27 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
-from partners.carecsv.layouts import CLIENTS, COLUMNS, INSURED, INSURER
+from partners.carecsv.layouts import (
+    CLIENTS,
+    COLUMNS,
+    COUNT,
+    DAY,
+    DELETION_COLUMNS,
+    ENDS,
+    INSURED,
+    INSURER,
+    MONTH,
+    PLAN_COLUMNS,
+    PLAN_DELETIONS,
+    PLANS,
+    PROVIDER,
+    SERVICE,
+    STARTS,
+    Column,
+)
 from partners.carecsv.table import ENCODING
 from partners.made_up_people import FAMILY_NAMES, FEMALE_NAMES, MALE_NAMES, PLACES
 from partners.windows import JAPAN
@@ -71,15 +89,29 @@ class CareOffice:
 
         `part`: the kind of service of the sender's name, by which files of one time differ.
         """
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\r\n")
-        writer.writerows([client.get(column.name, "") for column in COLUMNS] for client in clients)
-        return self.put(text.getvalue().encode(ENCODING), at, part=part)
+        return self.put(spelled(clients, COLUMNS), at, part=part)
 
-    def put(self, content: bytes, at: datetime | None = None, *, part: str = "43") -> str:
-        """As `send`, of whatever content."""
+    def send_plans(self, lines: Sequence[Row], month: str, at: datetime | None = None, *, part: str = "43") -> str:
+        """As `send`, of plans of a month (YYYYMM): a line a service."""
+        return self.put(spelled(lines, PLAN_COLUMNS), at, part=part, kind=PLANS, month=month)
+
+    def take_back(self, clients: Sequence[Row], month: str, at: datetime | None = None) -> str:
+        """As `send_plans`: there are none any more for these clients."""
+        lines = [each | {DELETION_COLUMNS[-1].name: month} for each in clients]
+        return self.put(spelled(lines, DELETION_COLUMNS), at, kind=PLAN_DELETIONS, month=month)
+
+    def repeat(self, name: str, at: datetime) -> str:
+        """Put a file that is there once more, at another time."""
+        kind, month, _, part, *_ = name.split("_")
+        return self.put((self.folder / name).read_bytes(), at, part=part, kind=kind, month=month)
+
+    def put(
+        self, content: bytes, at: datetime | None = None, *, part: str = "43", kind: str = CLIENTS, month: str = ""
+    ) -> str:
+        """As `send`, of whatever content and kind; `month`: that of its time without."""
         time = (at or datetime.now(UTC)).astimezone(JAPAN)
-        name = f"{CLIENTS}_{time:%Y%m}_{OFFICE}_{part}_{self.receiver}_11_{time:%Y%m%d%H%M%S}.CSV"
+        of = month or f"{time:%Y%m}"
+        name = f"{kind}_{of}_{OFFICE}_{part}_{self.receiver}_11_{time:%Y%m%d%H%M%S}.CSV"
         rest = self.folder / f".{name}.part"
         with rest.open("wb") as file:
             file.write(content)
@@ -88,6 +120,71 @@ class CareOffice:
         rest.rename(self.folder / name)
         self.log.append(name)
         return name
+
+
+def spelled(rows: Sequence[Row], columns: Sequence[Column]) -> bytes:
+    """The rows as a file of those columns."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerows([row.get(column.name, "") for column in columns] for row in rows)
+    return text.getvalue().encode(ENCODING)
+
+
+def planned(client: Row, starts: datetime, ends: datetime, service: str = "131111", provider: str = RECEIVER) -> Row:
+    """A line of a client's plan: one service, in Japan's time."""
+    begins, over = starts.astimezone(JAPAN), ends.astimezone(JAPAN)
+    return {
+        "CSVバージョン": VERSION,
+        INSURER: client[INSURER],
+        INSURED: client[INSURED],
+        "作成年月日": "20261101",
+        MONTH: f"{begins:%Y%m}",
+        "プラン担当業者コード": OFFICE,
+        DAY: f"{begins:%Y%m%d}",
+        STARTS: f"{begins:%H%M}",
+        ENDS: f"{over:%H%M}",
+        COUNT: "1",
+        SERVICE: service,
+        PROVIDER: provider,
+        "３０日超区分": "0",
+    }
+
+
+def made_up_plan(seed: int, number: int, month: datetime, provider: str = RECEIVER) -> list[Row]:
+    """What is planned for the client of that number in the month that begins then: an hour a week, the same for the
+    same numbers."""
+    draw = random.Random(f"plan {seed} {number}")  # noqa: S311  # nothing is to be hidden
+    first = month.replace(day=draw.randrange(1, 8), hour=draw.randrange(8, 17), tzinfo=JAPAN)
+    weeks = (first + timedelta(weeks=week) for week in range(5))
+    client = made_up(seed, number)
+    return [planned(client, at, at + timedelta(hours=1), provider=provider) for at in weeks if at.month == month.month]
+
+
+class PlanFault(StrEnum):
+    """What can be wrong with the lines of a file of plans."""
+
+    BAD_CHARACTER = "a byte that is no cp932 in the first line's name of the office"
+    WRONG_LENGTH = "a service code of seven letters in the first line"
+    MISSING = "no service code in the first line"
+    TOO_FEW_COLUMNS = "the first line ends in its middle"
+    NAMELESS = "the first line does not say whose it is"
+
+
+def spoilt(lines: Sequence[Row], fault: PlanFault) -> bytes:
+    """The lines as a file with that fault."""
+    first, *rest = lines
+    match fault:
+        case PlanFault.BAD_CHARACTER:
+            head = spelled([first | {"サービス事業所名": "MARK"}], PLAN_COLUMNS).replace(b"MARK", b"\x81")
+        case PlanFault.WRONG_LENGTH:
+            head = spelled([first | {SERVICE: "1311111"}], PLAN_COLUMNS)
+        case PlanFault.MISSING:
+            head = spelled([first | {SERVICE: ""}], PLAN_COLUMNS)
+        case PlanFault.TOO_FEW_COLUMNS:
+            head = spelled([first], PLAN_COLUMNS[:12])
+        case PlanFault.NAMELESS:
+            head = spelled([first | {INSURED: ""}], PLAN_COLUMNS)
+    return head + spelled(rest, PLAN_COLUMNS)
 
 
 def made_up(seed: int, number: int) -> Row:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from zest_pipelines.migrations import scripts
 
-revision = "0028"
-down_revision = "0027"
+revision = "0027"
+down_revision = "0026"
 
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    scripts.run("0028_board")
+    scripts.run("0027_board")
