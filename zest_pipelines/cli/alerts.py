@@ -18,6 +18,7 @@ from zest_pipelines.cli.options import DataDirOption, InputError, JsonOption, ch
 from zest_pipelines.cli.runs import instance_of
 from zest_pipelines.cli.secret_files import read_text
 from zest_pipelines.cli.words import local, utc
+from zest_pipelines.core.alarm import IDENTIFYING
 
 _SINCE = timedelta(days=1)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the target.", show_default=False)]
@@ -33,7 +34,7 @@ def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     told = [
         vars(each)
         | {"first_at": utc(each.first_at), "seen_at": utc(each.seen_at), "recovered_at": utc(each.recovered_at)}
-        | {"message": sentences(each.reason, {"detail": each.detail}, each.fingerprint)[0]}
+        | {"message": sentences(each.reason, dict.fromkeys(IDENTIFYING, each.detail), each.fingerprint)[0]}
         for each in found
     ]
     if json_:

@@ -18,7 +18,7 @@ from partners.windows import JAPAN
 from resources.alerting import deliver
 from resources.logins import Login
 from resources.vault import Vault
-from zest_pipelines.core.alarm import Step, Trouble, send_at, step
+from zest_pipelines.core.alarm import IDENTIFYING, Step, Trouble, send_at, step
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import alerts
@@ -133,9 +133,28 @@ def title_of(group: Sequence[Notice]) -> str:
     return f"zest {word}: {notice.partner or 'platform'} {notice.reason} ({notice.fingerprint})"
 
 
+PLATFORM = (
+    "edits_wait_too_long",
+    "run_failed",
+    "queue_stuck",
+    "daemon_silent",
+    "nobody_looks",
+    "database_silent",
+)
+"""Reasons that alerts alone give; each has a section of its own in the runbook."""
+
+
+def section_of(code: str) -> str:
+    """The anchor of the runbook's section about alerts of that reason."""
+    if code in PLATFORM:
+        return f"alert-{code}"
+    is_partners = code in _bounds().lasting
+    return "alert-of-a-fault-of-the-partners" if is_partners else "alert-of-a-fault-of-ours"
+
+
 def text_of(notice: Notice) -> str:
     """What a notice says, in Japanese and English; opaque, and with the number by which a repeated one is known."""
-    params = {"detail": notice.detail} if notice.detail else {}
+    params = dict.fromkeys(IDENTIFYING, notice.detail) if notice.detail else {}
     lines = []
     for language in (Language.JAPANESE, Language.ENGLISH):
         message, action = sentences(notice.reason, params, notice.fingerprint, language)
@@ -146,7 +165,7 @@ def text_of(notice: Notice) -> str:
         f"{notice.partner or 'platform'}, {notice.reason}{f' ({notice.detail})' if notice.detail else ''}: "
         f"records {notice.records}, tenants {notice.tenants}, {first} - {last} JST, fingerprint {notice.fingerprint}"
     )
-    lines.append(f"docs/runbook.md, Alerts. Notice {notice.notice_id}")
+    lines.append(f"docs/runbook.md#{section_of(notice.reason)} - Notice {notice.notice_id}")
     return "\n".join(lines)
 
 
@@ -158,4 +177,4 @@ def _bounds() -> Bounds:
         if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)
     ]
     lasting = [each.code for each in all_reasons() if each.owner is Owner.PARTNER]
-    return Bounds(ours, lasting, LASTING, "edits_wait_too_long", OLDEST)
+    return Bounds(ours, lasting, LASTING, PLATFORM[0], OLDEST)
