@@ -138,7 +138,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_the_units_processes_make_a_platform_whatever_order_they_come_up_in(server: Server) -> None:
     code, daemon, webserver, board, alerts = PROCESSES
     with ExitStack() as stack:
-        for path in (alerts, board, webserver, daemon, code):  # the code server last: After= is no promise that it answers
+        for path in (
+            alerts,
+            board,
+            webserver,
+            daemon,
+            code,
+        ):  # the code server last: After= is no promise that it answers
             stack.enter_context(server.running(path))
         assert wait_for(server.board_answers, 30, 0.5), server.told()
         assert wait_for(server.shows_code, 90, 0.5), server.told()
