@@ -143,7 +143,7 @@ def _take(said: _Set, file: FileName, line: int, row: list[str], receiver: str, 
         if (wrong := _wrong(columns, row, values, month)) is None:
             said.told["-".join(whose)] = _Told()
         else:  # what was planned stands
-            said.lost.append(RejectedError(wrong[0], where | wrong[1]))
+            said.lost.append(RejectedError(wrong.reason, {**where, **wrong.params}))
         return
     told = said.told.setdefault("-".join(whose), _Told())
     if told.services is None:
@@ -151,7 +151,7 @@ def _take(said: _Set, file: FileName, line: int, row: list[str], receiver: str, 
     if len(row) == len(columns) and _is_of_others(values[PROVIDER].strip(), receiver):
         return
     if (wrong := _wrong(columns, row, values, month)) is not None:
-        told.bad.append(Unmappable(wrong[0], where | wrong[1]))
+        told.bad.append(Unmappable(wrong.reason, {**where, **wrong.params}))
     else:
         told.services.append(_service(values))
 
@@ -160,30 +160,28 @@ def _is_of_others(provider: str, receiver: str) -> bool:
     return len(provider) == len(receiver) and bool(_DIGITS.fullmatch(provider)) and provider != receiver
 
 
-def _wrong(
-    columns: Sequence[Column], row: Sequence[str], values: Mapping[str, str], month: date
-) -> tuple[str, dict[str, str]] | None:
+def _wrong(columns: Sequence[Column], row: Sequence[str], values: Mapping[str, str], month: date) -> Unmappable | None:
     """Why a line cannot be taken, and what tells where; None: it can."""
     for name, said in values.items():
         if (letter := odd_letter(said)) is not None:
-            return "plan_line_character", {"field": name, "character": letter}
+            return Unmappable("plan_line_character", {"field": name, "character": letter})
     if len(row) != len(columns):
-        return "plan_line_invalid", {"field": ODD}
+        return Unmappable("plan_line_invalid", {"field": ODD})
     for column in columns:
         said = values[column.name].strip()
         is_too_long = column.most_bytes is not None and len(said.encode(ENCODING)) > column.most_bytes
         form = _FORMS.get(column.name)
         if is_too_long or (column.is_required and not said) or (form is not None and not form(said)):
-            return "plan_line_invalid", {"field": column.name}
+            return Unmappable("plan_line_invalid", {"field": column.name})
     of_month = MONTH if MONTH in values else columns[-1].name
     if values[of_month].strip() != f"{month:%Y%m}":
-        return "plan_line_invalid", {"field": of_month}
+        return Unmappable("plan_line_invalid", {"field": of_month})
     if DAY in values:
         day = _day(values[DAY].strip())
         if day is None or (day.year, day.month) != (month.year, month.month):
-            return "plan_line_invalid", {"field": DAY}
+            return Unmappable("plan_line_invalid", {"field": DAY})
     if PROVIDER in values and not _DIGITS.fullmatch(values[PROVIDER].strip()):
-        return "plan_line_invalid", {"field": PROVIDER}
+        return Unmappable("plan_line_invalid", {"field": PROVIDER})
     return None
 
 
