@@ -114,6 +114,23 @@ class Trouble:
             [reason, failures, minutes, tenants],
         )
 
+    def wait(self, records: int, *, tenants: int, minutes: int) -> None:
+        """Edits that could go and have waited for so long."""
+        self._admin.execute(
+            """
+            INSERT INTO sync.pending (tenant_id, partner, entity, record_id, version, month, op, client_id, on_date,
+                                      edited_at, since)
+            SELECT 'tenant-' || 1 + n %% %s, 'fhir', 'visit', gen_random_uuid(), 1, date_trunc('month', now()),
+                   'upsert', gen_random_uuid(), current_date, now(), now() - %s * interval '1 minute'
+            FROM generate_series(1, %s) n
+            """,
+            [tenants, minutes, records],
+        )
+
+    def open(self) -> None:
+        """Nothing holds a connection back any more."""
+        self._admin.execute("DELETE FROM sync.hold")
+
     def read(self, *states: str, reason: str) -> None:
         """Readings of one tenant, one each twenty minutes, the last one now; what is not certified is for `reason`."""
         self.connect(1)

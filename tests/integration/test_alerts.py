@@ -21,6 +21,7 @@ from alert_bench import CANARY, Receiver, Trouble, add_target, running_receiver
 from alert_process import POINTS
 from conftest import Said
 from cryptography.fernet import Fernet
+from evidence import is_told
 
 from partners.reasons import Owner, all_reasons
 from resources.logins import Login, Logins
@@ -156,6 +157,24 @@ def test_a_reading_that_the_partner_fails_is_an_alert_once_that_has_lasted_and_o
     trouble.read("certified", "failed", reason="unknown")
     minute(1)
     assert receiver.kinds() == (2, 0)
+
+
+def test_edits_that_could_go_and_wait_too_long_are_an_alert_but_for_those_of_whom_nothing_is_sent_for_now(
+    receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    trouble.connect(5)
+    trouble.wait(10, tenants=5, minutes=50)
+    minute(1)
+    trouble.hold(5, "outside_window", minutes=600, failures=0)
+    trouble.wait(10, tenants=5, minutes=70)
+    minute(1)
+    assert receiver.took == []
+    trouble.open()
+    minute(2)
+    assert receiver.kinds() == (1, 0)
+    assert "edits_wait_too_long" in receiver.titles[0]
+    assert "records 10, tenants 5," in receiver.took[0][1]
+    is_told("edits_wait_too_long")
 
 
 def test_a_target_is_told_what_it_wants_to_hear(services: Services, receiver: Receiver, trouble: Trouble) -> None:
@@ -302,7 +321,7 @@ def test_an_address_is_kept_sealed_and_shown_nowhere(
         zest("alerts", "test", "ops"),
         zest("alerts", "targets"),
     ]
-    assert [code for code, *_ in said] == [0, 2, 0, 0]
+    assert [code for code, *_ in said] == [0, 2, 0, 0], said
     assert receiver.titles == ["zest TEST / テスト"]
     receiver.is_down = True
     said += [zest("alerts", "test", "ops"), zest("alerts", "show"), zest("alerts", "remove", "ops")]

@@ -16,6 +16,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._daemon.types import DaemonHeartbeat
+from evidence import is_told
 from psycopg import sql
 
 from resources.logins import Logins
@@ -90,6 +91,7 @@ def test_a_silent_daemon_is_told_once_and_not_before_it_has_had_its_time(house: 
         house.now += SHORTLY * 2
         house.tick()
         assert [each.reason for each in look()] == ["daemon_silent"]
+    is_told("daemon_silent")
     assert [title for title in house.receiver.titles if "daemon_silent" in title] == house.receiver.titles
     assert house.receiver.kinds() == (1, 0)
 
@@ -111,6 +113,7 @@ def test_a_sensor_that_nobody_asks_is_told(house: House) -> None:
     house.now += PATIENCE + SHORTLY
     house.beat()
     assert [each.reason for each in look()] == ["nobody_looks"]
+    is_told("nobody_looks")
     assert house.receiver.kinds() == (1, 0)
 
 
@@ -139,6 +142,7 @@ def test_a_database_that_is_away_is_told_from_memory_once_and_once_when_it_is_ba
         house.receiver.is_down = True
         house.now += PATIENCE
         assert [each.reason for each in look()] == ["database_silent"]
+        is_told("database_silent")
         house.receiver.is_down = False
         for _ in range(3):
             house.now += SHORTLY

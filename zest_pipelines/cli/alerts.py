@@ -110,7 +110,15 @@ def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
         found = alerts.known_targets(tx)
     told = [
-        {"name": each.name, **{name: at and f"{at:%H:%M}" for name, at in vars(each.hours).items()}} for each in found
+        {
+            "name": each.name,
+            "quiet_from": _told(each.hours.quiet_from),
+            "quiet_to": _told(each.hours.quiet_to),
+            "digest_at": _told(each.hours.digest_at),
+            "is_pierced": each.hours.is_pierced,
+            "only": sorted(each.owners),
+        }
+        for each in found
     ]
     if json_:
         print_json({"targets": told})

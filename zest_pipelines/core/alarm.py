@@ -52,6 +52,8 @@ class Step:
     opened: tuple[Trouble, ...]
     seen: Mapping[int, Trouble]
     """By alert, its cause as it is now."""
+    back: tuple[int, ...]
+    """Of `seen`, those that were gone."""
     gone: tuple[int, ...]
     """Not seen since this look."""
     recovered: tuple[int, ...]
@@ -59,7 +61,7 @@ class Step:
     @property
     def is_news(self) -> bool:
         """Whether there is anything to store that somebody waits for."""
-        return bool(self.opened or self.gone or self.recovered)
+        return bool(self.opened or self.back or self.gone or self.recovered)
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,20 @@ def step(alerts: Iterable[Alert], troubles: Iterable[Trouble], now: datetime, ca
     """What opens, goes on, is gone and has recovered: who was gone for `calm`."""
     current = {each.fingerprint: each for each in folded(troubles)}
     seen: dict[int, Trouble] = {}
+    back: list[int] = []
     gone: list[int] = []
     recovered: list[int] = []
     for alert in alerts:
         trouble = current.pop(alert.fingerprint, None)
         if trouble is not None:
             seen[alert.alert_id] = trouble
+            if alert.gone_at is not None:
+                back.append(alert.alert_id)
         elif alert.gone_at is None:
             gone.append(alert.alert_id)
         elif now - alert.gone_at >= calm:
             recovered.append(alert.alert_id)
-    return Step(tuple(current.values()), seen, tuple(gone), tuple(recovered))
+    return Step(tuple(current.values()), seen, tuple(back), tuple(gone), tuple(recovered))
 
 
 def send_at(hours: Hours, now: datetime, *, is_urgent: bool = False) -> datetime:

@@ -21,11 +21,16 @@ def silences(
 
     `started`: when whoever asks began. What was silent before has that long to begin too.
     """
-    return tuple(
-        Trouble("", reason, "", 1, 0, last)
-        for reason, last in (("daemon_silent", _last_sign(instance)), ("nobody_looks", _last_look(instance)))
-        if now - max(last, started) > patience
-    )
+
+    def is_silent(last: datetime) -> bool:
+        return now - max(last, started) > patience
+
+    found = []
+    if is_silent(sign := _last_sign(instance)):
+        found.append(Trouble("", "daemon_silent", "", 1, 0, sign))
+    if is_silent(look := _last_look(instance)):
+        found.append(Trouble("", "nobody_looks", "", 1, 0, look))
+    return tuple(found)
 
 
 def _last_sign(instance: DagsterInstance) -> datetime:
