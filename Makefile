@@ -8,7 +8,7 @@ ONCE ?=
 DATA_DIR ?=
 PORT ?= 3000
 
-.PHONY: help setup demo test lint types contract-imports soak mutants snapshot screenshots lock clean
+.PHONY: help setup demo test lint types contract-imports soak mutants snapshot errors screenshots lock clean
 
 help:
 	@echo "make setup        the environment in .venv (.venv/bin/zest)"
@@ -18,6 +18,7 @@ help:
 	@echo "make soak         the long forms of what proves delivery and limits, an hour; prints what it measured"
 	@echo "make mutants      each rule of delivery and of the way in broken on purpose, and which test notices"
 	@echo "make snapshot     tests/integration/definitions.yaml anew, where a change of what Dagster is shown is meant"
+	@echo "make errors       docs/errors.md anew, from the catalogue of reasons and the tests that bring each about"
 	@echo "make screenshots  docs/images anew, by the browser tests"
 	@echo "make lock         requirements.lock from pyproject.toml"
 
@@ -59,6 +60,9 @@ mutants: setup
 
 snapshot: setup
 	$(BIN)/python tests/integration/definitions_snapshot.py
+
+errors: setup
+	PYTHONPATH=tests/integration $(BIN)/python tests/integration/errors_page.py
 
 screenshots: setup
 	ZEST_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest tests/browser

@@ -20,6 +20,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -234,6 +235,21 @@ def _behind(error: object) -> BaseException | None:
 
 
 # --- Reading answers ----------------------------------------------------------------------------------------
+
+
+def answered_at(headers: Mapping[str, str]) -> datetime | None:
+    """When it was answered by the partner's clock, in whole seconds (Date; RFC 9110, 6.6.1); None: it does not say."""
+    try:
+        told = parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, OverflowError):
+        return None
+    return told if told.tzinfo is not None else None
+
+
+def is_web_page(answered: Answered) -> bool:
+    """Whether it is a page for people, by its type or its first letters."""
+    kind = answered.headers.get("content-type", "").lower()
+    return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
 class Flaw(StrEnum):

@@ -33,6 +33,7 @@ class Login(StrEnum):
     BUDGET = "zest_budget"
     SCHEDULE = "zest_schedule"
     BOARD = "zest_board"
+    ALERT = "zest_alert"
     DAGSTER = "zest_dagster"
 
     @property

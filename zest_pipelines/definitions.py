@@ -30,6 +30,7 @@ from zest_pipelines.flows.planned import take_plans
 from zest_pipelines.flows.push import push
 from zest_pipelines.flows.push_period import push_period
 from zest_pipelines.flows.reconcile import reconcile
+from zest_pipelines.orchestration.alerts import alerting, alerts_sensor
 from zest_pipelines.orchestration.assets import Stations, inbound_assets, outbound_assets
 from zest_pipelines.orchestration.audit import audit_check, audit_job
 from zest_pipelines.orchestration.code_links import with_code_links
@@ -80,13 +81,14 @@ def define(
             *(job for each in declared for job in operation_jobs(each, stations, acts)),
             housekeeping,
             purge,
+            alerting,
         ],
         schedules=[
             *(schedule for each in declared for schedule in partner_schedules(each)),
             housekeeping_schedule(),
             purge_schedule(purge, keep),
         ],
-        sensors=[sensor for each in declared for sensor in partner_sensors(each)],
+        sensors=[*(sensor for each in declared for sensor in partner_sensors(each)), alerts_sensor()],
         resources={
             "postgres": PostgresResource(),
             "http": HttpResource(),

@@ -157,7 +157,8 @@ class CareCsvConnector:
         if is_visit and command.verb is not Verb.CANCEL and not _SERVICE.fullmatch(facts["service_code"]):
             return Refused("record_refused", {"field": "service_code", "detail": "[0-9A-Z]{6}"})
         if is_visit and old is not None and old != client:
-            if not self._receiver(client):  # before it is taken from where it is
+            is_told_of = bool(self._work(old, work).after.sent)
+            if not self._receiver(client) or (is_told_of and not self._receiver(old)):  # before it is taken from there
                 return Refused("care_manager_unknown")
             told = self._moved(old, mine, record, work)
         if told is None and command.verb is Verb.CANCEL:
@@ -179,6 +180,7 @@ class CareCsvConnector:
     def _moved(self, old: Client, mine: _Work, record: str, work: dict[Client, _Work]) -> Facts | None:
         """Take what was told of a visit from the client that it was of before; its record goes with it."""
         theirs = self._work(old, work)
+        work[old] = work.pop(old)  # it is kept last: who dies in between has the visit with both, and not with neither
         visit, done = theirs.after.visits.get(record), theirs.after.records.get(record)
         theirs.after = replace(
             theirs.after,

@@ -7,6 +7,7 @@ import errno
 import io
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -121,12 +122,15 @@ class Sftp:
             raise RejectedError("host_key_differs") from None
         if transport.get_remote_server_key().asbytes() != _decoded(told):
             raise RejectedError("host_key_differs")
+        began = time.monotonic()
         try:
             if self.login.private_key:
                 transport.auth_publickey(self.login.user, private_key(self.login))
             else:
                 transport.auth_password(self.login.user, self.login.password)
         except paramiko.AuthenticationException:
+            if time.monotonic() - began >= _SECONDS:  # paramiko calls silence so too
+                raise TimeoutError from None
             raise AuthenticationError("credential_refused") from None
         client = paramiko.SFTPClient.from_transport(transport)
         assert client is not None  # it raises

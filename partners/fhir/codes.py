@@ -20,7 +20,7 @@ from partners.contract import Conflict, Json, Refused, Reply, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 from partners.fhir.elements import objects
 from partners.throttling import told
-from partners.wire import Answered, Cause, Exchange, NotSent, read_json
+from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page, read_json
 
 PROTOCOL = "FHIR R4"
 
@@ -117,7 +117,7 @@ _REMARKS = ("warning", "information")
 """Severities of what is said besides."""
 
 
-_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid"}
+_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid", Cause.DNS: "partner_name_not_found"}
 _UNSURE_CAUSE = {Cause.TIMEOUT: "timeout_unsure", Cause.CUT: "connection_cut_unsure"}
 
 
@@ -126,11 +126,12 @@ def denial(act: Act, exchange: Exchange, resource_type: str) -> Reply:
     if isinstance(exchange, Answered):
         meaning = _meaning(act, exchange)
         params = _params(meaning.reason, act, exchange, resource_type)
+        reason = _reason(meaning, params)
         if meaning.reply is Retry:
-            return Retry(meaning.reason, params, _not_before(exchange))
+            return Retry(reason, params, _not_before(exchange))
         if meaning.reply is Unknown:
-            return Unknown(_UNSURE.get(meaning.reason, meaning.reason), params, _not_before(exchange))
-        return meaning.reply(meaning.reason, params)
+            return Unknown(_UNSURE.get(reason, reason), params, _not_before(exchange))
+        return meaning.reply(reason, params)
     if isinstance(exchange, NotSent):
         if exchange.cause is Cause.UNSENDABLE:
             return Refused("address_wrong")
@@ -143,9 +144,10 @@ def failure(exchange: Exchange, resource_type: str) -> PartnerError:
     if isinstance(exchange, Answered):
         meaning = _meaning(Act.READ, exchange)
         params = _params(meaning.reason, Act.READ, exchange, resource_type)
+        reason = _reason(meaning, params)
         if issubclass(meaning.error, RetryableError):
-            return meaning.error(meaning.reason, params, _not_before(exchange))
-        return meaning.error(meaning.reason, params)
+            return meaning.error(reason, params, _not_before(exchange))
+        return meaning.error(reason, params)
     if isinstance(exchange, NotSent):
         if exchange.cause is Cause.UNSENDABLE:
             return RejectedError("address_wrong")
@@ -188,7 +190,7 @@ def _meaning(act: Act, answered: Answered) -> Meaning:
     status = answered.status
     if 500 <= status <= 599:
         return _BY_STATUS.get(status, _SERVER_FAILED)
-    if _is_web_page(answered) and not 300 <= status <= 399 and status not in _AT_THE_DOOR:
+    if is_web_page(answered) and not 300 <= status <= 399 and status not in _AT_THE_DOOR:
         return _WEB_PAGE
     codes = _issue_codes(resource_in(answered) or {})
     if 400 <= status <= 499 and ("throttled" in codes or (status == 403 and "retry-after" in answered.headers)):
@@ -206,6 +208,12 @@ def _not_before(answered: Answered) -> datetime | None:
     return answered.received_at + said.rest
 
 
+def _reason(meaning: Meaning, params: Mapping[str, str]) -> str:
+    """The meaning's; a refusal for what a record says that names no field of it reads otherwise."""
+    is_unnamed = meaning.reason == "record_refused" and "field" not in params
+    return "content_refused" if is_unnamed else meaning.reason
+
+
 def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> dict[str, str]:
     what = f"{resource_type} {act}"
     match reason:
@@ -221,11 +229,6 @@ def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> di
             detail = ", ".join(_issue_codes(outcome)) or f"HTTP {answered.status}"
             return {"field": paths, "detail": detail} if paths else {"detail": detail}
     return {}
-
-
-def _is_web_page(answered: Answered) -> bool:
-    kind = answered.headers.get("content-type", "").lower()
-    return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
 def _issue_codes(outcome: Json) -> list[str]:

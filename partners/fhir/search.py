@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, urlsplit
 
 from partners.contract import Json
 from partners.errors import RetryableError
 from partners.fhir.elements import objects
 from partners.fhir.server import Server, id_of, taken, version_of
-from partners.wire import Answered, Exchange
+from partners.wire import Answered, answered_at
 
 Params = Mapping[str, str]
 MOST_WHOLE = 50_000
@@ -64,7 +63,7 @@ def search(server: Server, resource_type: str, params: Params, following: str | 
             followed.clear()
             continue
         hits = hits_in(taken(answer, resource_type), resource_type)
-        yield replace(hits, at=_answered_at(answer))
+        yield replace(hits, at=answered_at(answer.headers) if isinstance(answer, Answered) else None)
         following = hits.following
         if following is None:
             return
@@ -139,17 +138,6 @@ def hits_in(bundle: Json, resource_type: str) -> Hits:
         _names(shown) if shown else None,
         nameless=len(resources) - len(named),
     )
-
-
-def _answered_at(answer: Exchange) -> datetime | None:
-    """What the answer's Date says (RFC 9110, 6.6.1)."""
-    if not isinstance(answer, Answered):
-        return None
-    try:
-        told = parsedate_to_datetime(answer.headers.get("date", ""))
-    except ValueError:
-        return None
-    return told if told.tzinfo is not None else None
 
 
 def _tells_an_error(resource: object) -> bool:

@@ -71,7 +71,10 @@ class Server:
 
     def follow(self, resource_type: str, address: str) -> Exchange:
         """GET an address that the server handed out. RejectedError if it leads to another origin."""
-        address = urljoin(f"{self.base}/", address)
+        try:
+            address = urljoin(f"{self.base}/", address)
+        except ValueError:  # it is no address
+            raise RejectedError("list_continues_elsewhere") from None
         if _origin(address) is None or _origin(address) != _origin(self.base):
             raise RejectedError("list_continues_elsewhere")
         return self._ask("GET", resource_type, address)
@@ -199,7 +202,10 @@ def id_of(resource: Json) -> str:
 
 def identity_in_headers(answer: Answered, resource_type: str) -> tuple[str, str]:
     """(id, version) that Location and ETag tell of a write (R4, create, update); empty if they do not."""
-    location = urlsplit(answer.headers.get("location", "")).path.split("/")
+    try:
+        location = urlsplit(answer.headers.get("location", "")).path.split("/")
+    except ValueError:  # it is no address
+        location = []
     tag = _ETAG.fullmatch(answer.headers.get("etag", "").strip())
     version = tag[1] if tag else ""
     if "_history" in location[-2:]:

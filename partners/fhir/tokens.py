@@ -188,6 +188,6 @@ def _lasts(told: Json) -> float:
     """Seconds, as told; some spell the number as a text."""
     try:
         seconds = float(told.get("expires_in", _LASTS_UNLESS_TOLD))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = _LASTS_UNLESS_TOLD
     return min(max(seconds, 0.0), _LONGEST) if math.isfinite(seconds) else _LASTS_UNLESS_TOLD

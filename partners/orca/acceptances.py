@@ -24,7 +24,7 @@ from partners.orca import codes, xml2
 from partners.orca.apis import Api
 from partners.orca.assignment import Assignments, Place
 from partners.orca.books import Entry, Facts, clock_of, day_of, known_entry, patient_of, shown_moment
-from partners.orca.people import plain_number
+from partners.orca.people import as_number, plain_number
 from partners.orca.server import Server
 from partners.orca.xml2 import record, records, text
 from partners.wire import Answered, Exchange
@@ -88,8 +88,8 @@ class Acceptances:
     def made(self, command: Command, answer: Exchange) -> Entry | None:
         """The entry that the answer to `add` tells."""
         told = xml2.read(answer) if isinstance(answer, Answered) else None
-        number = text(told or {}, "Acceptance_Id")
-        return Entry(patient_of(command), _day(command), int(number)) if number.isdecimal() else None
+        number = as_number(text(told or {}, "Acceptance_Id"))
+        return None if number is None else Entry(patient_of(command), _day(command), number)
 
     def nothing(self, command: Command) -> Entry:
         """What stands for that the patient was not seen."""
@@ -122,7 +122,7 @@ class Acceptances:
 
 
 def _entry(day: date, row: Json) -> Entry:
-    number, time = text(row, "Acceptance_Id"), text(row, "Acceptance_Time")
+    number, time = as_number(text(row, "Acceptance_Id")), text(row, "Acceptance_Time")
     patient = plain_number(text(record(row, "Patient_Information"), "Patient_ID"))
     facts = {
         "started_at": shown_moment(day, time),
@@ -133,7 +133,7 @@ def _entry(day: date, row: Json) -> Entry:
         "Department_Code": plain_number(text(row, "Department_Code")),
         "department": text(row, "Department_Code"),
     }
-    return Entry(patient, day, int(number) if number.isdecimal() else 0, facts)
+    return Entry(patient, day, number or 0, facts)
 
 
 def _day(command: Command) -> date:

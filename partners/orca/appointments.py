@@ -30,7 +30,7 @@ from partners.orca import codes, xml2
 from partners.orca.apis import Api
 from partners.orca.assignment import Assignments
 from partners.orca.books import Entry, Facts, clock_of, day_of, known_entry, patient_of, shown_moment
-from partners.orca.people import plain_number
+from partners.orca.people import as_number, plain_number
 from partners.orca.server import Server
 from partners.orca.xml2 import Fields, records, text
 from partners.wire import Answered, Exchange
@@ -120,10 +120,8 @@ class Appointments:
     def made(self, command: Command, answer: Exchange) -> Entry | None:
         """The entry that the answer to `add` tells."""
         told = xml2.read(answer) if isinstance(answer, Answered) else None
-        number = text(told or {}, "Appointment_Id")
-        if not number.isdecimal():
-            return None
-        return Entry(patient_of(command), day_of(_visit(command).starts_at), int(number))
+        number = as_number(text(told or {}, "Appointment_Id"))
+        return None if number is None else Entry(patient_of(command), day_of(_visit(command).starts_at), number)
 
     def nothing(self, command: Command) -> Entry:
         """Never asked for: an appointment is always wanted, or cancelled."""
@@ -178,7 +176,7 @@ def plain_note(note: str) -> str:
 
 
 def _entry(patient: str, row: Json) -> Entry | None:
-    number, note = text(row, "Appointment_Id"), plain_note(text(row, "Appointment_Note"))
+    number, note = as_number(text(row, "Appointment_Id")), plain_note(text(row, "Appointment_Note"))
     try:
         day = date.fromisoformat(text(row, "Appointment_Date"))
     except ValueError:
@@ -193,7 +191,7 @@ def _entry(patient: str, row: Json) -> Entry | None:
         "Department_Code": plain_number(text(row, "Department_Code")),
         "note": _one_line(note.replace(mark[0], " ", 1)) if mark else note,
     }
-    return Entry(patient, day, int(number) if number.isdecimal() else 0, facts)
+    return Entry(patient, day, number or 0, facts)
 
 
 def _one_line(note: str) -> str:

@@ -23,7 +23,7 @@ from partners.errors import AuthenticationError, PartnerError, RejectedError, Re
 from partners.orca import xml2
 from partners.orca.apis import Api
 from partners.throttling import told
-from partners.wire import Answered, Cause, Exchange, NotSent
+from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page
 
 PROTOCOL = "日レセAPI"
 
@@ -149,8 +149,8 @@ _BY_CODE: Mapping[str, Meaning] = {
     "89": Meaning("partner_failed", Retry, RetryableError, "all pages: 職員情報, 医療機関情報 cannot be had"),
     **dict.fromkeys(("90", "E90", "E9999"), _LOCKED),
     "91": _OURS,
-    "97": _data("record_refused", "all pages: 送信内容に誤りがあります", detail=_SHOWN),
-    "98": _data("record_refused", "all pages: 送信内容の読込ができませんでした", detail=_SHOWN),
+    "97": _data("content_refused", "all pages: 送信内容に誤りがあります", detail=_SHOWN),
+    "98": _data("content_refused", "all pages: 送信内容の読込ができませんでした", detail=_SHOWN),
     "99": Meaning("credential_refused", Refused, AuthenticationError, "all pages: ユーザID未登録"),
 }
 _MISSING = re.compile(r"0{0,2}0[1-9]")
@@ -182,7 +182,7 @@ _UNSURE = {
 """How a reason reads when it is about a write."""
 _SURE = {"partner_failed_unsure": "partner_failed"}
 """How it reads when it is not."""
-_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid"}
+_SURELY_UNSENT = {Cause.TLS: "partner_certificate_invalid", Cause.DNS: "partner_name_not_found"}
 
 
 def denial(api: Api, exchange: Exchange) -> Reply:
@@ -226,7 +226,7 @@ def _meaning(api: Api, answered: Answered) -> Meaning:
         return _EMPTY
     code = result(answered)
     if not code:
-        return _WEB_PAGE if _is_web_page(answered) else _DEFAULT
+        return _WEB_PAGE if is_web_page(answered) else _DEFAULT
     found = _BY_CALL.get((api, code)) or _BY_CODE.get(code)
     if found is not None:
         return found
@@ -241,7 +241,7 @@ def _of_status(answered: Answered) -> Meaning:
         return _BY_STATUS.get(status, _SERVER_FAILED)
     if 300 <= status <= 399:
         return _REDIRECT
-    if _is_web_page(answered) and status not in (*_AT_THE_DOOR, 404, 405):
+    if is_web_page(answered) and status not in (*_AT_THE_DOOR, 404, 405):
         return _WEB_PAGE
     return _BY_STATUS.get(status, _DEFAULT)
 
@@ -258,8 +258,3 @@ def _not_before(answered: Answered) -> datetime | None:
     if said is None or said.rest is None or answered.status not in (429, 503):
         return None
     return answered.received_at + said.rest
-
-
-def _is_web_page(answered: Answered) -> bool:
-    kind = answered.headers.get("content-type", "").lower()
-    return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))

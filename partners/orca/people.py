@@ -6,6 +6,7 @@ or without. Numbers are the same if they are the same as numbers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 DOCTOR = "1"
@@ -14,9 +15,18 @@ GROUPS: Mapping[str, str] = {DOCTOR: "医師", "2": "看護師", "3": "技師", 
 """What members of a group are, by its number. 0 is the system's own user and no person."""
 
 
+_NUMBER = re.compile(r"\d{1,20}", re.ASCII)
+
+
+def as_number(shown: str) -> int | None:
+    """A number, of at most twenty digits, padding counted: ORCA has none that is longer. None: it is another text."""
+    return int(shown) if _NUMBER.fullmatch(shown) else None
+
+
 def plain_number(shown: str) -> str:
     """A number or code without its padding; of other text, the text."""
-    return str(int(shown)) if shown.isascii() and shown.isdecimal() else shown
+    number = as_number(shown)
+    return shown if number is None else str(number)
 
 
 def group_of(code: str) -> str:

@@ -27,7 +27,7 @@ from partners.contract import Gone, Json, Page, SourceRecord
 from partners.errors import RejectedError, RetryableError
 from partners.orca import codes
 from partners.orca.apis import Api
-from partners.orca.people import plain_number, user_code
+from partners.orca.people import as_number, plain_number, user_code
 from partners.orca.server import Server
 from partners.orca.xml2 import read, record, records, text
 from partners.wire import Answered, read_json
@@ -170,9 +170,10 @@ def _dated(server: Server, today: date, *, is_needed: bool) -> set[str]:
 
 def _is_in(number: str, ranges: Sequence[Range], reached: int) -> bool:
     """Whether the number was gone through; `reached` is the first after the last range."""
-    if not number.isdecimal():
+    known = as_number(number)
+    if known is None:
         return False
-    return any(each.first <= int(number) <= (reached - 1 if each.last is None else each.last) for each in ranges)
+    return any(each.first <= known <= (reached - 1 if each.last is None else each.last) for each in ranges)
 
 
 def _there(server: Server, numbers: Sequence[str]) -> list[str]:
@@ -236,7 +237,8 @@ def _today(server: Server) -> date:
 
 
 def _in_order(number: str) -> tuple[int, str]:
-    return (int(number), "") if number.isdecimal() else (MOST_NUMBER, number)
+    known = as_number(number)
+    return (MOST_NUMBER, number) if known is None else (known, "")
 
 
 # --- Staff ------------------------------------------------------------------------------------------------------------

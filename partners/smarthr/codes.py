@@ -15,7 +15,7 @@ from datetime import datetime
 from partners.contract import Json
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 from partners.throttling import told
-from partners.wire import Answered, Cause, Exchange, NotSent, read_json
+from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page, read_json
 
 NOT_FOUND, TOO_MANY = 4, 6
 _PERMISSION = "従業員 (crews)"
@@ -56,6 +56,7 @@ _DEFAULT = Meaning("answer_unreadable", RetryableError, "unknown")
 
 _NO_ANSWER: Mapping[Cause, str] = {
     Cause.TLS: "partner_certificate_invalid",
+    Cause.DNS: "partner_name_not_found",
     Cause.PROTOCOL: "answer_unreadable",
     Cause.ENCODING: "answer_unreadable",
     Cause.BODY_TOO_LARGE: "answer_unreadable",
@@ -96,7 +97,7 @@ def _meaning(answered: Answered) -> Meaning:
         return _BY_STATUS[status]
     if 500 <= status <= 599:
         return _SERVER_FAILED
-    return _WEB_PAGE if _is_web_page(answered) else _DEFAULT
+    return _WEB_PAGE if is_web_page(answered) else _DEFAULT
 
 
 def _code(answered: Answered) -> int | None:
@@ -110,8 +111,3 @@ def _not_before(answered: Answered) -> datetime | None:
     """The time that it names for another try; None: none."""
     said = told(answered.status, answered.headers, answered.received_at, is_throttle=is_throttle(answered))
     return None if said is None or said.rest is None else answered.received_at + said.rest
-
-
-def _is_web_page(answered: Answered) -> bool:
-    kind = answered.headers.get("content-type", "").lower()
-    return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))

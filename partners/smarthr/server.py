@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -18,7 +17,7 @@ import httpx
 from partners.contract import Gate, Gone, Json
 from partners.errors import RejectedError, RetryableError
 from partners.smarthr import codes
-from partners.wire import Answered, Cause, Exchange, NotSent, Request, exchange, read_json
+from partners.wire import Answered, Cause, Exchange, NotSent, Request, answered_at, exchange, read_json
 
 CREWS = "crews"
 """What the limits call the calls about crews."""
@@ -81,10 +80,10 @@ class Server:
         total, links = headers.get("x-total-count", "").strip(), headers.get("link", "")
         count = int(total) if _COUNT.fullmatch(total) else None
         if links:
-            has_more = bool(_NEXT.search(links))
+            has_more = bool(told and _NEXT.search(links))  # an empty page is beyond the end, or there is none
         else:  # a proxy may drop them, and one page alone has none
             has_more = len(told) >= AT_ONCE if count is None else page * AT_ONCE < count
-        return Listed(crews, len(told) - len(crews), count, has_more, _answered_at(headers))
+        return Listed(crews, len(told) - len(crews), count, has_more, answered_at(headers))
 
     def look(self) -> None:
         """Read one crew, to see whether that can be done. Raises PartnerError; here a host that nobody knows is a wrong
@@ -142,12 +141,3 @@ def _list_in(answer: Exchange) -> tuple[list[object], Mapping[str, str]]:
     if not isinstance(answer, Answered) or not isinstance(told, list):
         raise codes.failure(answer)
     return told, answer.headers
-
-
-def _answered_at(headers: Mapping[str, str]) -> datetime | None:
-    """What its Date says (RFC 9110, 6.6.1)."""
-    try:
-        told = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
-        return None
-    return told if told.tzinfo is not None else None

@@ -21,6 +21,7 @@ from zest_process import Zest, wait_for
 
 from partners.fhir.sandbox.config import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
+from zest_pipelines.core.reference import reference
 from zest_pipelines.core.weeks import week_of
 from zest_pipelines.local.ports import free_port
 
@@ -171,6 +172,10 @@ def test_sync_lands_applies_and_pushes_and_tells_what_waits(zest: Zest, sandbox:
     warned = zest("sync", tenant, "fhir")
     sandbox.put(patient)
     assert (warned.code, "shape_known" in warned.err) == (0, True), warned.err
+
+    number = reference(tenant, "fhir", "visit", str(known))
+    assert life["references"] == {"fhir": number}
+    assert f"reference number at fhir: {number}" in zest("explain", tenant, "visit", str(known)).out
 
     waiting = zest("explain", tenant, "visit", str(unknown), "--json").json
     assert waiting["badge"] == "waiting"

@@ -82,14 +82,14 @@ class ScriptedServer:
 
 @contextmanager
 def scripted_server(answer: Callable[[str], Answer]) -> Iterator[ScriptedServer]:
-    """Serve GET on loopback. `answer` gets path and query."""
+    """Serve GET on loopback. `answer` gets path and query; a date among its headers is the only one."""
     seen: list[tuple[str, Mapping[str, str]]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             seen.append((self.path, dict(self.headers)))
             status, headers, body = answer(self.path)
-            self.send_response(status)
+            (self.send_response_only if "date" in headers else self.send_response)(status)
             for name, value in {**headers, "content-length": str(len(body))}.items():
                 self.send_header(name, value)
             self.end_headers()

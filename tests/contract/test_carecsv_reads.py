@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from carecsv_bench import connected
+from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import reading
@@ -162,6 +163,7 @@ def test_a_file_that_cannot_be_read_is_named_and_keeps_no_other_back(
         with pytest.raises(RejectedError) as caught:
             pages.extend(connector.read(Entity.CLIENT, None))
         assert (caught.value.reason, caught.value.params) == ("file_unreadable", {"file": bad, "why": why})
+        is_told("file_unreadable", caught.value.params)
         assert names(pages).keys() == {number(1), number(2)}
         assert not any(page.is_last for page in pages)
         (office.folder / bad).unlink()
@@ -213,8 +215,9 @@ def test_what_is_set_wrong_is_said(tmp_path: Path, url: str | None, settings: An
     connection = Connection(
         "hidamari", "carecsv", url or tmp_path.as_uri(), {"office": RECEIVER, "kind": "13"} | settings
     )
-    with Http().client() as client, pytest.raises(RejectedError, match=reason):
+    with Http().client() as client, pytest.raises(RejectedError, match=reason) as caught:
         CARECSV.open(connection, {}, client, NotingGate()).check()
+    is_told(reason, caught.value.params)
 
 
 def test_a_file_that_goes_away_while_the_folder_is_read_is_no_fault(

@@ -14,9 +14,11 @@ from typing import Any
 import asyncssh
 import pytest
 from carecsv_bench import SETTINGS, STARTS, visit, visit_record
+from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import partner as declaration
+from partners.carecsv import sftp
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import CareOffice, made_up, planned
 from partners.contract import Absent, Connection, Connector, Delivered, Entity, Refused, Retry, Unknown
@@ -36,6 +38,8 @@ class Server:
     port: int = 0
     logins: int = 0
     dies_at_rename: bool = False
+    lists_to_nobody: bool = False
+    seconds_at_login: float = 0.0
 
     @property
     def host_key(self) -> str:
@@ -60,8 +64,9 @@ class Server:
                 def password_auth_supported(self) -> bool:
                     return True
 
-                def validate_password(self, username: str, password: str) -> bool:
+                async def validate_password(self, username: str, password: str) -> bool:
                     server.logins += 1
+                    await asyncio.sleep(server.seconds_at_login)
                     return (username, password) == ("zest", PASSWORD)
 
                 def public_key_auth_supported(self) -> bool:
@@ -71,6 +76,11 @@ class Server:
                     return bool(key.public_data == server.users_key.public_data)
 
             class Files(asyncssh.SFTPServer):
+                def scandir(self, path: bytes) -> Any:
+                    if server.lists_to_nobody:
+                        raise asyncssh.SFTPPermissionDenied("the server under test")
+                    return super().scandir(path)
+
                 def posix_rename(self, oldpath: bytes, newpath: bytes) -> Any:
                     done = super().posix_rename(oldpath, newpath)
                     if server.dies_at_rename and b"/in/" not in newpath:
@@ -163,8 +173,12 @@ def test_a_private_key_opens_it_too(server: Server) -> None:
 def test_to_another_server_nothing_is_said(server: Server) -> None:
     others = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     for key in (others, asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode()):
-        with connected(server, host_key=key) as connector, pytest.raises(RejectedError, match="host_key_differs"):
+        with (
+            connected(server, host_key=key) as connector,
+            pytest.raises(RejectedError, match="host_key_differs") as caught,
+        ):
             connector.check()
+        is_told("host_key_differs", caught.value.params)
         with connected(server, host_key=key) as connector:
             assert connector.send(visit()) == Refused("host_key_differs")
     assert server.logins == 0
@@ -187,6 +201,24 @@ def test_what_is_wrong_is_said_and_no_secret_with_it(
     with pytest.raises(kind, match=reason), connected(server, **changes) as connector:
         connector.check()
     assert PASSWORD not in caplog.text
+
+
+def test_a_folder_that_may_not_be_listed_is_told_as_that(server: Server) -> None:
+    server.lists_to_nobody = True
+    with connected(server) as connector, pytest.raises(RejectedError) as caught:
+        list(connector.read(Entity.CLIENT, None))
+    assert caught.value.reason == "folder_forbidden"
+    is_told("folder_forbidden", caught.value.params)
+
+
+def test_a_server_that_does_not_say_whether_it_lets_us_in_means_later_and_no_wrong_password(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.seconds_at_login = 9.0
+    monkeypatch.setattr(sftp, "_SECONDS", 0.5)
+    with connected(server) as connector, pytest.raises(RetryableError, match="partner_unreachable"):
+        connector.check()
+    assert server.logins == 1
 
 
 def test_a_server_that_is_away_means_later(server: Server) -> None:

@@ -14,9 +14,11 @@ from uuid import UUID
 
 import pytest
 from carecsv_bench import client_id, connected, stored, visit, visit_record
+from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import places
+from partners.carecsv.actuals import Client, Kept
 from partners.carecsv.layouts import INSURED
 from partners.carecsv.outbox import Outbox
 from partners.carecsv.sandbox.office import OFFICE, CareOffice, made_up
@@ -172,6 +174,7 @@ def test_clients_of_two_offices_go_to_each_ones_own_and_who_has_none_waits(offic
     records = [visit_record(each) for each in visits]
     replies = send(office, *records)
     assert replies[2] == Refused("care_manager_unknown")
+    is_told("care_manager_unknown", replies[2].params)
     assert [type(each) for each in replies] == [Delivered, Delivered, Refused]
     assert sorted(name.split("_")[4] for name in office.take()) == [OFFICE, "1370000009"]
     assert stored(office, records[2]) == []
@@ -192,6 +195,22 @@ def test_a_visit_that_its_new_client_cannot_have_stays_whose_it_was(office: Care
     assert isinstance(send(office, moved)[0], Refused)
     assert (office.take(), told(office), len(stored(office, plan))) == ([], before, 1)
     deliver(office, replace(plan, links={Entity.CLIENT: client_id(2)}))
+    office.take()
+    assert [key[0] for key in told(office)] == [insured(2)]
+
+
+def test_a_visit_stays_whose_it_was_where_nobody_could_be_told_that_it_went(office: CareOffice) -> None:
+    (plan,) = deliver(office, first := visit(1))
+    deliver(office, visit_record(first))
+    office.take()
+    before = told(office)
+    for file in office.folder.iterdir():
+        file.unlink()
+    office.send([made_up(1, 2)])  # nobody tells any more whose the first one is
+    moved = replace(plan, links={Entity.CLIENT: client_id(2)})
+    assert send(office, moved) == [Refused("care_manager_unknown")]
+    assert (office.take(), told(office)) == ([], before)
+    assert isinstance(send(office, moved, care_manager="1370000008")[0], Delivered)
     office.take()
     assert [key[0] for key in told(office)] == [insured(2)]
 
@@ -270,6 +289,24 @@ def test_who_dies_at_any_step_leaves_whole_files_and_the_repeat_ends_with_what_w
     assert len(told(office)[insured(1), "202612"]) == 2
     was_out = step.startswith("before the state")
     assert len(names) == (2 if was_out and is_taken else 1)  # once, but where somebody took it in that very moment
+
+
+def test_who_dies_between_two_states_loses_no_visit_that_went_from_one_to_the_other(office: CareOffice) -> None:
+    plan, _ = deliver(office, first := visit(1), visit(1, minutes=60))
+    deliver(office, visit_record(first))
+    moved, real, kept = replace(plan, links={Entity.CLIENT: client_id(2)}), Outbox.keep, list[Client]()
+
+    def deadly(outbox: Outbox, client: Client, state: Kept) -> None:
+        if kept:
+            raise Killed
+        kept.append(client)
+        real(outbox, client, state)
+
+    with patch.object(Outbox, "keep", deadly), pytest.raises(Killed):
+        send(office, visit(1, minutes=120), moved)
+    deliver(office, moved)
+    office.take()
+    assert told(office) == {(insured(2), "202612"): [("20261201", "0933", "1030", "131111")]}
 
 
 def test_the_gate_is_asked_once_for_each_folder_that_is_opened_to_be_written_or_looked_into(office: CareOffice) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
+from evidence import is_told
 from fhir_bench import (
     CONFIG,
     SETTINGS,
+    Answer,
     NotingGate,
     connected,
     fhir,
@@ -202,6 +204,7 @@ def test_a_next_that_always_expires_ends_the_reading(sandbox: RunningSandbox, co
     with pytest.raises(RetryableError) as caught:
         pages(connector, Entity.CLIENT)
     assert (caught.value.reason, caught.value.params) == ("partner_list_incomplete", {"why": "next_expired"})
+    is_told("partner_list_incomplete", caught.value.params)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +245,9 @@ def test_a_place_that_is_none_of_ours_reads_all(connector: Connector, place: str
 
 def test_a_place_at_another_origin_is_refused(connector: Connector) -> None:
     place = json.dumps({"following": "http://other.example/Patient?page=2", "is_full": True, "marks": "{}"})
-    with pytest.raises(RejectedError, match="list_continues_elsewhere"):
+    with pytest.raises(RejectedError, match="list_continues_elsewhere") as caught:
         list(connector.read(Entity.CLIENT, None, place))
+    is_told("list_continues_elsewhere", caught.value.params)
 
 
 FAULTS: list[tuple[dict[str, Any], type[PartnerError], str]] = [
@@ -279,6 +283,7 @@ def test_a_fault_on_a_page_ends_the_reading_with_the_right_error(
     with connected(sandbox.url, seconds=0.4) as connector, pytest.raises(PartnerError) as caught:
         pages(connector, entity)
     assert (type(caught.value), caught.value.reason) == (error, reason)
+    is_told(reason, caught.value.params)
     if isinstance(caught.value, RetryableError):
         assert (caught.value.not_before is not None) == ("retry_after" in fault)
 
@@ -294,9 +299,21 @@ def test_a_page_midway_that_fails_keeps_the_pages_before_it(sandbox: RunningSand
 PATIENT = {"resourceType": "Patient", "id": "p1"}
 
 
-@pytest.mark.parametrize("away", ["http://other.example", "https://127.0.0.1:{port}", "http://u@127.0.0.1:{port}"])
+def test_a_date_beyond_all_is_as_good_as_none() -> None:
+    def answer(path: str) -> Answer:
+        status, headers, body = searchset(PATIENT)
+        return status, {**headers, "date": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, body
+
+    with scripted_server(answer) as server, connected(server.url) as connector:
+        assert len(records(pages(connector, Entity.CLIENT))) == 1
+
+
+@pytest.mark.parametrize(
+    "away",
+    ["http://other.example", "https://127.0.0.1:{port}", "http://u@127.0.0.1:{port}", "http://[127.0.0.1:{port}"],
+)
 def test_a_next_that_leads_to_another_origin_is_refused_and_the_token_stays(away: str) -> None:
-    def answer(path: str) -> Any:
+    def answer(path: str) -> Answer:
         port = server.url.rpartition(":")[2]
         return searchset(PATIENT, next=away.format(port=port) + "/Patient?page=2")
 
@@ -580,10 +597,11 @@ def test_a_check_of_an_address_that_is_no_fhir_r4_server_is_rejected(answer: Any
     ):
         connector.check()
     assert caught.value.reason == reason
+    is_told(reason, caught.value.params)
 
 
 def test_what_the_capability_statement_does_not_speak_of_cannot_be_told() -> None:
-    def answer(path: str) -> Any:
+    def answer(path: str) -> Answer:
         if path.startswith("/metadata"):
             return fhir({"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"})
         return searchset()
@@ -614,3 +632,4 @@ def test_a_missing_setting_is_named() -> None:
     with pytest.raises(RejectedError) as caught, connected("http://x", staff_identifier_system=""):
         pass
     assert (caught.value.reason, caught.value.params) == ("settings_missing", {"key": "staff_identifier_system"})
+    is_told("settings_missing", caught.value.params)

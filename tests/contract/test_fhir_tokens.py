@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from evidence import is_told
 from fhir_bench import SETTINGS, Answer, NotingGate, fhir, scripted_server, searchset
 
 from partners.contract import Connection, Connector, Entity
@@ -81,6 +82,7 @@ def test_a_key_that_cannot_sign_is_refused_in_words_that_quote_nothing(case: str
     with pytest.raises(AuthenticationError) as caught:
         read_key(BAD[case])
     assert (str(caught.value), caught.value.params, caught.value.__cause__) == ("private_key_unusable", {}, None)
+    is_told("private_key_unusable", caught.value.params)
 
 
 @pytest.mark.parametrize(("missing", "given"), [("private_key", "client_id"), ("client_id", "private_key")])
@@ -201,7 +203,17 @@ def test_what_is_said_instead_of_a_token(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("told", "seconds"),
-    [(300, 300), ("300", 300), (1e9, 86400), (None, 60), ("soon", 60), (-5, 0), ("inf", 60), ("nan", 60)],
+    [
+        (300, 300),
+        ("300", 300),
+        (1e9, 86400),
+        (None, 60),
+        ("soon", 60),
+        (-5, 0),
+        ("inf", 60),
+        ("nan", 60),
+        pytest.param(10**400, 60, id="beyond a double"),
+    ],
 )
 def test_how_long_a_token_lasts_is_told_in_many_ways(told: Any, seconds: float) -> None:
     body = {"access_token": "secret", "token_type": "bearer", "expires_in": told}

@@ -7,13 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
-from fhir_bench import CONFIG, NotingGate, connected, stored, visit, visit_record
+from evidence import is_told
+from fhir_bench import CONFIG, SETTINGS, NotingGate, connected, stored, visit, visit_record
 
 from partners.contract import (
     Absent,
     Command,
     Conflict,
+    Connection,
     Delivered,
     Entity,
     Found,
@@ -24,6 +27,7 @@ from partners.contract import (
     Verb,
 )
 from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError
+from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from partners.throttling import Told
 
@@ -103,7 +107,9 @@ def test_creating_a_newer_version_over_an_older_one_asks_to_read_back(sandbox: R
     first = send(sandbox, new)
     assert isinstance(first, Delivered)
     newer = moved(new)
-    assert send(sandbox, newer) == Unknown("found_different")
+    reply = send(sandbox, newer)
+    assert reply == Unknown("found_different")
+    is_told("found_different", reply.params)
     with connected(sandbox.url) as connector:
         found = connector.find(newer)
         theirs = {"starts_at": "2026-11-24T09:30:00+09:00", "ends_at": "2026-11-24T10:30:00+09:00"}
@@ -185,7 +191,9 @@ def test_a_copy_changed_at_the_partner_is_not_overwritten(sandbox: RunningSandbo
     command = prepared(sandbox, verb)
     (before,) = stored(sandbox, command)
     changed = sandbox.put(before | {"comment": "partner's own"})
-    assert send(sandbox, command) == Conflict("changed_at_partner")
+    reply = send(sandbox, command)
+    assert reply == Conflict("changed_at_partner")
+    is_told("changed_at_partner", reply.params)
     assert stored(sandbox, command) == [changed]
 
 
@@ -228,9 +236,12 @@ def test_a_record_deleted_at_the_partner_is_told_and_need_not_be_cancelled(
     command = prepared(sandbox, Verb.UPDATE)
     sandbox.configure(gone_status=gone_status)
     sandbox.delete("Appointment", command.partner_id or "")
-    assert send(sandbox, command) == Conflict("record_gone_at_partner")
+    reply = send(sandbox, command)
+    assert reply == Conflict("record_gone_at_partner")
+    is_told("record_gone_at_partner", reply.params)
     nothing = Delivered(command.partner_id or "", "", "nothing_to_cancel")
     assert send(sandbox, replace(command, verb=Verb.CANCEL)) == nothing
+    is_told("nothing_to_cancel")
     with connected(sandbox.url) as connector:
         assert connector.find(command) == Absent()
 
@@ -240,7 +251,9 @@ def test_a_record_that_is_there_twice_is_neither_created_nor_believed(sandbox: R
     (first,) = stored(sandbox, command)
     sandbox.put(first | {"id": "second"})
     create = replace(command, verb=Verb.CREATE, partner_id=None, partner_version=None)
-    assert send(sandbox, create) == Refused("several_at_partner")
+    reply = send(sandbox, create)
+    assert reply == Refused("several_at_partner")
+    is_told("several_at_partner", reply.params)
     unknown = replace(command, partner_id=None, partner_version=None)
     assert send(sandbox, unknown) == Refused("several_at_partner")
     with connected(sandbox.url) as connector, pytest.raises(PartnerError, match="several_at_partner"):
@@ -267,7 +280,9 @@ def test_a_search_that_passes_over_the_identifier_proves_no_absence(sandbox: Run
 def test_a_visit_for_a_client_who_is_not_there_is_refused_by_field(sandbox: RunningSandbox) -> None:
     new = visit(sandbox, links={Entity.CLIENT: "nobody"})
     refused = Refused("record_refused", {"field": "Appointment.participant[0].actor", "detail": "not-found"})
-    assert send(sandbox, new) == refused
+    reply = send(sandbox, new)
+    assert reply == refused
+    is_told("record_refused", reply.params)
     assert stored(sandbox, new) == []
 
 
@@ -417,6 +432,21 @@ def test_nobody_listening_is_surely_not_sent(sandbox: RunningSandbox) -> None:
         assert connector.send(replace(new, verb=Verb.CANCEL, partner_id="x")) == Retry("partner_unreachable")
 
 
+def test_a_server_whose_name_nobody_knows_is_told_as_that_and_is_surely_not_sent_to(sandbox: RunningSandbox) -> None:
+    with connected("http://nobody.invalid") as connector:
+        reply = connector.send(visit(sandbox))
+    assert reply == Retry("partner_name_not_found")
+    is_told("partner_name_not_found", reply.params)
+
+
+def test_a_refusal_that_names_no_field_is_told_without_one(sandbox: RunningSandbox) -> None:
+    sandbox.set_faults({"method": "POST", "kind": "status", "status": 422, "code": "business-rule"})
+    reply = send(sandbox, visit(sandbox))
+    assert reply == Refused("content_refused", {"detail": "business-rule"})
+    is_told("content_refused", reply.params)
+    sandbox.clear_faults()
+
+
 def test_a_server_that_passes_over_the_condition_is_still_read_back_by_the_identifier(
     sandbox: RunningSandbox,
 ) -> None:
@@ -548,6 +578,7 @@ def test_an_entry_that_fails_at_the_partner_is_in_doubt_alone(sandbox: RunningSa
     sandbox.set_faults({"kind": "entry_status", "identifier": str(new[1].record_id), "status": 503})
     first, second, third = send_batch(sandbox, *new)
     assert second == Unknown("partner_maintenance_unsure")
+    is_told("partner_maintenance_unsure", second.params)
     assert isinstance(first, Delivered)
     assert isinstance(third, Delivered)
 
@@ -592,7 +623,9 @@ def test_what_befalls_a_batch_as_a_whole_is_said_of_each_and_never_too_much(
 ) -> None:
     new = [visit(sandbox) for _ in range(3)]
     sandbox.set_faults({"method": "POST", **fault})
-    assert send_batch(sandbox, *new, seconds=0.4) == [expected] * 3
+    replies = send_batch(sandbox, *new, seconds=0.4)
+    assert replies == [expected] * 3
+    is_told(expected.reason, replies[0].params)
     sandbox.clear_faults()
     with connected(sandbox.url) as connector:
         found = [connector.find(each) for each in new]
@@ -638,3 +671,13 @@ def test_a_server_has_no_batches_unless_the_connection_says_so(sandbox: RunningS
         with pytest.raises(RejectedError) as caught, connected(sandbox.url, batch_size=wrong):
             pass
         assert (caught.value.reason, caught.value.params) == ("settings_missing", {"key": "batch_size"})
+
+
+@pytest.mark.parametrize("location", ["http://[x/Appointment/a1/_history/1", "//[", "x"])
+def test_a_location_that_is_no_address_leaves_a_write_unsure(sandbox: RunningSandbox, location: str) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(201, headers={"location": location})
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        connector = FHIR.open(Connection("hidamari", "fhir", "https://x", SETTINGS), {}, client, NotingGate())
+        assert isinstance(connector.send(visit(sandbox)), Unknown)

@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element  # read by defusedxml
 
 import pytest
 from defusedxml.ElementTree import fromstring
+from evidence import is_told
 from fhir_bench import NotingGate
 from orca_bench import CONFIG, SECRET, connected, patients, recorded
 
@@ -213,8 +214,9 @@ def test_more_in_one_day_than_a_list_can_tell_means_all_are_read_in_the_ranges_t
             for number in patients(orca)[:6]:
                 orca.put_patient(int(number))
             before = len(orca.journal())
-            with pytest.raises(RejectedError, match="patient_numbers_missing"):
+            with pytest.raises(RejectedError, match="patient_numbers_missing") as raised:
                 read(connector, cursor)
+            is_told("patient_numbers_missing", raised.value.params)
             assert "patientgetv2" not in {row["api"] for row in orca.journal(before)}
         with connected(orca.url, patient_numbers="1-") as connector:
             pages = read(connector, cursor)
@@ -342,6 +344,7 @@ def test_what_goes_wrong_while_patients_are_read_is_tried_again(
     with connected(orca.url, seconds=0.5) as connector, pytest.raises(RetryableError) as raised:
         read(connector)
     assert raised.value.reason == reason
+    is_told(reason, raised.value.params)
 
 
 def test_a_closed_route_is_a_persons_to_open() -> None:
@@ -349,3 +352,4 @@ def test_a_closed_route_is_a_persons_to_open() -> None:
     with running_orca(closed) as orca, connected(orca.url) as connector, pytest.raises(RejectedError) as raised:
         read(connector)
     assert (raised.value.reason, raised.value.params) == ("function_closed", {"function": "patientlst2v2"})
+    is_told("function_closed", raised.value.params)

@@ -5,6 +5,7 @@ The judge is the sandbox: its own log and what its clinic keeps.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ from xml.etree.ElementTree import Element  # read by defusedxml
 
 import pytest
 from defusedxml.ElementTree import fromstring
+from evidence import is_told
 from fhir_bench import NotingGate
 from orca_bench import CONFIG, NURSE, STARTS, connected, patients, recorded, stored, visit, visit_record
 from test_orca_reads import replaying
@@ -89,6 +91,19 @@ def test_a_request_for_an_appointment_has_the_documented_shape_and_its_answer_is
     assert path == "/orca14/appointmodv2?class=01"
     assert _shape(fromstring(sent)) == _shape(fromstring(recorded("docs-samples/appointmodv2_class01_request.xml")))
     assert reply == Delivered(f"{command.links[Entity.CLIENT]}/2026-12-01/1", "", "filled_in_by_partner")
+    is_told("filled_in_by_partner")
+
+
+@pytest.mark.parametrize(("code", "warning"), [("K4", "more_than_slots"), ("K5", "booked_in_the_past")])
+def test_a_remark_on_what_was_taken_is_a_warning(code: str, warning: str) -> None:
+    answer = recorded("docs-samples/appointmodv2_K3_response.xml").replace(b">K3<", f">{code}<".encode())
+    with running_orca(CONFIG) as orca, replaying({"appointmodv2": answer}) as (url, _):
+        command = visit(orca)
+        with connected(url) as connector:
+            reply = connector.send(command)
+    assert isinstance(reply, Delivered)
+    assert reply.warning == warning
+    is_told(warning)
 
 
 def _shape(element: Element) -> object:
@@ -215,7 +230,9 @@ def test_a_record_that_somebody_has_open_is_tried_later(orca: RunningOrca, entit
     orca.fail(FaultKind.CODE, api=WRITES[entity], code=code)
     command = visit(orca) if entity is Entity.VISIT else visit_record(orca)
     start = len(orca.journal())
-    assert send(orca, command) == Retry("partner_locked")
+    reply = send(orca, command)
+    assert reply == Retry("partner_locked")
+    is_told("partner_locked", reply.params)
     assert orca.writes(start) == []
 
 
@@ -234,7 +251,7 @@ def test_a_record_that_somebody_has_open_is_tried_later(orca: RunningOrca, entit
         *((code, Unknown("partner_failed_unsure")) for code in ("51", "52", "53", "54")),
         ("89", Retry("partner_failed")),
         ("91", Refused("request_malformed")),
-        ("97", Refused("record_refused", {"detail": "ORCA 97"})),
+        ("97", Refused("content_refused", {"detail": "ORCA 97"})),
         ("99", Refused("credential_refused")),
         ("Q7", Unknown("unknown", {"detail": "appointmodv2 Q7"})),
     ],
@@ -243,12 +260,16 @@ def test_each_result_of_the_booking_call_means_what_the_documents_say(
     orca: RunningOrca, code: str, reply: Reply
 ) -> None:
     orca.fail(FaultKind.CODE, api="appointmodv2", code=code)
-    assert send(orca, visit(orca)) == reply
+    found = send(orca, visit(orca))
+    assert found == reply
+    is_told(reply.reason, found.params)
 
 
 def test_the_same_code_means_another_thing_at_another_call(orca: RunningOrca) -> None:
     orca.fail(FaultKind.CODE, api="acceptmodv2", code="21")
-    assert send(orca, visit_record(orca)) == Refused("insurance_refused")
+    refused = send(orca, visit_record(orca))
+    assert refused == Refused("insurance_refused")
+    is_told("insurance_refused", refused.params)
     orca.fail(FaultKind.CODE, api="appointmodv2", code="21")
     assert send(orca, visit(orca)) == Unknown("unknown", {"detail": "appointmodv2 21"})
 
@@ -257,7 +278,9 @@ def test_an_appointment_by_a_nurse_goes_to_the_doctor_that_is_set_or_waits_for_o
     command = visit(orca)
     by_nurse = replace(command, links={**command.links, Entity.STAFF: NURSE})
     start = len(orca.journal())
-    assert send(orca, by_nurse, default_doctor="") == Refused("staff_not_assignable")
+    refused = send(orca, by_nurse, default_doctor="")
+    assert refused == Refused("staff_not_assignable")
+    is_told("staff_not_assignable", refused.params)
     assert orca.journal(start) == []
     assert isinstance(send(orca, by_nurse, default_doctor="", doctors=f"{NURSE}=10005/02"), Delivered)
     (copy,) = stored(orca, by_nurse)
@@ -315,6 +338,7 @@ def test_a_list_that_is_cut_short_proves_no_absence() -> None:
         with connected(orca.url) as connector, pytest.raises(RetryableError) as raised:
             connector.find(early)
         assert raised.value.reason == "appointments_hidden"
+        is_told("appointments_hidden", raised.value.params)
         start = len(orca.journal())
         assert send(orca, moved(early, hours=1)) == Retry("appointments_hidden")
         assert orca.writes(start) == []
@@ -377,7 +401,9 @@ def test_an_acceptance_of_the_clinics_own_stays_where_ours_is_gone(orca: Running
 def test_a_second_acceptance_of_the_day_is_a_persons_to_judge_and_a_lost_one_is_ours(orca: RunningOrca) -> None:
     first = visit_record(orca)
     orca.fail(FaultKind.LOST, api="acceptmodv2")
-    assert send(orca, first) == Unknown("empty_reply_unsure")
+    lost = send(orca, first)
+    assert lost == Unknown("empty_reply_unsure")
+    is_told("empty_reply_unsure", lost.params)
     orca.set_faults()
     assert isinstance(find(orca, first), Found)
     assert isinstance(send(orca, first), Delivered)  # 16, and it says what we say
@@ -385,7 +411,9 @@ def test_a_second_acceptance_of_the_day_is_a_persons_to_judge_and_a_lost_one_is_
     second = replace(
         first, record_id=uuid4(), fields=replace(fields, started_at=fields.started_at + timedelta(hours=2))
     )
-    assert send(orca, second) == Refused("acceptance_taken")
+    refused = send(orca, second)
+    assert refused == Refused("acceptance_taken")
+    is_told("acceptance_taken", refused.params)
     assert find(orca, second) == Absent()
     accepted = [each for each in orca.state()["acceptances"] if each["day"] == f"{fields.started_at:%Y-%m-%d}"]
     assert len(accepted) == 1
@@ -402,3 +430,19 @@ def test_a_record_of_a_visit_whose_change_was_cut_in_half_is_gone_on_with(orca: 
     assert found.theirs == {"status": "cancelled"}
     assert isinstance(send(orca, later), Delivered)
     assert find(orca, later).matches
+
+
+@pytest.mark.parametrize(("entity", "name"), [(Entity.VISIT, "Appointment_Id"), (Entity.VISIT_RECORD, "Acceptance_Id")])
+def test_an_id_that_no_entry_has_leaves_a_write_unsure(orca: RunningOrca, entity: Entity, name: str) -> None:
+    command = visit(orca) if entity is Entity.VISIT else visit_record(orca)
+    for told in ("9" * 5000, "9" * 21, "٣", "", "x"):
+        answer = json.dumps({"res": {"Api_Result": "00", name: told}}).encode()
+        with replaying({WRITES[entity]: answer}) as (url, _), connected(url, format="json") as connector:
+            assert connector.send(command) == Unknown("answer_unreadable")
+
+
+def test_an_endless_number_is_no_patients_and_stops_no_reading_back(orca: RunningOrca) -> None:
+    row = {"Acceptance_Id": "9" * 5000, "Patient_Information": {"Patient_ID": "9" * 5000}, "Physician_Code": "9" * 5000}
+    answer = json.dumps({"res": {"Api_Result": "00", "Acceptlst_Information": [row]}}).encode()
+    with replaying({"acceptlstv2": answer}) as (url, _), connected(url, format="json") as connector:
+        assert connector.find(visit_record(orca)) == Absent()

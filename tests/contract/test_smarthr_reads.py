@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from fhir_bench import NotingGate
+from evidence import is_told
+from fhir_bench import Answer, NotingGate, scripted_server
 from smarthr_bench import CONFIG, SAVED, connected, crew, crew_id, crews
 
 from partners.contract import Access, Connector, Entity, Gone, Page, Staff, Unmappable
@@ -301,6 +303,7 @@ def test_what_an_answer_means_is_told_by_its_code(
     with pytest.raises(error) as raised:
         next(coming)
     assert (type(raised.value), raised.value.reason) == (error, reason)
+    is_told(reason, raised.value.params)
 
 
 def test_the_limits_are_told_to_the_gate_with_the_time_of_the_window_that_is_full() -> None:
@@ -366,6 +369,7 @@ def test_the_check_says_what_is_set_wrong(smarthr: RunningSmartHr, how: dict[str
     with pytest.raises(RejectedError) as raised, connected(**given) as connector:  # type: ignore[arg-type]
         connector.check()
     assert raised.value.reason == reason
+    is_told(reason, raised.value.params)
 
 
 # --- The mapping ------------------------------------------------------------------------------------------------------
@@ -436,3 +440,28 @@ def test_a_crew_that_cannot_be_read_names_the_field_and_not_what_stands_in_it(
     content = reading.crew_record(crew(1, **said)).content
     found = map_record(Entity.STAFF, content, {"qualifications": "看護師"})
     assert found == Unmappable(reason, {"field": field})
+    is_told(reason, found.params)
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:00 +99999999999999"])
+def test_a_date_beyond_all_is_as_good_as_none(date: str) -> None:
+    headers = {"content-type": "application/json", "date": date}
+    with (
+        scripted_server(lambda path: (200, headers, json.dumps([crew(1)]).encode())) as server,
+        connected(server.url) as opened,
+    ):
+        assert [page.cursor for page in read(opened)] == [(SAVED - timedelta(minutes=1)).isoformat()]
+
+
+def test_an_empty_page_is_the_last_one_whatever_it_says() -> None:
+    def answer(path: str) -> Answer:
+        assert len(server.seen) < 9, "it goes on for ever"
+        links = {"link": '<https://x/api/v1/crews?page=2>; rel="next"'}
+        return (
+            200,
+            {"content-type": "application/json", **links},
+            json.dumps([crew(1)] * (len(server.seen) < 3)).encode(),
+        )
+
+    with scripted_server(answer) as server, connected(server.url) as opened:
+        assert [page.is_last for page in read(opened)] == [False, False, True]

@@ -4,6 +4,7 @@ and not for ever."""
 from __future__ import annotations
 
 from conftest import Tenant
+from evidence import is_told
 from flow_bench import accumulate_all, expire_lease, push_now
 
 from resources.logins import Login
@@ -69,5 +70,7 @@ def test_what_a_push_left_that_may_go_on_soon_is_urgent_from_then_on_until_the_n
 def test_a_push_cut_short_by_its_time_is_asked_for_again_at_once(tenant: Tenant) -> None:
     tenant.add_visit()
     accumulate_all(tenant)
-    assert push(tenant.services, tenant.partner, tenant.name, box_seconds=0).stopped == "time_box_ended"
+    report = push(tenant.services, tenant.partner, tenant.name, box_seconds=0)
+    assert report.stopped == "time_box_ended"
+    is_told("time_box_ended", report.params)
     assert _urgent(tenant) == (tenant.name,)

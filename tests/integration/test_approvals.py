@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import NewTenant, Tenant
+from evidence import is_told
 from listed_partner import Listed, connected
 from test_diff_apply import CLIENT, carry_over, compare, results, tomorrow
 
@@ -102,6 +103,7 @@ def test_one_more_than_was_approved_holds_them_all_again_and_says_so(held: Tenan
 
     assert (report.applied, report.held_deletes, reasons(report)) == (0, 12, {"mass_change_grew"})
     assert report.problems[0].params == {"why": "12 deletes", "approved": "11 deletes"}
+    is_told("mass_change_grew", report.problems[0].params)
     again = carry_over(held)
     assert (again.held_deletes, reasons(again)) == (12, {"mass_change_grew"})  # until somebody has looked
     assert uses(held) == [("exceeded", 12)]

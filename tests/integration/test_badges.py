@@ -210,12 +210,12 @@ def test_a_settled_record_that_a_late_sender_may_have_touched_is_not_ok(out: Way
 def test_a_settled_record_keeps_its_badge_when_its_month_is_archived(out: WayOut, server: EmbeddedServer) -> None:
     key = out.change()
     intent = out.intend(key)
-    warned = Result(key, Outcome.DELIVERED_WITH_WARNING, "accepted_with_remark", partner_id="p", is_cancelled=False)
+    warned = Result(key, Outcome.DELIVERED_WITH_WARNING, "filled_in_by_partner", partner_id="p", is_cancelled=False)
     assert out.store(replace(warned, intent_id=intent.intent_id)) == ()
     with psycopg.connect(server.admin_url, dbname=out.database._logins.database, autocommit=True) as admin:
         for table in ("change", "intent", "result"):
             admin.execute(f"ALTER TABLE sync.{table} DETACH PARTITION sync.{table}_{key.month:%Y_%m}")
-    assert shown(out, key) == (Badge.DELIVERED_WITH_WARNING, "accepted_with_remark", None)
+    assert shown(out, key) == (Badge.DELIVERED_WITH_WARNING, "filled_in_by_partner", None)
     newer = out.change(Key(date(2026, 12, 1), key.entity, key.record_id, 2))
     (due,) = out.due()
     assert (due.key, due.known and due.known.partner_id, due.settled_version) == (newer, "p", 1)

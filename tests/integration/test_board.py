@@ -17,6 +17,7 @@ from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.board.bundle import bundle
 from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.core.reference import reference
 from zest_pipelines.store import board_tokens, decisions
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import StoreError
@@ -69,6 +70,23 @@ def test_the_product_reads_how_its_tenant_stands_in_either_language(
         assert life["badge"] == "action_needed"
         assert [step["what"] for step in life["timeline"]] == ["queued", "sent", "answered"]
         assert life["timeline"][-1]["next_action"] == japanese["next_action"]
+
+
+def test_what_is_ours_is_told_with_the_number_of_the_record_that_support_asks_for(
+    out: WayOut, database: Database, address: str
+) -> None:
+    key = out.change()
+    assert out.store(ended(out.intend(key), Outcome.PARKED, "internal_error")) == ()
+    with caller(address, token_of(database, out.tenant)) as product:
+        life = product.get(f"/api/records/visit/{key.record_id}").json()
+        asked = {"partner": out.partner, "entity": "visit", "badge": life["badge"], "reason": "internal_error"}
+        (member,) = product.get("/api/records", params=asked).json()["records"]
+        (group,) = product.get("/api/overview").json()["records"]
+    number = reference(out.tenant, out.partner, "visit", str(key.record_id))
+    assert number in life["timeline"][-1]["next_action"]
+    assert number in life["partners"][0]["next_action"]
+    assert number in member["next_action"]
+    assert reference(out.tenant, out.partner) in group["next_action"]
 
 
 def test_a_person_sees_the_same_on_pages_and_finds_the_record(out: WayOut, database: Database, address: str) -> None:

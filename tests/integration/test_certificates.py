@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
+from evidence import is_told
 from issued import PASSWORD, YEAR, Issued, issue
 from test_wire_faults import Line, answering, partner
 
@@ -191,7 +192,29 @@ def test_an_expired_certificate_costs_no_call_and_says_what_to_do(
     with partner(patients, demanding) as there:
         tenant = connected(new_tenant, "sakura", there.url, authority, issue(authority, timedelta(days=-1)))
         report = land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
-        with pytest.raises(AuthenticationError, match="client_certificate_expired"):
+        with pytest.raises(AuthenticationError, match="client_certificate_expired") as caught:
             check(tenant.services, tenant.partner, tenant.name)
     assert (report.state, report.reason, there.lines) == ("failed", "client_certificate_expired", [])
+    is_told("client_certificate_expired", caught.value.params)
     assert PASSWORD not in caplog.text
+
+
+def test_a_certificate_that_cannot_be_read_any_more_costs_no_call(
+    new_tenant: NewTenant, authority: Issued, ours: Issued, demanding: ssl.SSLContext
+) -> None:
+    with partner(patients, demanding) as there:
+        secret = {"token": "t", "ca_certificate": authority.pem, "client_certificate": ours.pem}
+        tenant = new_tenant(None, "sakura", base_url=there.url, secret=secret)
+        report = land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    assert (report.state, report.reason, there.lines) == ("failed", "certificate_unusable", [])
+    is_told("certificate_unusable", report.params)
+
+
+def test_a_partner_whose_authority_is_not_ours_is_not_read(
+    new_tenant: NewTenant, ours: Issued, demanding: ssl.SSLContext
+) -> None:
+    with partner(patients, demanding) as there:
+        tenant = connected(new_tenant, "sakura", there.url, issue(), ours)
+        report = land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
+    assert (report.state, report.reason, there.requests) == ("failed", "partner_certificate_invalid", [])
+    is_told("partner_certificate_invalid", report.params)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from evidence import is_told
 
 from partners.contract import Command, Entity, Reply
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
@@ -78,6 +79,7 @@ def test_a_time_that_the_partner_names_to_a_reading_is_kept(tenant: Any) -> None
     again = land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT)
 
     assert (again.state, again.reason) == ("failed", "budget_deferred")
+    is_told("budget_deferred", again.params)
     assert len(tenant.sandbox.journal()) == seen
 
 
@@ -124,7 +126,9 @@ def test_a_push_that_is_cut_off_keeps_its_lease_while_its_call_may_go_on(
     with pytest.raises(KeyboardInterrupt):
         push(tenant.services, broken, tenant.name)
 
-    assert send(tenant).stopped == "push_under_way"
+    refused = send(tenant)
+    assert refused.stopped == "push_under_way"
+    is_told("push_under_way", refused.params)
     give_up = time.monotonic() + 10
     while tenant.outcomes(visit) == [] and time.monotonic() < give_up:
         send(tenant)
@@ -144,6 +148,7 @@ def test_the_record_of_a_cancelled_visit_says_what_it_waits_for(tenant: Any) -> 
         (badge,) = badges.of_record(tx, tenant.name, Entity.VISIT_RECORD, visit)
 
     assert (badge.badge, badge.reason) == ("waiting", "visit_not_yet_delivered")
+    is_told("visit_not_yet_delivered", badge.params)
 
 
 def test_a_good_reading_ends_the_pause_after_a_refused_credential(tenant: Any) -> None:
@@ -158,6 +163,17 @@ def test_a_good_reading_ends_the_pause_after_a_refused_credential(tenant: Any) -
     send(tenant)
 
     assert [tenant.outcomes(visit)[-1] for visit in visits] == [(1, "delivered")] * 2
+
+
+def test_what_had_stopped_goes_again_once_the_connection_is_changed_and_says_so(tenant: Any) -> None:
+    visit = tenant.add_visit()
+    tenant.sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=422, times=1))
+    assert send(tenant).parked == 1
+    tenant.sql("UPDATE sync.connection SET changed_at = clock_timestamp()", Login.OPERATOR)
+    assert send(tenant).delivered == 1
+    (released,) = tenant.sql("SELECT reason, params FROM sync.result WHERE outcome = 'released'", Login.OPERATOR)
+    assert (released.reason, tenant.outcomes(visit)[-1]) == ("connection_changed", (1, "delivered"))
+    is_told("connection_changed", released.params)
 
 
 def test_an_edit_that_nobody_has_looked_at_is_not_ok_yet(tenant: Any) -> None:
@@ -181,7 +197,7 @@ def test_the_last_error_goes_with_what_was_wrong(tenant: Any) -> None:
     visit = tenant.add_visit()
     tenant.sandbox.set_faults(FaultRule(FaultKind.STATUS, method="POST", status=422, times=1))
     send(tenant)
-    assert last_error() == "record_refused"
+    assert last_error() == "content_refused"
     tenant.edit_visit(visit, note="mended")
     send(tenant)
     assert last_error() is None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from evidence import is_told
 
 from partners.contract import Command, Connector, Partner, Reply
 from resources.logins import Login
@@ -77,6 +78,7 @@ def test_a_fault_of_ours_in_one_record_holds_up_no_neighbour_and_is_read_back(te
     assert (report.delivered, report.unknown, report.stopped) == (1, 1, None)
     assert tenant.outcomes(sound) == [(1, "delivered")]
     assert [problem.reason for problem in report.problems] == ["internal_error"]
+    is_told("internal_error", report.problems[0].params)
 
 
 def test_a_record_of_which_no_command_can_be_made_is_parked_without_an_intent(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from conftest import NewTenant, Tenant
+from evidence import is_told
 
 from partners.contract import Client, Entity, Master, Unmappable
 from partners.fhir.sandbox.config import SandboxConfig
@@ -134,6 +135,7 @@ def test_deletes_of_many_are_held_once_while_additions_go_on(tenant: Tenant, san
     assert (applied.held, applied.applied) == (11, 1)
     assert (applied.deletes, applied.held_deletes, applied.held_fields) == (11, 11, {})
     assert {problem.reason for problem in applied.problems} == {"mass_change_held"}
+    is_told("mass_change_held", applied.problems[0].params)
     ours = clients(tenant)
     assert "newcomer" in ours
     assert all(ours[each["id"]].active for each in theirs)

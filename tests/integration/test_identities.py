@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from conftest import TOKEN, Tenant
+from evidence import is_told
 from flow_bench import calls, mark, push_now
 from test_diff_apply import CLIENT, carry_over, compare, tomorrow
 
@@ -158,6 +159,7 @@ def test_an_id_that_means_another_person_writes_over_nobody_and_no_visit_goes_th
     assert clients(tenant)[ours].family_name == "佐藤"
     ((_, why, params),) = waiting(tenant)
     assert (why, params) == ("partner_id_reused", {"records": str(ours)})
+    is_told("partner_id_reused", params)
     start = mark(tenant.sandbox)
     tenant.add_visit(client_id=ours, staff_id=None)
     push_now(tenant)
@@ -405,6 +407,7 @@ def test_a_second_partner_waits_until_somebody_says_how_to_match_and_a_person_ma
     assert bring_in(there).waiting == 2
     (one, why, _), (two, _, _) = waiting(there)
     assert why == "identity_unmatched"
+    is_told("identity_unmatched")
     with pytest.raises(StoreError, match="nobody before"):
         say(there, Act.SAME)
     with pytest.raises(StoreError, match="no such record of ours"):
@@ -439,6 +442,7 @@ def test_a_link_to_a_record_that_was_linked_meanwhile_ends_in_nothing_and_is_tol
     assert (report.applied, report.waiting) == (1, 1)
     ((_, why, params),) = waiting(there)
     assert (why, params) == ("identity_ambiguous", {"records": str(links(tenant)[ours])})
+    is_told("identity_ambiguous", params)
     assert due_tenants(there) == ()
 
 

@@ -16,14 +16,17 @@ import sqlalchemy as sa
 import tenant_rows
 from alembic import command
 from conftest import fresh_database
+from evidence import is_told
 from product_hand import beside
 from psycopg import sql
 from sqlalchemy.exc import DBAPIError
 
-from partners.reasons import all_reasons
+from partners.reasons import Language, all_reasons
 from resources.logins import Login, Logins
+from zest_pipelines.core.reference import reference
 from zest_pipelines.local.embedded import EmbeddedServer
-from zest_pipelines.store import projection, tenants
+from zest_pipelines.orchestration.failures import fault_of
+from zest_pipelines.store import installation, projection, tenants
 from zest_pipelines.store.database import Database, savepoint
 from zest_pipelines.store.errors import ConstraintError, DatabaseUnreachableError, SchemaError, StoreError
 from zest_pipelines.store.installation import check_schema, install
@@ -72,15 +75,44 @@ def test_installing_again_changes_nothing(server: EmbeddedServer, elsewhere: Log
     check_schema(elsewhere)
     with database.transaction(Login.OPERATOR, "sakura") as tx:
         assert tenants.get(tx, "sakura").name == "A corporation"
-        reasons = tx.execute(sa.text("SELECT count(*) FROM sync.reason")).scalar_one()
+        reasons = tx.execute(sa.text("SELECT code, severity, retry FROM sync.reason")).all()
     database.close()
-    assert reasons == len(tuple(all_reasons()))
+    assert {row.code: (row.severity, row.retry) for row in reasons} == {
+        each.code: (each.severity.value, each.retry.value) for each in all_reasons()
+    }
+
+
+def test_what_keeps_a_whole_run_from_its_work_is_told_by_the_catalogue(
+    elsewhere: Logins, down: Logins, opened: Database
+) -> None:
+    with pytest.raises(DatabaseUnreachableError) as away:
+        check_schema(down)
+    with pytest.raises(SchemaError) as bare:
+        check_schema(elsewhere)
+    with pytest.raises(StoreError) as unknown, opened.transaction(Login.OPERATOR, "sakura") as tx:
+        tenants.get(tx, "momiji")
+    faults = [fault_of(each.value, "sakura", "fhir") for each in (away, bare, unknown)]
+    assert [each.code for each in faults] == ["database_unreachable", "installation_incomplete", "input_refused"]
+    assert [each.is_permanent for each in faults] == [False, True, True]
+    for shown, fault in zip(
+        (is_told("database_unreachable"), is_told("installation_incomplete"), is_told("input_refused")),
+        faults,
+        strict=True,
+    ):
+        assert fault.description.startswith(shown[Language.ENGLISH][0])
+    assert reference("sakura", "fhir") in faults[0].description
 
 
 def install_only(revision: str, server: EmbeddedServer, logins: Logins) -> None:
     """Prepare the server as the version with this schema did."""
     upgrade = command.upgrade
+
+    def put_reasons(connection: sa.Connection) -> None:
+        names = "code, owner, message_ja, action_ja, message_en, action_en"
+        connection.execute(sa.text(f"INSERT INTO sync.reason ({names}) VALUES ('old', 'us', 'a', 'b', 'c', 'd')"))
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(installation, "_put_reasons", put_reasons)
         patch.setattr(command, "upgrade", lambda config, _: upgrade(config, revision))
         install(server.admin_url, logins)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import NewTenant, Tenant, wait_for
+from evidence import is_told
 from flow_bench import calls, impatient, mark
 
 from partners.contract import Entity
@@ -281,17 +282,22 @@ def test_a_record_that_cannot_be_mapped_is_quarantined_and_its_neighbours_go_on(
     sandbox.put(patient(sandbox, id="odd-sex", gender="M"))
     sandbox.put(patient(sandbox, id="no-number", identifier=None))
     sandbox.put(patient(sandbox, id="no-birth-date", birthDate=None))
+    modified = [{"url": "urn:made-up", "valueBoolean": True}]
+    sandbox.put(patient(sandbox, id="means-another-thing", modifierExtension=modified))
     report = land_clients(fresh)
-    assert (report.state, report.records, report.unmappable) == ("certified", CLIENTS + 3, 2)
+    assert (report.state, report.records, report.unmappable) == ("certified", CLIENTS + 4, 3)
     problems = {row.partner_id: (row.problem, row.params) for row in landed(fresh) if row.problem}
     assert problems == {
         "odd-sex": ("unknown_code", {"field": "Patient.gender"}),
         "no-number": ("required_field_missing", {"field": "Patient.identifier"}),
+        "means-another-thing": ("schema_unknown", {"detail": "Patient.modifierExtension"}),
     }
+    is_told("schema_unknown", problems["means-another-thing"][1])
+    is_told("unknown_code", problems["odd-sex"][1])
     changes = diff(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
-    assert (changes.added, changes.unmappable) == (CLIENTS + 1, 2)
+    assert (changes.added, changes.unmappable) == (CLIENTS + 1, 3)
     applied = apply(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
-    assert (applied.applied, applied.rejected, applied.equals_landed) == (CLIENTS + 1, 2, True)
+    assert (applied.applied, applied.rejected, applied.equals_landed) == (CLIENTS + 1, 3, True)
     sandbox.put(patient(sandbox, id="odd-sex", gender="male"))
     land_clients(fresh)
     take_in_clients(fresh)
@@ -342,6 +348,7 @@ def test_a_killed_reading_is_taken_over_after_five_minutes_and_not_before(fresh:
     begin_and_die(fresh)
     refused = land_clients(fresh)
     assert (refused.state, refused.reason, refused.snapshot) == ("failed", "reading_under_way", "")
+    is_told("reading_under_way", refused.params)
     age = "UPDATE sync.snapshot SET touched_at = clock_timestamp() - make_interval(secs => :seconds)"
     fresh.sql(age, Login.LAND, seconds=290)
     assert land_clients(fresh).reason == "reading_under_way"
@@ -349,6 +356,7 @@ def test_a_killed_reading_is_taken_over_after_five_minutes_and_not_before(fresh:
     assert land_clients(fresh).state == "certified"
     states = fresh.sql("SELECT state, reason FROM sync.snapshot ORDER BY started_at", Login.LAND)
     assert [tuple(row) for row in states] == [("failed", "reading_broken_off"), ("certified", None)]
+    is_told("reading_broken_off")
 
 
 def test_a_reading_that_was_taken_for_dead_writes_nothing_more(fresh: Tenant, sandbox: RunningSandbox) -> None:
@@ -411,6 +419,7 @@ def test_fields_that_the_format_does_not_have_are_told_and_their_records_taken(
     (row,) = [row for row in landed(fresh) if "nickname" in row.content]
     assert (problem.record, problem.reason) == (f"landed:{row.landed_no}", "fields_unknown")
     assert problem.params == {"fields": "Patient.favouriteColour, Patient.nickname"}
+    is_told("fields_unknown", problem.params)
     assert land_clients(fresh, Entity.STAFF).unknown_fields == {"PractitionerRole.nickname": 1}
     assert land_clients(tomorrow(fresh)).unknown_fields == {}
 
@@ -449,6 +458,7 @@ def test_a_reading_that_is_not_made_tells_no_field_that_another_one_still_counts
     fresh.sql("UPDATE sync.connection SET paused_at = clock_timestamp(), pause_reason = 'test'", Login.OPERATOR)
     report = land(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
     assert (report.reason, report.unknown_fields) == ("connection_paused", {})
+    is_told("connection_paused", report.params)
     assert fresh.sql("SELECT told_at FROM sync.unknown_field", Login.LAND)[0].told_at is None
 
 

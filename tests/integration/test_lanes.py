@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 from conftest import wait_for
 from dead_partner import wire
+from evidence import is_told
 from flow_bench import accumulate_all, beside, expire_lease, forget_backoff, push_now
 from partner import PROOFS, Office, connect, truth
 from partner_process import RunningPartner
@@ -489,6 +490,7 @@ def test_nothing_is_sent_while_the_partner_is_closed_and_all_goes_in_order_after
     office.sql("UPDATE sync.connection SET closed = ARRAY['02:00-05:00', '04:00-06:00']", Login.OPERATOR)
     report = push_now(at(office, TWO_AT_NIGHT))
     assert (report.stopped, report.calls, report.is_held, report.pending) == ("outside_window", 0, False, 5)
+    is_told("outside_window", report.params)
     assert hold(office).until == TWO_AT_NIGHT + timedelta(hours=4)
     assert push_now(at(office, TWO_AT_NIGHT + timedelta(hours=3, minutes=59))).calls == 0
     assert push_now(at(office, TWO_AT_NIGHT + timedelta(hours=4))).delivered == 5

@@ -127,7 +127,7 @@ def test_a_push_tells_how_its_limits_stand_without_anything_of_a_person(tenant: 
     for _ in range(3):
         tenant.add_visit()
     before = sum(outlook(tenant.services, tenant.partner, tenant.name).limits[0].last_hour)  # of the limit that stays
-    told = of_pushing(push_now(tenant), datetime.now(UTC))
+    told = of_pushing(push_now(tenant), datetime.now(UTC), ("sakura", "fhir"))
     assert f"| tenant:100/1d | {before + 1} | 100 |" in told["limits"].value
     assert told["done_at"].value > datetime.now(UTC).timestamp() + 60
     assert told["past_deadline"].value is False

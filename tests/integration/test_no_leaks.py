@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from conftest import NewTenant, Tenant
 from cryptography.fernet import Fernet
+from evidence import is_told
 from flow_bench import accumulate_all, forget_backoff, impatient, push_now
 
 from partners.contract import Client, Entity
@@ -262,6 +263,7 @@ def test_a_credential_that_cannot_be_opened_stops_the_stations_and_is_not_shown(
     pushed = push(services, cage.partner, cage.name)
     landed = land(services, cage.partner, cage.name, Entity.CLIENT)
     assert (pushed.stopped, landed.reason) == ("secret_unreadable", "secret_unreadable")
+    is_told("secret_unreadable", landed.params)
     with pytest.raises(VaultError) as failed:
         check(services, cage.partner, cage.name)
     assert leaks(repr((pushed, landed)) + told(failed.value)) == []

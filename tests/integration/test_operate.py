@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from conftest import Tenant
+from evidence import is_told
 from flow_bench import calls, copy_of, effects, forget_backoff, mark, push_now
 
 from partners.contract import Entity
@@ -143,6 +144,7 @@ def test_what_was_refused_is_tried_again_once_for_each_time_that_it_is_asked_for
     assert audited(tenant, "release") == [("fhir", "zest_operator", {})]
     released = tenant.sql("SELECT DISTINCT reason FROM sync.result WHERE outcome = 'released'", Login.OPERATOR)
     assert [row.reason for row in released] == ["asked_again"]
+    is_told("asked_again")
 
 
 def test_the_products_own_button_does_the_same(tenant: Tenant, sandbox: RunningSandbox) -> None:

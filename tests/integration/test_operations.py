@@ -190,7 +190,7 @@ def test_nothing_that_a_foreign_exception_says_reaches_the_event_log(instance: D
         ("push_period", {"days": 93}, "days: Input should be less than or equal to 92"),
         ("release", {"entity": "client"}, "entity is one of all, visit, visit_record"),
         ("release", {"record": "12"}, "record is `all` or a record's id"),
-        ("release", {"reason": "no reason"}, "reason is `all`, or a code"),
+        ("release", {"because": "no reason"}, "because is `all`, or a code"),
         ("release", {"week": "2026-11-24"}, "that week begins on 2026-11-23"),
         ("release", {"week": "next"}, "week is `all`, or a Monday"),
         ("abandon", {}, "Put a record's id, as checks and `zest explain` show it, in place of RECORD"),
@@ -285,7 +285,7 @@ def test_a_release_of_a_group_says_first_what_it_is(instance: DagsterInstance) -
     group = Selection(reason="slot_taken", days=Days(date(2026, 11, 23), date(2026, 11, 29)))
     script = Script({"would_release": (StoppedGroup(Entity.VISIT, PendingState.PARKED, "slot_taken", 3),)})
 
-    result = _run(instance, script, "release", tenant="ume", reason="slot_taken", week="2026-11-23")
+    result = _run(instance, script, "release", tenant="ume", because="slot_taken", week="2026-11-23")
 
     assert script.calls[:2] == [("would_release", "ume", group), ("release", "ume", group)]
     assert _shown(instance, result)["tried_again"] == "3 visits (parked, slot_taken)"
@@ -322,7 +322,7 @@ def test_a_release_tells_what_is_stopped_once_more_from_what_no_push_has_taken_u
     report = stopped(*asked, Selection(record_id=refused))
     assert (report.again, report.untried) == (1, 0)
     assert [(each.record, each.outcome, each.reason) for each in report.problems] == [
-        (str(refused), "parked", "record_refused")
+        (str(refused), "parked", "content_refused")
     ]
     assert stopped(*asked, Selection(Entity.VISIT_RECORD)) == StoppedReport()
     release(*asked)

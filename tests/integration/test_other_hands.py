@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from evidence import is_told
 from flow_bench import accumulate_all, beside, expire_lease, forget_backoff, push_now
 from partner import PROOFS, Office, connect, truth
 from partner_process import RunningPartner
@@ -138,6 +139,8 @@ def test_by_the_connections_policy_ours_is_written_over_it_with_a_warning(
         (2, "delivered_with_warning", "partner_change_overwritten"),
     ]
     assert badge(office, visit) == ("delivered_with_warning", "partner_change_overwritten")
+    is_told("overwriting_partner_change")
+    is_told("partner_change_overwritten")
     assert note_of(partner, visit) == "ours"
     office.edit(visit, note="and on")  # what was decided then holds for no later change
     edited_there(office, partner, visit, note="theirs again")
@@ -310,6 +313,7 @@ def test_a_late_write_over_a_newer_one_is_noticed_read_and_repaired_under_a_new_
     assert (late.late, late.delivered, note_of(partner, visit)) == (1, 0, "2")
     assert repairs(office) == ["suspected"]
     assert badge(office, visit) == ("retrying", "late_answer")
+    is_told("late_answer")
     report = push_now(office)
     assert (report.repaired, report.delivered, report.pending) == (1, 0, 0)
     assert note_of(partner, visit) == "3"
@@ -359,6 +363,7 @@ def test_where_nothing_can_be_asked_a_late_write_is_for_a_person(
     report = push_now(office)
     assert (report.calls, repairs(office)) == (0, ["suspected", "parked"])
     assert badge(office, visit) == ("check_needed", "late_answer_unsure")
+    is_told("late_answer_unsure")
     assert push_now(office).calls == 0
     office.edit(visit, note="4")  # a new version settles it
     assert push_now(office).delivered == 1
@@ -445,6 +450,17 @@ def test_a_lost_answer_costs_no_second_effect(
     assert truth(office, partner).broken == []
 
 
+def test_what_did_not_arrive_is_sent_again_and_says_so(new_office: NewOffice, partner: RunningPartner) -> None:
+    office = new_office("search")
+    (visit,) = office.add_visits()
+    partner.fail("cut_before", times=1)
+    push_now(office)
+    partner.heal()
+    push_now(office)
+    assert outcomes(office, visit)[-2:] == [(1, "retry", "not_arrived"), (1, "delivered", None)]
+    is_told("not_arrived")
+
+
 def test_a_key_makes_the_same_call_again_and_not_another_one(new_office: NewOffice, partner: RunningPartner) -> None:
     office = new_office("key")
     (visit,) = office.add_visits()
@@ -502,6 +518,7 @@ def test_where_nothing_can_be_asked_a_person_is_and_nothing_is_sent_meanwhile(
     report = push_now(office)
     assert (report.unknown, report.parked, report.pending) == (1, 1, 1)
     assert badge(office, visit)[1] == "delivery_unsure"
+    is_told("delivery_unsure")
     calls = len(partner.log())
     assert push_now(office).calls == 0
     office.edit(visit, note="2")  # an edit does not tell whether the first one is there
@@ -522,6 +539,8 @@ def test_the_persons_word_ends_it(new_office: NewOffice, partner: RunningPartner
         (copy,) = partner.state()
         decide(office, visit, 1, "adopt", copy["partner_id"])
         assert push_now(office).calls == 0
+        assert outcomes(office, visit)[-1][2] == "adopted_by_person"
+        is_told("adopted_by_person")
     else:
         office.sql("SELECT sync.request_retry(:tenant, :partner)", tenant=office.name, partner=office.partner.name)
         assert push_now(office).delivered == 1
@@ -558,6 +577,7 @@ def test_a_version_that_was_given_up_ends_without_a_call_also_while_the_connecti
     report = push_now(office)
     assert (report.abandoned, report.calls, report.stopped) == (1, 0, "connection_paused")
     assert outcomes(office, given_up) == [(2, "abandoned", "abandoned_by_person"), (1, "superseded", None)]
+    is_told("abandoned_by_person")
     office.sql("UPDATE sync.connection SET paused_at = NULL, pause_reason = NULL", Login.OPERATOR)
     push_now(office)
     assert [row["record_id"] for row in partner.log()] == [str(other)]

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from conftest import TOKEN, NewTenant, Tenant
+from evidence import is_told
 from flow_bench import (
     accumulate_all,
     broken_promises,
@@ -187,6 +188,8 @@ def test_a_visit_waits_for_a_client_whom_the_partner_does_not_know_and_its_neigh
     assert tenant.outcomes(waiting) == tenant.outcomes(unstaffed) == []
     assert badge(tenant, waiting) == ("waiting", "client_not_yet_at_partner")
     assert badge(tenant, unstaffed) == ("waiting", "staff_not_yet_at_partner")
+    is_told("client_not_yet_at_partner")
+    is_told("staff_not_yet_at_partner")
     with tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
         assert due.outbound(tx, tenant.partner.name, "1") == ()  # it makes nobody due
 
@@ -250,6 +253,7 @@ def test_a_week_is_sent_when_it_is_asked_for_with_what_stood_there_then(
     assert push_now(tenant).delivered == 0
     assert calls(sandbox, after=start) == []
     assert badge(tenant, visit) == ("waiting", "not_requested_yet")
+    is_told("not_requested_yet")
     request_push(tenant, "2026-11-30", "2026-12-06")
     assert push_now(tenant).delivered == 1
     assert effects(sandbox, visit) == ["created"]
@@ -631,7 +635,7 @@ def test_a_record_that_the_partner_refuses_is_parked_alone_and_a_new_version_rel
     report = push_now(tenant)
     assert (report.parked, report.delivered, report.stopped) == (1, 1, None)
     assert [problem.record for problem in report.problems] == [str(bad)]
-    assert badge(tenant, bad) == ("action_needed", "record_refused")
+    assert badge(tenant, bad) == ("action_needed", "content_refused")
     assert badge(tenant, good) == ("ok", None)
     start = mark(sandbox)
     push_now(tenant)

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from conftest import NewTenant, Tenant, wait_for
+from evidence import is_told
 from flow_bench import accumulate_all, broken_promises, calls, effects, impatient, mark, push_now
 
 from partners.contract import Command, Entity, Reply, Verb
@@ -133,7 +134,7 @@ def test_each_record_is_counted_once_and_says_what_it_waits_for(tenant: Tenant, 
     assert report.visits == PeriodCounts(delivered=1, unchanged=1, waiting=1, refused=1)
     assert report.visit_records == PeriodCounts(waiting=1)
     assert [(each.entity, each.record, each.outcome, each.reason) for each in report.problems] == [
-        ("visit", str(bad), "parked", "record_refused"),
+        ("visit", str(bad), "parked", "content_refused"),
         ("visit", str(waiting), "waiting", "client_not_yet_at_partner"),
         ("visit_record", str(bad), "waiting", "visit_not_yet_delivered"),
     ]
@@ -358,6 +359,7 @@ def test_an_edit_that_cannot_be_read_yet_is_waited_for(tenant: Tenant, sandbox: 
         (visit,) = add_visits(tenant, 1)
         report = press(tenant, seconds=1.5)
         assert (report.visits, report.stopped) == (PeriodCounts(), "edits_not_yet_read")
+        is_told("edits_not_yet_read", report.params)
         with ThreadPoolExecutor(1) as pool:
             pressed = pool.submit(press, tenant)
             time.sleep(0.5)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from conftest import Tenant
+from evidence import is_told
 from flow_bench import accumulate_all, calls, copy_of, mark, push_now
 
 from partners.contract import Command, Connector, ReadBack, Recovery
@@ -309,7 +310,9 @@ def test_a_paused_connection_and_a_partner_that_shows_nothing_are_not_called(
         capability = replace(tenant.partner.capability, recovery=Recovery.NONE)
         asked = replace(tenant, partner=replace(tenant.partner, capability=capability))
     start = mark(sandbox)
-    assert read_back(asked) == ReconcileReport(WEEK, stopped=why)
+    report = read_back(asked)
+    assert report == ReconcileReport(WEEK, stopped=why)
+    is_told(why, report.params)
     assert calls(sandbox, after=start) == []
 
 

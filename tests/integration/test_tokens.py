@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from conftest import NewTenant, Tenant
 from cryptography.fernet import Fernet
+from evidence import is_told
 from flow_bench import accumulate_all, broken_promises, calls, impatient, mark, push_now
 from swaps import swapped
 from test_certificates import issue
@@ -315,10 +316,14 @@ def test_a_wrong_key_and_a_scope_that_is_not_granted_say_what_to_do(
     with pytest.raises(AuthenticationError) as failed:
         check(stranger.services, stranger.partner, stranger.name)
     assert CLIENT_ID in explain(failed.value.reason, failed.value.params)[1]
+    is_told("client_refused", failed.value.params)
     assert asked(sandbox) == 2
     sandbox.configure(smart=smart(scopes="system/Patient.read"))
     tenant = new_tenant(sandbox, "sakura", secret=SECRET)
     assert read(tenant) == ("failed", "scope_refused")
+    with pytest.raises(AuthenticationError) as refused:
+        check(tenant.services, tenant.partner, tenant.name)
+    is_told("scope_refused", refused.value.params)
     tenant.sql(
         'UPDATE sync.connection SET settings = settings || \'{"scopes": "system/Patient.read"}\'', Login.OPERATOR
     )

@@ -246,7 +246,7 @@ def test_the_metadata_has_numbers_to_plot_and_a_table_with_each_next_action(inst
     assert rows[2:] == [
         "| delivered | 5 | 0 |  |",
         "| unchanged | 4 | 0 |  |",
-        "| waiting | 3 | 1 | Please wait, and do not enter it at the partner by hand. |",
+        "| waiting | 3 | 1 | We find out by ourselves. Until then please wait, and do not enter it at the partner by hand. |",  # noqa: E501
         '| refused | 2 | 0 | Correct the field (start\\|end) under "Visits" and save. It is then sent again by itself. |',  # noqa: E501
     ]
 

@@ -194,7 +194,7 @@ def test_readings_and_what_is_compared_first_go_alone() -> None:
     ("heard", "outcome", "reason", "not_before"),
     [
         (Delivered("there", "2"), Outcome.DELIVERED, None, None),
-        (Delivered("there", "2", "accepted_with_remark"), Outcome.DELIVERED_WITH_WARNING, "accepted_with_remark", None),
+        (Delivered("there", "2", "filled_in_by_partner"), Outcome.DELIVERED_WITH_WARNING, "filled_in_by_partner", None),
         (Retry("partner_locked"), Outcome.RETRY, "partner_locked", NOW + timedelta(seconds=2.5)),
         (Retry("partner_busy", not_before=NOW), Outcome.RETRY, "partner_busy", NOW),
         (Refused("record_refused"), Outcome.PARKED, "record_refused", None),

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from partners.errors import AuthenticationError, Deferred, RetryableError
+from partners.reasons import all_reasons
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
+from zest_pipelines.core.reference import reference
 from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_for, fault_of
 from zest_pipelines.store.errors import (
     ConstraintError,
@@ -47,6 +49,7 @@ def test_an_error_stops_whom_it_concerns_and_is_retried_where_that_helps(
     fault = fault_of(error)
 
     assert (fault.reach, fault.is_permanent) == (reach, is_permanent)
+    assert fault.code in {each.code for each in all_reasons()}
 
 
 def test_a_partners_error_is_explained_with_the_next_action() -> None:
@@ -58,9 +61,15 @@ def test_a_partners_error_is_explained_with_the_next_action() -> None:
 
 
 def test_an_error_of_the_store_keeps_its_own_sentence_with_the_next_step() -> None:
-    assert fault_of(UnknownConnectionError("sakura", "fhir")).description == (
-        "Tenant sakura is not connected to fhir: run `zest connect sakura fhir ...`."
-    )
+    fault = fault_of(UnknownConnectionError("sakura", "fhir"))
+
+    assert fault.code == "input_refused"
+    assert "Tenant sakura is not connected to fhir: run `zest connect sakura fhir ...`." in fault.description
+
+
+def test_what_is_ours_is_told_with_the_number_of_whom_it_befell() -> None:
+    assert reference("sakura", "fhir") in fault_of(DatabaseUnreachableError("it is away"), "sakura", "fhir").description
+    assert reference("KeyError") in fault_of(KeyError("family")).description
 
 
 def test_an_unexpected_error_says_what_and_where_but_never_its_message() -> None:

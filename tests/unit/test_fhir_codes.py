@@ -47,10 +47,10 @@ WRITES = [
     (Act.CREATE, 409, Conflict, "changed_at_partner"),
     (Act.CREATE, 410, Refused, "address_wrong"),
     (Act.CREATE, 412, Refused, "several_at_partner"),
-    (Act.CREATE, 413, Refused, "record_refused"),
+    (Act.CREATE, 413, Refused, "content_refused"),
     (Act.CREATE, 415, Refused, "not_this_protocol"),
     (Act.CREATE, 418, Unknown, "answer_unreadable"),
-    (Act.CREATE, 422, Refused, "record_refused"),
+    (Act.CREATE, 422, Refused, "content_refused"),
     (Act.CREATE, 429, Retry, "partner_busy"),
     (Act.CREATE, 500, Unknown, "partner_failed_unsure"),
     (Act.CREATE, 501, Unknown, "partner_failed_unsure"),
@@ -97,7 +97,7 @@ def test_a_read_answered_with_a_status(status: int, error: type[PartnerError], c
 
 
 UNANSWERED = [
-    (NotSent(Cause.DNS), Retry, "partner_unreachable", RetryableError, "partner_unreachable"),
+    (NotSent(Cause.DNS), Retry, "partner_name_not_found", RetryableError, "partner_name_not_found"),
     (NotSent(Cause.REFUSED), Retry, "partner_unreachable", RetryableError, "partner_unreachable"),
     (NotSent(Cause.CONNECT_TIMEOUT), Retry, "partner_unreachable", RetryableError, "partner_unreachable"),
     (NotSent(Cause.TLS), Retry, "partner_certificate_invalid", RetryableError, "partner_certificate_invalid"),
@@ -206,7 +206,7 @@ def test_a_refused_record_names_fields_and_issue_types_and_nothing_else() -> Non
 )
 def test_free_text_in_the_place_of_a_code_or_path_is_dropped(code: str, expression: str) -> None:
     found = denial(Act.CREATE, answer(422, outcome(code, expression)), "Appointment")
-    assert found == Refused("record_refused", {"detail": "HTTP 422"})
+    assert found == Refused("content_refused", {"detail": "HTTP 422"})
 
 
 @pytest.mark.parametrize(

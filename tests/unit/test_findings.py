@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, FloatMetadataValue, IntMetadataValue
 
+from zest_pipelines.core.reference import reference
 from zest_pipelines.flows.reports import (
     AccumulateReport,
     ApplyReport,
@@ -176,7 +177,7 @@ def test_a_mass_change_is_an_error_with_its_numbers_and_what_to_do(held: dict[st
     assert _failed(finding) == {"no_mass_change": ERROR}
     description = _check(finding, "no_mass_change").description or ""
     assert description.startswith(f"Held, of 200 records in force: {said}")
-    assert description.endswith('tell support ("Import changes").')
+    assert description.endswith(f"tell support the reference number {reference('sakura', ASSET.path[0])}.")
 
 
 def test_what_was_within_bounds_is_said_too() -> None:

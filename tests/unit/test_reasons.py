@@ -55,7 +55,6 @@ NEEDED = [
     "internal_error",
     "schema_unknown",
     "unknown",
-    "superseded_by_newer",
     "nothing_to_cancel",
     "secret_missing",
     "settings_missing",
@@ -74,12 +73,25 @@ NEEDED = [
 ENTRY = {
     "code": "door_shut",
     "owner": "user",
-    "retried": False,
+    "severity": "error",
+    "retry": "after_change",
     "scope": "record",
     "message_ja": "扉（{door}）が閉まっています。",
     "action_ja": "「玄関」の扉を開けてください。",
     "message_en": "The door ({door}) is shut.",
     "action_en": 'Open it at the "Entrance".',
+}
+
+
+WITH_NUMBER = {
+    "action_ja": "参照番号{reference}をサポートにお知らせください。",
+    "action_en": "Tell support {reference}.",
+}
+BY_ITSELF = {
+    "owner": "partner",
+    "retry": "automatic",
+    "action_ja": "自動で開けます。手で押しても構いません。",
+    "action_en": "We open it by ourselves; pushing it by hand does no harm.",
 }
 
 
@@ -108,15 +120,13 @@ def test_japanese_is_written_in_whole_polite_sentences(each: Reason) -> None:
 
 
 @pytest.mark.parametrize("each", all_reasons(), ids=lambda each: each.code)
-def test_texts_are_short_and_each_in_its_own_language(each: Reason) -> None:
-    japanese, english = each.texts(Language.JAPANESE), each.texts(Language.ENGLISH)
-    assert all(len(text) <= 80 for text in japanese)
-    assert all(len(text) <= 130 and text.isascii() and text.endswith(".") for text in english)
+def test_english_is_plain(each: Reason) -> None:
+    assert all(text.isascii() for text in each.texts(Language.ENGLISH))
 
 
 @pytest.mark.parametrize("each", all_reasons(), ids=lambda each: each.code)
 def test_every_parameter_shows_in_both_languages(each: Reason) -> None:
-    params = {name: f"<{name}>" for name in each.parameters()}
+    params = {name: f"<{name}>" for name in each.places()}
     for language in Language:
         shown = "".join(explain(each.code, params, language))
         assert all(value in shown for value in params.values())
@@ -133,12 +143,6 @@ def test_a_missing_parameter_reads_as_unknown_and_an_extra_one_is_ignored() -> N
 def test_braces_in_a_parameter_are_shown_as_they_are() -> None:
     message, _ = explain("required_field_missing", {"field": "{secret}"})
     assert "{secret}" in message
-
-
-def test_what_we_wait_for_or_retry_ourselves_never_lacks_the_word_that_it_goes_by_itself() -> None:
-    for each in all_reasons():
-        if each.owner is Owner.PARTNER and each.retried:
-            assert re.search("自動で", each.action_ja), each.code
 
 
 def test_nothing_unclassified_is_blamed_on_the_user() -> None:
@@ -159,7 +163,8 @@ def test_a_good_entry_loads() -> None:
         ({"code": "DoorShut"}, "snake_case"),
         ({"owner": "nobody"}, "owner"),
         ({"scope": "world"}, "scope"),
-        ({"retried": "no"}, "retried"),
+        ({"retry": "no"}, "retry"),
+        ({"severity": "loud"}, "severity"),
         ({"message_ja": ""}, "message_ja"),
         ({"action_en": "  "}, "action_en"),
         ({"message_en": "The door is shut."}, "same parameters"),
@@ -168,12 +173,40 @@ def test_a_good_entry_loads() -> None:
         ({"message_ja": "扉{door:>9}", "message_en": "{door:>9}"}, "place"),
         ({"action_ja": "直してください。"}, "names the place"),
         ({"action_en": "Correct it."}, "names the place"),
+        ({"message_ja": "扉（{door}）が閉まっています"}, "ends with 。"),
+        ({"message_en": "The door ({door}) is shut"}, "ends with ."),
+        ({"message_ja": f"{'扉' * 48}（{{door}}）です。"}, None),
+        ({"message_ja": f"{'扉' * 52}（{{door}}）です。"}, "at most 60"),
+        ({"message_en": f"{'A door. ' * 17}({{door}})."}, "at most 140"),
+        ({"action_ja": f"「{'扉' * 105}」です。"}, None),
+        ({"action_ja": f"「{'扉' * 106}」です。"}, "at most 110"),
+        ({"action_en": f'"{"A door. " * 25}".'}, "at most 200"),
+        ({"message_en": "The door ({door}) answered with HTTP 500."}, "not told of HTTP"),
+        ({"message_en": "The door ({door}) had a time-out."}, "not told of time-out"),
+        ({"message_ja": "扉（{door}）がタイムアウトしました。"}, "not told of タイムアウト"),
+        ({"action_ja": "「玄関」のJSONを直してください。"}, "not told of JSON"),
+        ({"severity": "information"}, "no mere information"),
+        ({"owner": "unknown", "severity": "warning"}, "is an error"),
+        ({"owner": "unknown", "retry": "automatic"}, "not retried"),
+        ({"owner": "unknown"}, "{reference}"),
+        ({"owner": "us"}, "{reference}"),
+        ({"owner": "us", "severity": "information"}, None),
+        ({"owner": "us", **WITH_NUMBER}, None),
+        ({"owner": "us", **WITH_NUMBER, "action_en": "Read {reference} out."}, "{reference}"),
+        ({"owner": "partner"}, None),
+        ({"owner": "partner", "retry": "automatic"}, "go on by ourselves"),
+        ({**BY_ITSELF, "action_ja": "自動で開けます。"}, "by hand"),
+        ({**BY_ITSELF, "action_en": "We open it by ourselves."}, "by hand"),
+        (BY_ITSELF, None),
         ({"extra": 1}, "exactly the fields"),
     ],
 )
-def test_an_entry_that_breaks_a_rule_is_refused(change: dict[str, object], rule: str) -> None:
-    with pytest.raises(CatalogueError, match=rule):
-        load_reasons(catalogue(**change))
+def test_an_entry_that_breaks_a_rule_is_refused(change: dict[str, object], rule: str | None) -> None:
+    if rule is None:
+        assert load_reasons(catalogue(**change))
+    else:
+        with pytest.raises(CatalogueError, match=re.escape(rule)):
+            load_reasons(catalogue(**change))
 
 
 def test_a_code_that_stands_twice_is_refused() -> None:
@@ -187,8 +220,9 @@ def test_a_catalogue_that_is_no_list_is_refused() -> None:
 
 
 def test_a_code_that_the_catalogue_lacks_is_told_as_unknown_and_by_name() -> None:
-    message, action = sentences("no_such_code", {"field": "note"})
+    message, action = sentences("no_such_code", {"field": "note"}, "4C7DFGHJ")
     assert "no_such_code" in message + action
-    assert sentences("field_invalid", {"field": "note"}) == explain(
+    assert "4C7DFGHJ" in action
+    assert sentences("field_invalid", {"field": "note"}, "") == explain(
         "field_invalid", {"field": "note"}, Language.ENGLISH
     )

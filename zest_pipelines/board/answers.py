@@ -11,6 +11,8 @@ from partners.contract import Entity
 from partners.reasons import Language, sentences
 from partners.registry import PARTNERS
 from zest_pipelines.core.badge import Badge, worst
+from zest_pipelines.core.identifiers import landed_id
+from zest_pipelines.core.reference import reference
 from zest_pipelines.store import badges, reports
 from zest_pipelines.store.database import Transaction
 
@@ -24,13 +26,13 @@ def overview(tx: Transaction, tenant: str, language: Language) -> Json:
     connections = [
         {"partner": each.partner, "title": _title(each.partner), "badge": each.badge}
         | {"since": utc(each.since), "next_at": utc(each.next_at)}
-        | _words(each.reason, each.params, language)
+        | _words(each.reason, each.params, reference(tenant, each.partner), language)
         for each in badges.of_connections(tx, tenant)
     ]
     records = [
         {"partner": each.partner, "title": _title(each.partner), "entity": each.entity, "badge": each.badge}
         | {"records": each.records, "oldest": utc(each.oldest), "next_at": utc(each.next_at)}
-        | _words(each.reason, each.params, language)
+        | _words(each.reason, each.params, reference(tenant, each.partner), language)
         for each in badges.digest(tx, tenant)
     ]
     return {"tenant": tenant, "connections": connections, "records": records}
@@ -44,7 +46,7 @@ def group(
     listed = [
         {"record_id": None if each.record_id is None else str(each.record_id), "landed_no": each.landed_no}
         | {"since": utc(each.since), "on_date": None if each.on_date is None else each.on_date.isoformat()}
-        | _words(reason, each.params, language)
+        | _words(reason, each.params, reference(tenant, partner, entity.value, _id(each)), language)
         for each in found[:MOST_LISTED]
     ]
     about = {"partner": partner, "title": _title(partner), "entity": entity.value, "badge": badge.value}
@@ -57,6 +59,10 @@ def record(tx: Transaction, tenant: str, entity: Entity, record_id: UUID, langua
     if not steps:
         return None
     shown = badges.of_record(tx, tenant, entity, record_id)
+
+    def number(partner: str | None) -> str:
+        return reference(tenant, partner or "", entity.value, str(record_id))
+
     return {
         "entity": entity.value,
         "record_id": str(record_id),
@@ -64,13 +70,13 @@ def record(tx: Transaction, tenant: str, entity: Entity, record_id: UUID, langua
         "partners": [
             {"partner": each.partner, "title": _title(each.partner), "badge": each.badge}
             | {"next_at": utc(each.not_before)}
-            | _words(each.reason, each.params, language)
+            | _words(each.reason, each.params, number(each.partner), language)
             for each in shown
         ],
         "timeline": [
             {"at": utc(each.at), "partner": each.partner, "title": _title(each.partner), "what": each.what}
             | {"version": each.version, "outcome": each.outcome, "why": each.params.get("why")}
-            | _words(each.reason, each.params, language)
+            | _words(each.reason, each.params, number(each.partner), language)
             for each in steps
         ],
     }
@@ -87,10 +93,15 @@ def utc(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat()
 
 
+def _id(member: badges.GroupMember) -> str:
+    """The id by which the record is spoken of: the product's own, else what stands for the partner's."""
+    return landed_id(member.landed_no) if member.landed_no is not None else str(member.record_id)
+
+
 def _title(partner: str | None) -> str | None:
     return PARTNERS[partner].title if partner is not None and partner in PARTNERS else partner
 
 
-def _words(reason: str | None, params: Mapping[str, str], language: Language) -> Json:
-    message, action = (None, None) if reason is None else sentences(reason, params, language)
+def _words(reason: str | None, params: Mapping[str, str], number: str, language: Language) -> Json:
+    message, action = (None, None) if reason is None else sentences(reason, params, number, language)
     return {"reason": reason, "message": message, "next_action": action}

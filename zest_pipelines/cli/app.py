@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from zest_pipelines.cli import (
+    alerts,
     approvals,
     archive,
     badges,
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 tenant = typer.Typer(help="The customer corporations.", no_args_is_help=True)
+alert = typer.Typer(help="What is wrong over all tenants, and where notices of it go.", no_args_is_help=True)
 board_token = typer.Typer(help="Who may look at a tenant's board.", no_args_is_help=True)
 sandbox = typer.Typer(help="A partner's stand-in: a real server with made-up people.", no_args_is_help=True)
 
@@ -76,6 +78,12 @@ app.command("as-of")(masters.as_of)
 app.command()(preview.diff)
 app.command()(archive.archive)
 app.command()(board.board)
+alert.command("show")(alerts.show)
+alert.command("add")(alerts.add)
+alert.command("targets")(alerts.targets)
+alert.command("test")(alerts.try_out)
+alert.command("remove")(alerts.remove)
+app.add_typer(alert, name="alerts")
 board_token.command("add")(board.add)
 board_token.command("revoke")(board.revoke)
 board_token.command("list")(board.listed)

@@ -1,16 +1,16 @@
 """From an exception to one sentence and an exit code.
 
-Errors that we know say by themselves what to do next. Of all others the reader gets a reference, and the call
-stack goes to the data directory's log, without the exception's own message: that may quote a person's data.
+Errors that we know say by themselves what to do next; a partner's and an unforeseen one are told in the catalogue's
+sentences. Where those ask to tell support a number, the call stack goes to the data directory's log under it, without
+the exception's own message: that may quote a person's data.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from zest_pipelines.cli.runs import RunFailedError
 from zest_pipelines.cli.words import local
 from zest_pipelines.core.identifiers import TenantIdError
 from zest_pipelines.core.moments import MomentError
+from zest_pipelines.core.reference import reference
 from zest_pipelines.local.dagster_home import DagsterHomeError
 from zest_pipelines.local.data_dir import DataDirError
 from zest_pipelines.local.embedded import EmbeddedServerError
@@ -65,7 +66,7 @@ def report(error: Exception) -> int:
     """Tell `error` on standard error; the exit code."""
     if isinstance(error, StopRequestedError):
         return INTERRUPTED
-    sys.stderr.write(f"{sentence(error) or _unknown(error)}\n")
+    sys.stderr.write(f"{sentence(error) or _explained('internal_error', {}, error)}\n")
     return FAILED
 
 
@@ -77,7 +78,7 @@ def sentence(error: Exception) -> str | None:
         when = local(error.until.isoformat())
         return f"The limits leave no call before {when}: try again then. zest limits shows them"
     if isinstance(error, PartnerError):
-        return " ".join(sentences(error.reason, error.params))
+        return _explained(error.reason, error.params, error)
     if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError) and error.filename:
         return f"{error.filename}: {os.strerror(error.errno or 0).lower()}; mend the path or its rights"
     return None
@@ -88,20 +89,24 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:] if text.split(" ", 1)[0].isalpha() else text
 
 
-def _unknown(error: Exception) -> str:
-    reference = secrets.token_hex(4)
+def _explained(code: str, params: Mapping[str, str], error: Exception) -> str:
+    """The catalogue's sentences; where they ask to tell support a number, the log has the call stack under it."""
+    now = datetime.now(UTC).isoformat()
+    number = reference(now, type(error).__name__)
+    told = " ".join(sentences(code, params, number))
+    if number not in told:
+        return told
     try:
-        log = _write(reference, error)
+        return f"{told} Its details are in {_write(now, number, error)}"
     except OSError:
-        return f"Something unforeseen happened ({type(error).__name__}); report it to the makers of zest"
-    return f"Something unforeseen happened; report it with reference {reference}, its details are in {log}"
+        return f"{told} It was a {type(error).__name__}"
 
 
-def _write(reference: str, error: Exception) -> Path:
+def _write(now: str, number: str, error: Exception) -> Path:
     log = chosen_data_dir().logs / "cli.log"
     descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {reference}\n")
+        file.write(f"{now} {number}\n")
         file.writelines(_stacks(error))
     return log
 

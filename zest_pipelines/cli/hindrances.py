@@ -13,22 +13,23 @@ from partners.reasons import sentences
 from partners.windows import closed_at, parse_window
 from zest_pipelines.cli.options import out
 from zest_pipelines.cli.words import Json, local, utc
+from zest_pipelines.core.reference import reference
 
 if TYPE_CHECKING:
     from zest_pipelines.store.hindrances import Hindrances, TheirChange
 
 
-def hold(found: Hindrances, now: datetime) -> Json | None:
+def hold(tenant: str, found: Hindrances, now: datetime) -> Json | None:
     """Why nothing is sent now, and until when: closed hours, whether a push has met them or not, or what is noted."""
     from zest_pipelines.store.holds import OUTSIDE_WINDOW
 
     end = closed_at([parse_window(text) for text in closed_times(found)], now)
     if end is not None:
-        return _told(found.partner, OUTSIDE_WINDOW, {}, None, end)
+        return _told(tenant, found.partner, OUTSIDE_WINDOW, {}, None, end)
     held = found.held
     if held is None or held.reason == OUTSIDE_WINDOW:
         return None
-    return _told(found.partner, held.reason, held.params, held.since, held.until)
+    return _told(tenant, found.partner, held.reason, held.params, held.since, held.until)
 
 
 def closed_times(found: Hindrances) -> Sequence[str]:
@@ -64,7 +65,9 @@ def print_their_changes(changes: Sequence[Json], title: str) -> None:
     out().print(table)
 
 
-def _told(partner: str, reason: str, params: Mapping[str, str], since: datetime | None, until: datetime) -> Json:
-    message, action = sentences(reason, params)
+def _told(
+    tenant: str, partner: str, reason: str, params: Mapping[str, str], since: datetime | None, until: datetime
+) -> Json:
+    message, action = sentences(reason, params, reference(tenant, partner))
     told = {"partner": partner, "reason": reason, "since": utc(since), "until": utc(until)}
     return told | {"message": message, "next_action": action}

@@ -29,6 +29,7 @@ from zest_pipelines.cli.words import Json, local, utc
 from zest_pipelines.core.identifiers import check_tenant_id, landed_id
 from zest_pipelines.core.identity import Act
 from zest_pipelines.core.matching import weakness
+from zest_pipelines.core.reference import reference
 
 if TYPE_CHECKING:
     from zest_pipelines.flows.services import Services
@@ -85,7 +86,9 @@ def identities(
             waiting = [each for each in waiting if each.landed_no != number]
             _noted(tenant, declared.name)
     if json_:
-        print_json({"tenant": tenant, "waiting": [_json(each) for each in waiting], "rules": list(map(_rule, rules))})
+        print_json(
+            {"tenant": tenant, "waiting": [_json(tenant, each) for each in waiting], "rules": list(map(_rule, rules))}
+        )
     elif number is None and revision is None:
         _print(tenant, waiting, rules)
 
@@ -196,10 +199,12 @@ def _partner_of(tenant: str, number: int, waiting: Sequence[WaitingRecord]) -> s
     return partner
 
 
-def _json(found: WaitingRecord) -> Json:
-    message, action = sentences(found.reason, found.params)
+def _json(tenant: str, found: WaitingRecord) -> Json:
+    record = landed_id(found.landed_no)
+    number = reference(tenant, found.partner, found.entity.value, record)
+    message, action = sentences(found.reason, found.params, number)
     return {
-        "id": landed_id(found.landed_no),
+        "id": record,
         "partner": found.partner,
         "entity": found.entity.value,
         "reason": found.reason,
@@ -223,12 +228,13 @@ def _print(tenant: str, waiting: Sequence[WaitingRecord], rules: Sequence[Connec
     if not waiting:
         out().print("Nobody waits: of every record it is known who it is.")
         return
+    shown = [_json(tenant, each) for each in waiting]
     table = Table("id", "partner", "entity", "since", "reason", "may be ours")
-    for each in map(_json, waiting):
+    for each in shown:
         records = "\n".join(each["records"])
         table.add_row(each["id"], each["partner"], each["entity"], local(each["since"]), each["reason"], records)
     out().print(table)
-    for action in dict.fromkeys(each["next_action"] for each in map(_json, waiting)):
+    for action in dict.fromkeys(each["next_action"] for each in shown):
         out().print(action, soft_wrap=True, markup=False)
-    told = f"Or here: zest identities {tenant} --settle ID, with --same (as before), --new or --link RECORD"
-    out().print(told, soft_wrap=True, markup=False)
+    here = f"Or here: zest identities {tenant} --settle ID, with --same (as before), --new or --link RECORD"
+    out().print(here, soft_wrap=True, markup=False)

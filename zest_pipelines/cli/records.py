@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -27,12 +27,13 @@ from zest_pipelines.cli.options import (
 )
 from zest_pipelines.cli.words import Json, local, utc
 from zest_pipelines.core.identifiers import check_tenant_id
+from zest_pipelines.core.reference import reference
 
 if TYPE_CHECKING:
     from zest_pipelines.cli.session import Session
     from zest_pipelines.store.badges import RecordBadge
     from zest_pipelines.store.hindrances import Hindrances
-    from zest_pipelines.store.reports import CallsOfResult, ConnectionStatus, LastError, Step
+    from zest_pipelines.store.reports import CallsOfResult, ConnectionStatus, Step
 
 
 class Kind(StrEnum):
@@ -107,20 +108,22 @@ def explain(
         asked = reports.calls(tx, tenant, kind, record_id) if calls else ()
         for partner in sorted({each.partner for each in asked}):
             tenants.audit(tx, tenant, "show_calls", partner, {"entity": kind.value, "record": str(record_id)})
-    told = [*map(_step, steps), *_waiting(shown_badges, steps)]
+    numbers = {each.partner: reference(tenant, each.partner, kind.value, str(record_id)) for each in shown_badges}
+    told = [*(_step(each, numbers) for each in steps), *_waiting(shown_badges, steps, numbers)]
     badge = worst([*(Badge(each.badge) for each in shown_badges), *unread])
     conflicts = [their_change(each, values) for each in changed]
     overwritten = [their_change(each, values) for each in gone]
     concerned = {each.partner for each in shown_badges}
-    holds = [held for each in found if each.partner in concerned and (held := hold(each, datetime.now(UTC)))]
+    holds = [held for each in found if each.partner in concerned and (held := hold(tenant, each, datetime.now(UTC)))]
     if json_:
-        record = {"tenant": tenant, "entity": kind.value, "record_id": str(record_id)}
-        record |= {"badge": badge.value}
+        record = {"tenant": tenant, "entity": kind.value, "record_id": str(record_id), "badge": badge.value}
         lists = {"timeline": told, "conflicts": conflicts, "overwritten": overwritten, "holds": holds}
         lists |= {"calls": [vars(each) | {"at": utc(each.at)} for each in asked]} if calls else {}
-        print_json(record | lists)
+        print_json(record | {"references": numbers} | lists)
         return
     _print_timeline(f"{kind} {record_id} of {tenant}: {badge}", told)
+    for partner, number in sorted(numbers.items()):
+        out().print(f"reference number at {partner}: {number}", highlight=False)
     print_their_changes(conflicts, "changed at the partner")
     print_their_changes(overwritten, "changed at the partner, and overwritten")
     for each in holds:
@@ -196,9 +199,9 @@ def _connection(found: ConnectionStatus, hindrances: Hindrances) -> Json:
         },
         "on_conflict": hindrances.on_conflict,
         "closed": list(closed_times(hindrances)),
-        "hold": hold(hindrances, datetime.now(UTC)),
+        "hold": hold(found.tenant, hindrances, datetime.now(UTC)),
         "out": vars(found.out) | {"conflicts": hindrances.conflicts, "repairs": hindrances.repairs},
-        "last_error": _error(found.last_error),
+        "last_error": _error(found),
     }
 
 
@@ -214,14 +217,15 @@ def _timing(connection: Json) -> str:
     return ", ".join(told)
 
 
-def _error(error: LastError | None) -> Json | None:
+def _error(found: ConnectionStatus) -> Json | None:
+    error = found.last_error
     if error is None:
         return None
-    message, action = sentences(error.reason, error.params)
+    message, action = sentences(error.reason, error.params, reference(found.tenant, found.partner))
     return {"at": utc(error.at), "reason": error.reason, "message": message, "next_action": action}
 
 
-def _step(step: Step) -> Json:
+def _step(step: Step, numbers: Mapping[str, str]) -> Json:
     return {
         "at": utc(step.at),
         "partner": step.partner,
@@ -229,20 +233,31 @@ def _step(step: Step) -> Json:
         "version": step.version,
         "outcome": step.outcome,
         "reason": step.reason or step.params.get("why"),
-        "next_action": sentences(step.reason, step.params)[1] if step.reason else None,
+        "next_action": sentences(step.reason, step.params, numbers.get(step.partner or "", ""))[1]
+        if step.reason
+        else None,
     }
 
 
-def _waiting(badges: Sequence[RecordBadge], steps: Sequence[Step]) -> list[Json]:
+def _waiting(badges: Sequence[RecordBadge], steps: Sequence[Step], numbers: Mapping[str, str]) -> list[Json]:
     """What an open record waits for now, where its timeline does not end with saying so."""
     now, told = datetime.now(UTC), []
     for each in badges:
         mine = [step for step in steps if step.partner in (None, each.partner)]
         if each.reason and each.badge not in ("ok", "delivered_with_warning") and mine[-1].reason != each.reason:
             told.append(
-                {**_step(mine[-1]), "at": utc(now), "partner": each.partner, "what": "waiting", "outcome": None}
+                {
+                    **_step(mine[-1], numbers),
+                    "at": utc(now),
+                    "partner": each.partner,
+                    "what": "waiting",
+                    "outcome": None,
+                }
             )
-            told[-1] |= {"reason": each.reason, "next_action": sentences(each.reason, each.params)[1]}
+            told[-1] |= {
+                "reason": each.reason,
+                "next_action": sentences(each.reason, each.params, numbers[each.partner])[1],
+            }
     return told
 
 

@@ -2,8 +2,8 @@
 next step.
 
 Dagster stores a step's error with its whole chain of causes and shows it to anyone who reaches the UI. So
-whatever a station raises is rebuilt here from codes, our own sentences, or a class and a line; messages of
-foreign exceptions, which may quote a patient's row, never get through.
+whatever a station raises is rebuilt here from a code of the catalogue, with our own sentence or a class and a line
+beside it; messages of foreign exceptions, which may quote a patient's row, never get through.
 """
 
 from __future__ import annotations
@@ -21,8 +21,19 @@ from partners.reasons import UnknownReason, reason, sentences
 from resources.logins import LoginsError
 from resources.private_files import PrivateFileError
 from resources.vault import VaultError
+from zest_pipelines.core.reference import reference
 from zest_pipelines.core.weeks import DaysError
-from zest_pipelines.store.errors import ConstraintError, DatabaseUnreachableError, SchemaError, StoreError
+from zest_pipelines.store.errors import (
+    ConstraintError,
+    DatabaseUnreachableError,
+    NotOpenError,
+    SchemaError,
+    SettledError,
+    StoreError,
+    UnknownConnectionError,
+    UnknownRecordError,
+    UnknownTenantError,
+)
 
 
 class Reach(StrEnum):
@@ -42,16 +53,19 @@ class Fault:
 
     reach: Reach
     code: str
-    """A code of the catalogue of reasons, or the error's class."""
+    """A code of the catalogue of reasons."""
     description: str
     """What happened and what to do next."""
     is_permanent: bool
     """Whether trying again is useless before something changes."""
 
 
-def fault_for(code: str, params: Mapping[str, str]) -> Fault:
-    """A tenant's fault by its code in the catalogue; permanent if we do not try again by ourselves."""
-    return Fault(Reach.TENANT, code, " ".join(sentences(code, params)), not is_retried(code))
+def fault_for(code: str, params: Mapping[str, str], *about: str) -> Fault:
+    """A tenant's fault by its code in the catalogue; permanent if we do not try again by ourselves.
+
+    `about`: whom it befell, for the reference: tenant and partner, as far as they are known.
+    """
+    return Fault(Reach.TENANT, code, " ".join(sentences(code, params, reference(*about))), not is_retried(code))
 
 
 def is_retried(code: str) -> bool:
@@ -62,21 +76,27 @@ def is_retried(code: str) -> bool:
         return False
 
 
-def fault_of(error: Exception) -> Fault:
-    """What a raised error comes to."""
+def fault_of(error: Exception, *about: str) -> Fault:
+    """What a raised error comes to. `about`: whom it befell, as for `fault_for`."""
     match error:
         case PartnerError():
-            return fault_for(error.reason, error.params)
+            return fault_for(error.reason, error.params, *about)
         case DatabaseUnreachableError():
-            return _worded(Reach.RUN, error, is_permanent=False)
+            return _worded(Reach.RUN, "database_unreachable", error, about)
         case SchemaError() | LoginsError() | PrivateFileError():
-            return _worded(Reach.RUN, error, is_permanent=True)
+            return _worded(Reach.RUN, "installation_incomplete", error, about)
         case ConstraintError():
-            return _worded(Reach.UNEXPECTED, error, is_permanent=True)
-        case StoreError() | VaultError() | DaysError():
-            return _worded(Reach.TENANT, error, is_permanent=True)
+            return _worded(Reach.UNEXPECTED, "internal_error", error, about)
+        case VaultError():
+            return _worded(Reach.TENANT, "secret_unreadable", error, about)
+        case UnknownTenantError() | UnknownConnectionError() | UnknownRecordError() | NotOpenError() | SettledError():
+            return _worded(Reach.TENANT, "input_refused", error, about)
+        case DaysError():
+            return _worded(Reach.TENANT, "input_refused", error, about)
+        case StoreError():
+            return _worded(Reach.TENANT, "internal_error", error, about)
         case _:
-            return _unexpected(error)
+            return _unexpected(error, about)
 
 
 def faults_of(tenants: Iterable[str], act: Callable[[str], None]) -> list[tuple[str, Fault]]:
@@ -87,7 +107,7 @@ def faults_of(tenants: Iterable[str], act: Callable[[str], None]) -> list[tuple[
         try:
             act(tenant)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is that tenant's until it says otherwise
-            faults.append((tenant, fault_of(error)))
+            faults.append((tenant, fault_of(error, tenant)))
             if faults[-1][1].reach is Reach.RUN:
                 break
     return faults
@@ -104,14 +124,19 @@ def failure(faults: Sequence[tuple[str, Fault]]) -> Failure:
     )
 
 
-def _worded(reach: Reach, error: Exception, *, is_permanent: bool) -> Fault:
-    """For errors whose message is a sentence of ours."""
+def _worded(reach: Reach, code: str, error: Exception, about: Sequence[str]) -> Fault:
+    """For errors whose message is a sentence of ours: it says to an operator what the catalogue leaves open."""
     sentence = str(error)
-    return Fault(reach, type(error).__name__, f"{sentence[:1].upper()}{sentence[1:]}.", is_permanent)
+    return _told(reach, code, f"{sentence[:1].upper()}{sentence[1:]}.", about)
 
 
-def _unexpected(error: Exception) -> Fault:
+def _unexpected(error: Exception, about: Sequence[str]) -> Fault:
+    what = f"{type(error).__name__}"
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    what = f"{type(error).__name__}{place}"
-    return Fault(Reach.UNEXPECTED, type(error).__name__, " ".join(sentences("unknown", {"detail": what})), True)
+    return _told(Reach.UNEXPECTED, "internal_error", f"{what}{place}.", about or (f"{what}{place}",))
+
+
+def _told(reach: Reach, code: str, beside: str, about: Sequence[str]) -> Fault:
+    message, action = sentences(code, {}, reference(*about))
+    return Fault(reach, code, f"{message} {beside} {action}", not is_retried(code))

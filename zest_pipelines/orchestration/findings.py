@@ -58,11 +58,11 @@ def landing(asset: AssetKey, tenant: str, report: LandReport) -> Finding:
         answers.append(inbound_checks.shape_known(asset, tenant, report))
     if report.is_certified or report.freshness is not None:
         answers.append(inbound_checks.fresh(asset, tenant, report.freshness))
-    why = fault_for(code, report.params) if is_broken else None
+    why = fault_for(code, report.params, *metadata.about(asset, tenant)) if is_broken else None
     return Finding(
         asset,
         Worth.NOTHING if is_broken else Worth.NEWS,
-        metadata.of_landing(report),
+        metadata.of_landing(report, metadata.about(asset, tenant)),
         tuple(answers),
         fault=None if is_put_off else why,
         waits_for=why if is_put_off else None,
@@ -92,7 +92,7 @@ def applying(asset: AssetKey, tenant: str, report: ApplyReport) -> Finding:
         inbound_checks.equals_landed(asset, tenant, report),
         inbound_checks.identities_settled(asset, tenant, report),
     )
-    return Finding(asset, _news_if(ended), metadata.of_applying(report), answers)
+    return Finding(asset, _news_if(ended), metadata.of_applying(report, metadata.about(asset, tenant)), answers)
 
 
 def accumulating(asset: AssetKey, report: AccumulateReport) -> Finding:
@@ -103,6 +103,7 @@ def accumulating(asset: AssetKey, report: AccumulateReport) -> Finding:
 def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> Finding:
     """News if anything was tried or ended; where a fault stopped it, only if something got through before."""
     is_fault = report.stopped is not None and not is_waiting(report.stopped)
+    whose = metadata.about(asset, tenant)
     stopped = outbound_checks.not_stopped(asset, tenant, report)
     is_shown = outbound_checks.shows_whether_stopped(report)
     answers = (
@@ -113,9 +114,11 @@ def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> 
     return Finding(
         asset,
         Worth.NOTHING if is_fault and not report.got_through else _news_if(report.got_through + report.held_up > 0),
-        metadata.of_pushing(report, now),
+        metadata.of_pushing(report, now, whose),
         answers,
-        fault_for(report.stopped, report.params) if report.stopped and is_fault else None,
+        fault_for(report.stopped, report.params, *metadata.about(asset, tenant))
+        if report.stopped and is_fault
+        else None,
         if_planned=() if is_shown else (stopped,),
     )
 

@@ -8,11 +8,12 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, Metadata
 
 from partners.reasons import sentences
 from partners.windows import JAPAN
+from zest_pipelines.core.reference import About, reference
 from zest_pipelines.flows.check import WARNED_BEFORE
 from zest_pipelines.flows.ending import GUARDED, UNTOLD
 from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport, PlanReport
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
-from zest_pipelines.orchestration.metadata import Metadata, actions, advice, numbers, problems, reason
+from zest_pipelines.orchestration.metadata import Metadata, about, actions, advice, numbers, problems, reason
 
 LEAST_INTERVAL = timedelta(minutes=10)
 """Of readings, as far as their age is judged: a failed one is tried again after five minutes."""
@@ -22,12 +23,12 @@ STALE_AT_MOST = timedelta(hours=24)
 
 def snapshot_certified(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckEvaluation:
     """Whether the reading may be relied on."""
-    failed_as, words = _verdict(report)
-    metadata = numbers(report) | (reason(report.reason, report.params) if report.reason else {})
+    failed_as, words = _verdict(report, about(asset, tenant))
+    metadata = numbers(report) | (reason(report.reason, report.params, about(asset, tenant)) if report.reason else {})
     return evaluation(asset, tenant, CheckName.SNAPSHOT_CERTIFIED, failed_as, words, metadata)
 
 
-def _verdict(report: LandReport) -> tuple[AssetCheckSeverity | None, str]:
+def _verdict(report: LandReport, whose: About) -> tuple[AssetCheckSeverity | None, str]:
     """How severely the certificate fails, and the words. One that was put off leaves the verdict as it was."""
     if report.is_certified:
         if report.is_full:
@@ -35,13 +36,13 @@ def _verdict(report: LandReport) -> tuple[AssetCheckSeverity | None, str]:
         changed = counted(report.records, "changed record")
         return None, f"{changed}, all accounted for. Who is missing shows in the next full reading."
     code = report.reason or "unknown"
-    words = " ".join(sentences(code, report.params))
+    words = " ".join(sentences(code, report.params, reference(*whose)))
     if not is_put_off(code):
         came = f" {counted(report.records, 'record')} came, on {counted(report.pages, 'page')}."
         return severity(code), words + (came if report.records else "")
     if report.last is None:
         return AssetCheckSeverity.WARN, f"{words} Nothing has been read before."
-    failed_as, before = _verdict(report.last)
+    failed_as, before = _verdict(report.last, whose)
     return failed_as, f"{words} The reading before: {before}"
 
 
@@ -67,10 +68,12 @@ def shape_known(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckE
             *([f"Fields that we do not know: {', '.join(unknown)}."] if unknown else []),
             *([f"{counted(report.unmappable, 'record')} cannot be taken: {', '.join(reasons)}."] if reasons else []),
             f"Records: {named(report.problems)}.",
-            actions(report.problems),
+            actions(report.problems, about(asset, tenant)),
         ]
     )
-    return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata | problems(report.problems))
+    return evaluation(
+        asset, tenant, name, AssetCheckSeverity.WARN, words, metadata | problems(report.problems, about(asset, tenant))
+    )
 
 
 def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> AssetCheckEvaluation:
@@ -103,7 +106,8 @@ def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> A
 
 def plan_agrees(asset: AssetKey, tenant: str, report: PlanReport) -> AssetCheckEvaluation:
     """Whether what others have planned is what is confirmed here."""
-    name, metadata = CheckName.PLAN_AGREES, numbers(report) | problems(report.problems)
+    whose = tenant, asset.path[0]
+    name, metadata = CheckName.PLAN_AGREES, numbers(report) | problems(report.problems, whose)
     compared = (
         f"{counted(report.plans, 'plan')} from this month on, {counted(report.agreeing, 'service')} as confirmed."
     )
@@ -119,7 +123,7 @@ def plan_agrees(asset: AssetKey, tenant: str, report: PlanReport) -> AssetCheckE
     )
     found = ", ".join(f"{count} {what}" for what, count in told if count)
     total = report.differing + report.missing_here + report.missing_there + report.unlinked
-    words = f"{compared} {found}: {named(report.problems, total)}. {advice(report.problems)}"
+    words = f"{compared} {found}: {named(report.problems, total)}. {advice(report.problems, whose)}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, metadata)
 
 
@@ -161,18 +165,22 @@ def no_mass_change(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCh
         suspects = f", and {report.suspects} more may be gone" if report.suspects else ""
         what.insert(0, f"{report.held_deletes} would be deleted{before}{suspects}")
     words = f"Held, {of}: {', '.join(what)}. Additions and all other changes go on. "
-    words += f"To approve it: zest approve {tenant} {asset.path[0]} {report.entity}. {actions(held)}"
-    return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata | problems(held))
+    words += (
+        f"To approve it: zest approve {tenant} {asset.path[0]} {report.entity}. {actions(held, about(asset, tenant))}"
+    )
+    return evaluation(
+        asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata | problems(held, about(asset, tenant))
+    )
 
 
 def nothing_rejected(asset: AssetKey, tenant: str, report: ApplyReport) -> AssetCheckEvaluation:
     """Whether every record could be taken."""
     name, count = CheckName.NOTHING_REJECTED, report.rejected_records
     rejected = [each for each in report.problems if each.outcome == "rejected"]
-    metadata = {"rejected_records": MetadataValue.int(count)} | problems(rejected)
+    metadata = {"rejected_records": MetadataValue.int(count)} | problems(rejected, about(asset, tenant))
     if count == 0:
         return evaluation(asset, tenant, name, None, "No record is rejected.", metadata)
-    words = f"{counted(count, 'record')} rejected: {named(rejected, count)}. {advice(rejected)}"
+    words = f"{counted(count, 'record')} rejected: {named(rejected, count)}. {advice(rejected, about(asset, tenant))}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
 
 
@@ -180,11 +188,12 @@ def identities_settled(asset: AssetKey, tenant: str, report: ApplyReport) -> Ass
     """Whether it is known of every record who it is."""
     name, count = CheckName.IDENTITIES_SETTLED, report.waiting
     waiting = [each for each in report.problems if each.reason in UNTOLD]
-    metadata = {"waiting_records": MetadataValue.int(count)} | problems(waiting)
+    whose = about(asset, tenant)
+    metadata = {"waiting_records": MetadataValue.int(count)} | problems(waiting, whose)
     if count == 0:
         return evaluation(asset, tenant, name, None, "Of every record it is known who it is.", metadata)
     words = f"{counted(count, 'record')} waiting for a person to say who it is: {named(waiting, count)}. "
-    words += f"To see and settle them: zest identities {tenant} {asset.path[0]}. {advice(waiting)}"
+    words += f"To see and settle them: zest identities {tenant} {asset.path[0]}. {advice(waiting, whose)}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)
 
 

@@ -10,9 +10,10 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
+from dagster import AssetKey, MetadataValue, TableColumn, TableRecord, TableSchema
 
 from partners.reasons import sentences
+from zest_pipelines.core.reference import About, reference
 from zest_pipelines.core.usage import plot
 from zest_pipelines.flows.limits import Outlook
 from zest_pipelines.flows.reports import (
@@ -32,7 +33,12 @@ _COLUMNS = ("entity", "record", "reason", "message", "next_action")
 _SCHEMA = TableSchema(columns=[TableColumn(name) for name in _COLUMNS])
 
 
-def of_landing(report: LandReport) -> Metadata:
+def about(asset: AssetKey, key: str) -> About:
+    """Whose it is; `key`: the partition's, a tenant or a tenant's week."""
+    return key.partition("|")[0], asset.path[0]
+
+
+def of_landing(report: LandReport, whose: About) -> Metadata:
     """Counts, the snapshot's id and state, and why it is not certified."""
     told = numbers(report) | {
         "unknown_fields": MetadataValue.int(len(report.unknown_fields)),
@@ -40,19 +46,19 @@ def of_landing(report: LandReport) -> Metadata:
         "state": MetadataValue.text(report.state),
         "is_full": MetadataValue.bool(report.is_full),
     }
-    told |= reason(report.reason, report.params) if report.reason else {}
-    return told | problems(report.problems)
+    told |= reason(report.reason, report.params, whose) if report.reason else {}
+    return told | problems(report.problems, whose)
 
 
-def of_applying(report: ApplyReport) -> Metadata:
+def of_applying(report: ApplyReport, whose: About) -> Metadata:
     """Counts, how all records stand, and those that wait or were rejected."""
-    return numbers(report) | {"standing": _standing(report)} | problems(report.problems)
+    return numbers(report) | {"standing": _standing(report, whose)} | problems(report.problems, whose)
 
 
-def _standing(report: ApplyReport) -> MetadataValue[Any]:
+def _standing(report: ApplyReport, whose: About) -> MetadataValue[Any]:
     """Where all the partner's records are, line by line, with what to do about those that are not applied."""
-    held = actions(each for each in report.problems if each.outcome == "held")
-    rejected = actions(each for each in report.problems if each.outcome == "rejected")
+    held = actions((each for each in report.problems if each.outcome == "held"), whose)
+    rejected = actions((each for each in report.problems if each.outcome == "rejected"), whose)
     lines = [
         ("the partner has", report.landed_records, ""),
         ("of these, applied", report.applied_records, ""),
@@ -66,12 +72,12 @@ def _standing(report: ApplyReport) -> MetadataValue[Any]:
     return MetadataValue.md("\n".join(["| records | | next action |", "|---|---:|---|", *rows]))
 
 
-def of_pushing(report: PushReport, now: datetime) -> Metadata:
+def of_pushing(report: PushReport, now: datetime, whose: About) -> Metadata:
     """Counts, `lag_seconds` (age of the oldest edit that has not arrived), and what stopped or failed."""
     told = numbers(report) | {"lag_seconds": MetadataValue.float(lag_seconds(report, now))}
-    told |= reason(report.stopped, report.params) if report.stopped else {}
+    told |= reason(report.stopped, report.params, whose) if report.stopped else {}
     told |= {} if report.outlook is None else limits(report.outlook)
-    return told | problems(report.problems)
+    return told | problems(report.problems, whose)
 
 
 def limits(found: Outlook) -> Metadata:
@@ -108,9 +114,9 @@ def numbers(report: Report) -> Metadata:
     return told
 
 
-def reason(code: str, params: Mapping[str, str]) -> Metadata:
+def reason(code: str, params: Mapping[str, str], whose: About) -> Metadata:
     """A reason with its sentences."""
-    message, action = sentences(code, params)
+    message, action = sentences(code, params, reference(*whose))
     return {
         "reason": MetadataValue.text(code),
         "message": MetadataValue.text(message),
@@ -118,25 +124,25 @@ def reason(code: str, params: Mapping[str, str]) -> Metadata:
     }
 
 
-def problems(found: Sequence[Problem]) -> Metadata:
+def problems(found: Sequence[Problem], whose: About) -> Metadata:
     """A table of the records that did not get through; nothing if all did."""
     if not found:
         return {}
-    return {"problems": MetadataValue.table([_row(problem) for problem in found], schema=_SCHEMA)}
+    return {"problems": MetadataValue.table([_row(problem, whose) for problem in found], schema=_SCHEMA)}
 
 
-def advice(found: Iterable[Problem]) -> str:
+def advice(found: Iterable[Problem], whose: About) -> str:
     """What happened and what to do, once for each different sentence."""
-    return " ".join(dict.fromkeys(" ".join(sentences(each.reason, each.params)) for each in found))
+    return " ".join(dict.fromkeys(" ".join(sentences(each.reason, each.params, reference(*whose))) for each in found))
 
 
-def actions(found: Iterable[Problem]) -> str:
+def actions(found: Iterable[Problem], whose: About) -> str:
     """What to do, once for each different sentence."""
-    return " ".join(dict.fromkeys(sentences(each.reason, each.params)[1] for each in found))
+    return " ".join(dict.fromkeys(sentences(each.reason, each.params, reference(*whose))[1] for each in found))
 
 
-def _row(problem: Problem) -> TableRecord:
-    message, action = sentences(problem.reason, problem.params)
+def _row(problem: Problem, whose: About) -> TableRecord:
+    message, action = sentences(problem.reason, problem.params, reference(*whose, str(problem.entity), problem.record))
     # str: the event log refuses enums, even those that are strings.
     values = (str(problem.entity), problem.record, problem.reason, message, action)
     return TableRecord(dict(zip(_COLUMNS, values, strict=True)))

@@ -32,6 +32,7 @@ from partners.reasons import UnknownReason
 from partners.reasons import reason as catalogued
 from resources.configurable import HttpResource, PostgresResource, VaultResource
 from zest_pipelines.core.identifiers import TenantIdError, check_tenant_id
+from zest_pipelines.core.reference import About
 from zest_pipelines.core.weeks import MOST_DAYS, Days, DaysError, week_from
 from zest_pipelines.flows.reports import PeriodReport, StoppedReport
 from zest_pipelines.flows.services import Services
@@ -96,7 +97,7 @@ class ReleaseConfig(TenantConfig):
     record: str = Field(
         default=_ALL, description="`all`, or the id of one record, as checks and `zest explain` show it."
     )
-    reason: str = Field(
+    because: str = Field(
         default=_ALL, description="`all`, or the reason for which they are stopped, such as `record_refused`."
     )
     week: str = Field(
@@ -183,9 +184,11 @@ def _job(partner: Partner, operation: _Operation[_Asked]) -> JobDefinition:
                 known = (
                     "`zest status`, and the partitions of the partner's assets, list the tenants that are connected."
                 )
-                raise Failure(f"{fault_of(error).description} {known}", allow_retries=False) from None
+                raise Failure(
+                    f"{fault_of(error, asked.tenant, partner.name).description} {known}", allow_retries=False
+                ) from None
             except Exception as error:  # noqa: BLE001  # shown in words of ours, without what a foreign one may quote
-                raise failure([(asked.tenant, fault_of(error))]) from None
+                raise failure([(asked.tenant, fault_of(error, asked.tenant, partner.name))]) from None
         context.add_output_metadata(told)
 
     @job(
@@ -223,11 +226,12 @@ def _sync_now(partner: Partner, stations: Stations, acts: Acts) -> _Operation[Te
 def _push_period(partner: Partner, acts: Acts) -> _Operation[PeriodConfig]:
     def act(context: OpExecutionContext, services: Services, asked: PeriodConfig) -> Metadata:
         report = acts.push_period(services, partner, asked.tenant, _days(asked))
-        failed_as, words = settled(report)
+        whose = asked.tenant, partner.name
+        failed_as, words = settled(report, whose)
         if failed_as is AssetCheckSeverity.ERROR:
-            raise Failure(f"{asked.tenant}: {words}", metadata=of_period(report), allow_retries=False)
+            raise Failure(f"{asked.tenant}: {words}", metadata=of_period(report, whose), allow_retries=False)
         context.log.info(words)
-        return of_period(report) | {"outcome": MetadataValue.text(words)}
+        return of_period(report, whose) | {"outcome": MetadataValue.text(words)}
 
     return _Operation(
         "push_period",
@@ -245,15 +249,16 @@ def _release(partner: Partner, stations: Stations, acts: Acts) -> _Operation[Rel
         groups = acts.would_release(services, partner, asked.tenant, selection)
         context.log.info(f"To be tried again: {_groups(groups)}.")
         acts.release(services, partner, asked.tenant, selection)
+        whose = asked.tenant, partner.name
         told = {"tried_again": MetadataValue.text(_groups(groups))} | _told(
             work_for(context, asked.tenant, outbound_chains(services, stations, partner, asked.tenant))
         )
         left = acts.stopped(services, partner, asked.tenant, selection)
-        told |= {"stopped_again": MetadataValue.int(left.again), "outcome": MetadataValue.text(_outcome(left))}
-        told |= problems(left.problems)
+        told |= {"stopped_again": MetadataValue.int(left.again), "outcome": MetadataValue.text(_outcome(left, whose))}
+        told |= problems(left.problems, whose)
         if left.again and asked.record != _ALL:
-            raise Failure(f"{asked.tenant}: {_outcome(left)}", metadata=told, allow_retries=False)
-        context.log.info(_outcome(left))
+            raise Failure(f"{asked.tenant}: {_outcome(left, whose)}", metadata=told, allow_retries=False)
+        context.log.info(_outcome(left, whose))
         return told
 
     return _Operation(
@@ -364,12 +369,12 @@ def _entity(partner: Partner, asked: ReleaseConfig) -> Entity | None:
 
 
 def _reason(asked: ReleaseConfig) -> str | None:
-    if asked.reason == _ALL:
+    if asked.because == _ALL:
         return None
     try:
-        return catalogued(asked.reason).code
+        return catalogued(asked.because).code
     except UnknownReason:
-        raise _unmeant(f"reason is `{_ALL}`, or a code as checks and `zest badges` show it") from None
+        raise _unmeant(f"because is `{_ALL}`, or a code as checks and `zest badges` show it") from None
 
 
 def _week(asked: ReleaseConfig) -> Days | None:
@@ -403,12 +408,12 @@ def _told(findings: Iterable[Finding]) -> Metadata:
     return {f"{each.asset.path[-1]}: {name}": value for each in findings for name, value in each.metadata.items()}
 
 
-def _outcome(left: StoppedReport) -> str:
+def _outcome(left: StoppedReport, whose: About) -> str:
     """How a release ended, and what to do."""
     parts = []
     if left.again:
         what = "1 record is" if left.again == 1 else f"{left.again} records are"
-        parts.append(f"{what} stopped once more. {advice(left.problems)}")
+        parts.append(f"{what} stopped once more. {advice(left.problems, whose)}")
     if left.untried:
         what = "1 record waits" if left.untried == 1 else f"{left.untried} records wait"
         parts.append(f"{what} for the push that is under way, or for the next minute's.")

@@ -7,10 +7,11 @@ from datetime import datetime
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, MetadataValue
 
 from partners.reasons import sentences
+from zest_pipelines.core.reference import reference
 from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.orchestration.checks import WHERE, CheckName, counted, evaluation, is_put_off, severity
 from zest_pipelines.orchestration.failures import is_retried
-from zest_pipelines.orchestration.metadata import Metadata, advice, lag_seconds, problems, reason
+from zest_pipelines.orchestration.metadata import Metadata, about, advice, lag_seconds, problems, reason
 from zest_pipelines.store.holds import OUTSIDE_WINDOW
 
 WARN_SECONDS = 15 * 60
@@ -35,10 +36,13 @@ def not_stopped(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckE
     failed_as = None if is_put_off(report.stopped) else severity(report.stopped)
     if failed_as is AssetCheckSeverity.WARN and not report.is_held:
         failed_as = None
-    words = " ".join(sentences(report.stopped, report.params))
+    whose = about(asset, tenant)
+    words = " ".join(sentences(report.stopped, report.params, reference(*whose)))
     if report.is_held:
         words += f" {_LOOKED_AT}"
-    return evaluation(asset, tenant, name, failed_as, words, reason(report.stopped, report.params))
+    return evaluation(
+        asset, tenant, name, failed_as, words, reason(report.stopped, report.params, about(asset, tenant))
+    )
 
 
 def shows_whether_stopped(report: PushReport) -> bool:
@@ -71,18 +75,18 @@ def oldest_pending_age(asset: AssetKey, tenant: str, report: PushReport, now: da
             "Automation and that the daemon runs; else tell us with the run's id."
         )
     if report.stopped:
-        metadata |= reason(report.stopped, report.params)
-        words += f" {' '.join(sentences(report.stopped, report.params))}"
-    words = f"{words} {advice(report.problems)}".strip()
-    return evaluation(asset, tenant, name, failed_as, words, metadata | problems(report.problems))
+        metadata |= reason(report.stopped, report.params, about(asset, tenant))
+        words += f" {' '.join(sentences(report.stopped, report.params, reference(*about(asset, tenant))))}"
+    words = f"{words} {advice(report.problems, about(asset, tenant))}".strip()
+    return evaluation(asset, tenant, name, failed_as, words, metadata | problems(report.problems, about(asset, tenant)))
 
 
 def nothing_parked(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckEvaluation:
     """Whether no record waits for a person because the partner refused it."""
     name = CheckName.NOTHING_PARKED
     parked = [each for each in report.problems if each.outcome == "parked"]
-    metadata = {"parked": MetadataValue.int(report.pending_parked)} | problems(parked)
+    metadata = {"parked": MetadataValue.int(report.pending_parked)} | problems(parked, about(asset, tenant))
     if report.pending_parked == 0:
         return evaluation(asset, tenant, name, None, "No record is parked.", metadata)
-    words = f"{counted(report.pending_parked, 'record')} parked. {advice(parked) or WHERE}"
+    words = f"{counted(report.pending_parked, 'record')} parked. {advice(parked, about(asset, tenant)) or WHERE}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)

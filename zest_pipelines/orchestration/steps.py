@@ -39,6 +39,7 @@ from zest_pipelines.orchestration.at_once import at_once
 from zest_pipelines.orchestration.checks import CheckName, broken, log
 from zest_pipelines.orchestration.failures import Fault, Reach, failure, fault_of
 from zest_pipelines.orchestration.findings import Finding, Worth
+from zest_pipelines.orchestration.metadata import about
 from zest_pipelines.store.errors import StoreError
 
 LANE = "zest/lane"
@@ -194,8 +195,8 @@ def _act(key: str, step: Step) -> Finding:
     try:
         return step.act()
     except Exception as error:  # noqa: BLE001  # one tenant's fault, even a bug that it found, must not stop the others
-        fault = fault_of(error)
         asset, check = step.blamed
+        fault = fault_of(error, *about(asset, key))
         answer = broken(asset, key, check, fault)
         return Finding(step.asset, Worth.NOTHING, checks=(answer,), fault=fault, lets_on=False)
 

@@ -21,6 +21,7 @@ from dagster import (
 
 from partners.reasons import sentences
 from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.core.reference import About, reference
 from zest_pipelines.flows.reports import Mismatch, PeriodCounts, PeriodReport, Problem, ReconcileReport
 from zest_pipelines.orchestration import checks, metadata
 from zest_pipelines.orchestration.checks import CheckName
@@ -49,11 +50,11 @@ _MISMATCH_SCHEMA = TableSchema(columns=[TableColumn(name) for name in ("entity",
 
 def pushing_week(asset: AssetKey, key: str, report: PeriodReport) -> Finding:
     """A push of a week is always worth showing, unless it was stopped by what only a person can set right."""
-    fault = _fault(report.stopped, report.params)
+    fault = _fault(report.stopped, report.params, metadata.about(asset, key))
     return Finding(
         asset,
         Worth.NEWS if fault is None else Worth.NOTHING,
-        of_period(report),
+        of_period(report, metadata.about(asset, key)),
         (week_settled(asset, key, report),),
         fault,
     )
@@ -61,11 +62,11 @@ def pushing_week(asset: AssetKey, key: str, report: PeriodReport) -> Finding:
 
 def reconciling_week(asset: AssetKey, key: str, report: ReconcileReport) -> Finding:
     """A comparison is always worth showing, unless it was stopped by what only a person can set right."""
-    fault = _fault(report.stopped, report.params)
+    fault = _fault(report.stopped, report.params, metadata.about(asset, key))
     return Finding(
         asset,
         Worth.NEWS if fault is None else Worth.NOTHING,
-        of_reconciling(report),
+        of_reconciling(report, metadata.about(asset, key)),
         (equals_read_back(asset, key, report),),
         fault,
     )
@@ -73,11 +74,12 @@ def reconciling_week(asset: AssetKey, key: str, report: ReconcileReport) -> Find
 
 def week_settled(asset: AssetKey, key: str, report: PeriodReport) -> AssetCheckEvaluation:
     """Whether the partner has everything of the week. An error if a person has to act, else a warning."""
-    failed_as, words = settled(report)
-    return checks.evaluation(asset, key, CheckName.WEEK_SETTLED, failed_as, words, of_period(report))
+    whose = metadata.about(asset, key)
+    failed_as, words = settled(report, whose)
+    return checks.evaluation(asset, key, CheckName.WEEK_SETTLED, failed_as, words, of_period(report, whose))
 
 
-def settled(report: PeriodReport) -> tuple[AssetCheckSeverity | None, str]:
+def settled(report: PeriodReport, whose: About) -> tuple[AssetCheckSeverity | None, str]:
     """None if the partner has everything of the period, else a warning or an error; and how it stands, in words."""
     total, waiting, refused = (
         sum(getattr(each, count) for each in (report.visits, report.visit_records))
@@ -90,13 +92,14 @@ def settled(report: PeriodReport) -> tuple[AssetCheckSeverity | None, str]:
     needs_person = refused > 0 or not all(map(is_retried, reasons))
     words = [*_standing(total, [(waiting, "is waiting", "are waiting"), (refused, "is refused", "are refused")])]
     severity = AssetCheckSeverity.ERROR if needs_person else AssetCheckSeverity.WARN
-    return severity, " ".join([*words, _what_to_do(report)])
+    return severity, " ".join([*words, _what_to_do(report, whose)])
 
 
 def equals_read_back(asset: AssetKey, key: str, report: ReconcileReport) -> AssetCheckEvaluation:
     """Whether the partner shows what was pushed. An error if it shows otherwise; a warning if it could not be asked, or
     has not got all of it yet."""
     failed_as: AssetCheckSeverity | None = None
+    whose = metadata.about(asset, key)
     words = [_compared(report)]
     if report.open:
         failed_as = AssetCheckSeverity.WARN
@@ -106,44 +109,44 @@ def equals_read_back(asset: AssetKey, key: str, report: ReconcileReport) -> Asse
         )
     if report.stopped is not None:
         failed_as = checks.severity(report.stopped)
-        words.append(f"Not all could be compared: {' '.join(_why_stopped(report.stopped, report.params))}")
+        words.append(f"Not all could be compared: {' '.join(_why_stopped(report.stopped, report.params, whose))}")
     if report.mismatches:
         failed_as = AssetCheckSeverity.ERROR
-        words.append(_of_mismatches(asset, report))
-    told = of_reconciling(report)
+        words.append(_of_mismatches(asset, report, whose))
+    told = of_reconciling(report, whose)
     return checks.evaluation(asset, key, CheckName.EQUALS_READ_BACK, failed_as, " ".join(words), told)
 
 
-def of_period(report: PeriodReport) -> metadata.Metadata:
+def of_period(report: PeriodReport, whose: About) -> metadata.Metadata:
     """Counts under names of their own, which the UI plots, the same as a table, and what did not get through."""
-    told: metadata.Metadata = {"summary": MetadataValue.md(_table(report))}
+    told: metadata.Metadata = {"summary": MetadataValue.md(_table(report, whose))}
     for kind, counts in (("visits", report.visits), ("visit_records", report.visit_records)):
         told |= {f"{kind}_{each.name}": MetadataValue.int(getattr(counts, each.name)) for each in fields(counts)}
     told |= {"seconds": MetadataValue.float(round(report.seconds, 3)), "days": MetadataValue.text(str(report.days))}
-    told |= metadata.reason(report.stopped, report.params) if report.stopped else {}
-    return told | metadata.problems(report.problems)
+    told |= metadata.reason(report.stopped, report.params, whose) if report.stopped else {}
+    return told | metadata.problems(report.problems, whose)
 
 
-def of_reconciling(report: ReconcileReport) -> metadata.Metadata:
+def of_reconciling(report: ReconcileReport, whose: About) -> metadata.Metadata:
     """Counts, and the records that the partner shows otherwise: opaque ids and names of fields."""
     counts = ("compared", "equal", "missing", "differing", "open")
     told: metadata.Metadata = {name: MetadataValue.int(getattr(report, name)) for name in counts}
     told |= {"seconds": MetadataValue.float(round(report.seconds, 3)), "days": MetadataValue.text(str(report.days))}
     if report.stopped is not None:
-        told |= metadata.reason(report.stopped, report.params)
-        told["next_action"] = MetadataValue.text(_why_stopped(report.stopped, report.params)[1])
+        told |= metadata.reason(report.stopped, report.params, whose)
+        told["next_action"] = MetadataValue.text(_why_stopped(report.stopped, report.params, whose)[1])
     if report.mismatches:
         rows = [
-            TableRecord({"entity": str(each.entity), "record": each.record, "what differs": _difference(each)})
+            TableRecord({"entity": str(each.entity), "record": each.record, "what differs": _difference(each, whose)})
             for each in report.mismatches
         ]
         told["mismatches"] = MetadataValue.table(rows, schema=_MISMATCH_SCHEMA)
     return told
 
 
-def _fault(stopped: str | None, params: Mapping[str, str]) -> Fault | None:
+def _fault(stopped: str | None, params: Mapping[str, str], whose: About) -> Fault | None:
     """What fails the run: a stop that lasts until a person has acted."""
-    return None if stopped is None or is_retried(stopped) else fault_for(stopped, params)
+    return None if stopped is None or is_retried(stopped) else fault_for(stopped, params, *whose)
 
 
 def _standing(total: int, counts: Iterable[tuple[int, str, str]]) -> Iterable[str]:
@@ -166,54 +169,52 @@ def _compared(report: ReconcileReport) -> str:
     return " ".join(_standing(report.compared, counts))
 
 
-def _why_stopped(code: str, params: Mapping[str, str]) -> tuple[str, str]:
+def _why_stopped(code: str, params: Mapping[str, str], whose: About) -> tuple[str, str]:
     """Why a comparison ended early, and what to do. The catalogue's "we try again" is about pushes and readings."""
-    message, action = sentences(code, params)
+    message, action = sentences(code, params, reference(*whose))
     return message, _READ_ANEW if is_retried(code) else action
 
 
-def _what_to_do(report: PeriodReport) -> str:
+def _what_to_do(report: PeriodReport, whose: About) -> str:
     """In words, once each: what stops the connection, and what the records wait for."""
-    told = [sentences(report.stopped, report.params)] if report.stopped else []
-    told += map(_sentences, report.problems)
+    told = [sentences(report.stopped, report.params, reference(*whose))] if report.stopped else []
+    told += [_sentences(each, whose) for each in report.problems]
     return " ".join(dict.fromkeys(map(" ".join, told))) or _GO_BY_THEMSELVES
 
 
-def _table(report: PeriodReport) -> str:
+def _table(report: PeriodReport, whose: About) -> str:
     rows = ["| | visits | visit records | next action |", "| --- | ---: | ---: | --- |"]
     for name in (each.name for each in fields(PeriodCounts)):
         visits, records = getattr(report.visits, name), getattr(report.visit_records, name)
-        action = _next_action(name, report) if visits + records else ""
+        action = _next_action(name, report, whose) if visits + records else ""
         rows.append(f"| {name} | {visits} | {records} | {_cell(action)} |")
     return "\n".join(rows)
 
 
-def _next_action(row: str, report: PeriodReport) -> str:
+def _next_action(row: str, report: PeriodReport, whose: About) -> str:
     """What to do about the records of a row; empty for those that the partner has."""
     if row not in ("waiting", "refused"):
         return ""
     found = [each for each in report.problems if (each.outcome in _A_PERSONS) is (row == "refused")]
-    stops = sentences(report.stopped, report.params)[1] if report.stopped else ""
-    told = dict.fromkeys(action for action in (stops, *map(_action, found)) if action)
+    stops = sentences(report.stopped, report.params, reference(*whose))[1] if report.stopped else ""
+    told = dict.fromkeys(action for action in (stops, *(_sentences(each, whose)[1] for each in found)) if action)
     return " ".join(told) or (checks.WHERE if row == "refused" else _GO_BY_THEMSELVES)
 
 
-def _sentences(problem: Problem) -> tuple[str, str]:
+def _sentences(problem: Problem, whose: About) -> tuple[str, str]:
     """What happened and what to do."""
-    return _ASK_ANEW if problem.reason == _NOT_REQUESTED else sentences(problem.reason, problem.params)
-
-
-def _action(problem: Problem) -> str:
-    return _sentences(problem)[1]
+    if problem.reason == _NOT_REQUESTED:
+        return _ASK_ANEW
+    return sentences(problem.reason, problem.params, reference(*whose))
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _of_mismatches(asset: AssetKey, report: ReconcileReport) -> str:
+def _of_mismatches(asset: AssetKey, report: ReconcileReport, whose: About) -> str:
     """Which records, how they differ, and what to do."""
-    named = "; ".join(f"{each.entity} {each.record}: {_difference(each)}" for each in report.mismatches)
+    named = "; ".join(f"{each.entity} {each.record}: {_difference(each, whose)}" for each in report.mismatches)
     more = report.missing + report.differing - len(report.mismatches)
     advice = [_LOOK]
     if any(each.fields for each in report.mismatches):
@@ -223,7 +224,7 @@ def _of_mismatches(asset: AssetKey, report: ReconcileReport) -> str:
     return f"{named}{f'; and {more} more' if more else ''}. {' '.join(advice)}"
 
 
-def _difference(mismatch: Mismatch) -> str:
+def _difference(mismatch: Mismatch, whose: About) -> str:
     if mismatch.reason is not None:
-        return " ".join(sentences(mismatch.reason, {}))
+        return " ".join(sentences(mismatch.reason, {}, reference(*whose)))
     return ", ".join(mismatch.fields) or "the partner does not have it"

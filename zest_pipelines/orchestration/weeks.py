@@ -33,6 +33,7 @@ from zest_pipelines.orchestration import checks
 from zest_pipelines.orchestration.checks import CheckName
 from zest_pipelines.orchestration.failures import Reach, failure, fault_of
 from zest_pipelines.orchestration.findings import Finding, Worth
+from zest_pipelines.orchestration.metadata import about
 from zest_pipelines.orchestration.opened import opened_services
 from zest_pipelines.orchestration.partitions import TENANT, WEEK, today_in_japan, week_partitions
 from zest_pipelines.orchestration.specs import push_week_spec, read_back_spec
@@ -123,7 +124,7 @@ def _told(
     try:
         finding = act()
     except Exception as error:  # noqa: BLE001  # shown as a sentence of ours, without what a foreign one may quote
-        fault = fault_of(error)
+        fault = fault_of(error, *about(step.spec.key, key))
         if fault.reach is not Reach.RUN:
             # Logged: of a key that is gone again, because no such tenant is connected, nothing can be yielded.
             context.log_event(checks.broken(step.spec.key, key, step.check, fault))

@@ -93,7 +93,7 @@ def _revision(connection: Connection) -> str | None:
 
 def _put_reasons(connection: Connection) -> None:
     """The product reads the catalogue in the database, so that both say the same."""
-    columns = ("code", "owner", "message_ja", "action_ja", "message_en", "action_en")
+    columns = ("code", "owner", "severity", "retry", "message_ja", "action_ja", "message_en", "action_en")
     rows = [{name: str(getattr(reason, name)) for name in columns} for reason in all_reasons()]
     connection.execute(text("DELETE FROM sync.reason"))
     connection.execute(text(f"INSERT INTO sync.reason ({', '.join(columns)}) VALUES (:{', :'.join(columns)})"), rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zest_pipelines.migrations import scripts
 
 revision = "0023"
-down_revision = "0029"
+down_revision = "0022"
 
 
 def upgrade() -> None:

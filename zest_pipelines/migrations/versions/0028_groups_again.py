@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from zest_pipelines.migrations import scripts
 
-revision = "0029"
-down_revision = "0028"
+revision = "0028"
+down_revision = "0027"
 
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    scripts.run("0029_groups_again")
+    scripts.run("0028_groups_again")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from zest_pipelines.migrations import scripts
 
-revision = "0026"
-down_revision = "0022"
+revision = "0025"
+down_revision = "0024"
 
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    scripts.run("0026_calls")
+    scripts.run("0025_calls")

@@ -1,4 +1,4 @@
-"""Badges of masters, of connections, and their numbers."""
+"""Who may look at the board."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ down_revision = "0026"
 
 def upgrade() -> None:
     """Everything, in one transaction."""
-    scripts.run("0027_badges")
+    scripts.run("0027_board")

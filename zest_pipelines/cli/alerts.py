@@ -1,0 +1,146 @@
+"""`zest alerts`: what is wrong over all tenants, and where notices of it go."""
+
+from __future__ import annotations
+
+from datetime import time, timedelta
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from partners.reasons import sentences
+from resources.logins import Login
+from zest_pipelines.cli.options import DataDirOption, InputError, JsonOption, chosen_data_dir, out, print_json, tell
+from zest_pipelines.cli.secret_files import read_text
+from zest_pipelines.cli.words import local, utc
+
+_SINCE = timedelta(days=1)
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the target.", show_default=False)]
+
+
+def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
+    """Open alerts, those of the last day that are over, and notices that could not be sent."""
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.store import alerts
+
+    with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
+        found = alerts.listed(tx, _SINCE)
+    told = [
+        vars(each)
+        | {"first_at": utc(each.first_at), "seen_at": utc(each.seen_at), "recovered_at": utc(each.recovered_at)}
+        | {"message": sentences(each.reason, {"detail": each.detail}, each.fingerprint)[0]}
+        for each in found
+    ]
+    if json_:
+        print_json({"alerts": told})
+        return
+    if not told:
+        out().print("Nothing is wrong, and nothing was within a day.")
+        return
+    table = Table("fingerprint", "partner", "what", "detail", "records", "tenants", "since", "over", "not sent")
+    for each in told:
+        over = "" if each["recovered_at"] is None else local(each["recovered_at"])
+        unsent = f"{each['unsent']} ({each['failed_for']})" if each["failed_for"] else str(each["unsent"] or "")
+        cells = (each["fingerprint"], each["partner"] or "platform", each["message"], each["detail"])
+        numbers = (str(each["records"]), str(each["tenants"]), local(each["first_at"]), over, unsent)
+        table.add_row(*map(escape, (*cells, *numbers)))
+    out().print(table)
+
+
+def add(
+    name: NameArgument,
+    url_file: Annotated[
+        str, typer.Option("--url-file", help="File with one address as apprise has it; - for standard input.")
+    ],
+    quiet: Annotated[
+        str | None,
+        typer.Option(metavar="22:00-07:00", help="Hours in Japan whose notices come at their end, together."),
+    ] = None,
+    digest: Annotated[str | None, typer.Option(metavar="08:30", help="One message a day, at that time.")] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Have notices go to an address: Slack, Teams, mail, a webhook. It is kept encrypted."""
+    from resources.alerting import AddressError, checked_address
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.core.alarm import Hours
+    from zest_pipelines.flows.alerts import sealed
+    from zest_pipelines.store import alerts
+    from zest_pipelines.store.alerts import Target
+
+    first, last = (None, None) if quiet is None else _span(quiet)
+    hours = Hours(first, last, None if digest is None else _clock("--digest", digest))
+    try:
+        address = checked_address(read_text(url_file))
+    except AddressError as error:
+        raise InputError(str(error)) from None
+    with open_session(chosen_data_dir(data_dir)) as session:
+        kept = sealed(session.services().vault, name, address)
+        with session.transaction(Login.OPERATOR, None) as tx:
+            alerts.add_target(tx, Target(name, kept, hours))
+    tell(f"Notices go to {name} from now on. Next: zest alerts test {name}")
+
+
+def remove(name: NameArgument, data_dir: DataDirOption = None) -> None:
+    """Have no more notices go there; those that were not sent are dropped."""
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.store import alerts
+
+    with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
+        alerts.remove_target(tx, name)
+    tell(f"Nothing goes to {name} any more")
+
+
+def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
+    """Where notices go, without the addresses."""
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.store import alerts
+
+    with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
+        found = alerts.known_targets(tx)
+    told = [
+        {"name": each.name, **{name: at and f"{at:%H:%M}" for name, at in vars(each.hours).items()}} for each in found
+    ]
+    if json_:
+        print_json({"targets": told})
+        return
+    table = Table("target", "quiet", "digest")
+    for each in told:
+        quiet = f"{each['quiet_from']}-{each['quiet_to']}" if each["quiet_from"] else ""
+        table.add_row(each["name"], quiet, each["digest_at"] or "")
+    out().print(table)
+
+
+def try_out(name: NameArgument, data_dir: DataDirOption = None) -> None:
+    """Send a test notice there now."""
+    from resources.alerting import deliver
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.flows.alerts import address_of
+    from zest_pipelines.store import alerts
+
+    with open_session(chosen_data_dir(data_dir)) as session:
+        with session.transaction(Login.OPERATOR, None) as tx:
+            found = {each.name: each for each in alerts.known_targets(tx)}
+        if name not in found:
+            raise InputError(f"There is no target {name}: zest alerts targets lists them")
+        address = address_of(session.services().vault, found[name])
+    if not deliver(address, "zest TEST / テスト", "Notices arrive here. / お知らせはここに届きます。"):
+        raise InputError(f"{name} did not take the notice: check the address and the service, then add it anew")
+    tell(f"{name} took a test notice")
+
+
+def _span(text: str) -> tuple[time, time]:
+    first, dash, last = text.partition("-")
+    if not dash:
+        raise InputError("--quiet is a span such as 22:00-07:00")
+    return _clock("--quiet", first), _clock("--quiet", last)
+
+
+def _clock(option: str, text: str) -> time:
+    try:
+        found = time.fromisoformat(text.strip())
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is not None or len(text.strip()) != len("08:30"):
+        raise InputError(f"{option} has no time of day such as 08:30: {text!r}")
+    return found

@@ -1,0 +1,138 @@
+"""When an alert opens and recovers, and when a notice of it may be sent. Pure.
+
+One cause is one alert, however many records and tenants it touches. It recovers only after it has stayed away for a
+while, so that what comes and goes is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from hashlib import sha256
+from zoneinfo import ZoneInfo
+
+JAPAN = ZoneInfo("Asia/Tokyo")
+_IDENTIFYING = ("detail", "code", "status", "why", "protocol", "function", "permission")
+"""Parameters that tell causes of one reason apart; all others (fields, ids, dates, counts) do not."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that is wrong now, over all tenants."""
+
+    partner: str
+    """Empty: the platform itself."""
+    reason: str
+    detail: str
+    records: int
+    tenants: int
+    since: datetime
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that stand for the cause."""
+        return sha256("\0".join((self.partner, self.reason, self.detail)).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One that is open."""
+
+    alert_id: int
+    fingerprint: str
+    gone_at: datetime | None
+    """Since when its cause is not seen any more; None: it is."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What becomes of alerts with one look."""
+
+    opened: tuple[Trouble, ...]
+    seen: Mapping[int, Trouble]
+    """By alert, its cause as it is now."""
+    gone: tuple[int, ...]
+    """Not seen since this look."""
+    recovered: tuple[int, ...]
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is anything to store that somebody waits for."""
+        return bool(self.opened or self.gone or self.recovered)
+
+
+@dataclass(frozen=True)
+class Hours:
+    """When a target wants notices."""
+
+    quiet_from: time | None = None
+    quiet_to: time | None = None
+    digest_at: time | None = None
+
+
+def detail_of(params: Mapping[str, str]) -> str:
+    """What of a reason's parameters tells its causes apart."""
+    return " ".join(f"{params[name]}" for name in _IDENTIFYING if params.get(name))[:200]
+
+
+def folded(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
+    """One a cause. Tenants of two rows of one cause may be the same, so the larger number counts."""
+    found: dict[str, Trouble] = {}
+    for each in troubles:
+        other = found.get(each.fingerprint)
+        found[each.fingerprint] = (
+            each
+            if other is None
+            else Trouble(
+                each.partner,
+                each.reason,
+                each.detail,
+                each.records + other.records,
+                max(each.tenants, other.tenants),
+                min(each.since, other.since),
+            )
+        )
+    return tuple(found.values())
+
+
+def step(alerts: Iterable[Alert], troubles: Iterable[Trouble], now: datetime, calm: timedelta) -> Step:
+    """What opens, goes on, is gone and has recovered: who was gone for `calm`."""
+    current = {each.fingerprint: each for each in folded(troubles)}
+    seen: dict[int, Trouble] = {}
+    gone: list[int] = []
+    recovered: list[int] = []
+    for alert in alerts:
+        trouble = current.pop(alert.fingerprint, None)
+        if trouble is not None:
+            seen[alert.alert_id] = trouble
+        elif alert.gone_at is None:
+            gone.append(alert.alert_id)
+        elif now - alert.gone_at >= calm:
+            recovered.append(alert.alert_id)
+    return Step(tuple(current.values()), seen, tuple(gone), tuple(recovered))
+
+
+def send_at(hours: Hours, now: datetime) -> datetime:
+    """When a notice made at `now` may be sent: at once, at the end of quiet hours, or with the next digest."""
+    local = now.astimezone(JAPAN)
+    if hours.digest_at is not None:
+        return _next(local, hours.digest_at)
+    if (
+        hours.quiet_from is None
+        or hours.quiet_to is None
+        or not _is_within(local.time(), hours.quiet_from, hours.quiet_to)
+    ):
+        return now
+    return _next(local, hours.quiet_to)
+
+
+def _is_within(at: time, first: time, last: time) -> bool:
+    """`last` exclusive; across midnight where it is before `first`."""
+    return first <= at < last if first <= last else at >= first or at < last
+
+
+def _next(after: datetime, at: time) -> datetime:
+    """The next moment at that time of day, later than `after`."""
+    today = datetime.combine(after.date(), at, JAPAN)
+    return today if today > after else today + timedelta(days=1)

@@ -1,0 +1,154 @@
+"""alerts: what is wrong over all tenants becomes one alert a cause, and each beginning and end one notice a target.
+
+An alert and its notices change in one transaction, so none is lost and none is made twice. A notice is taken, sent with
+no transaction open, and then noted as sent; whoever dies in between leaves it to the next one, so a notice may come
+twice, and bears a number by which that is seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+
+from partners.reasons import Language, Owner, all_reasons, sentences
+from partners.windows import JAPAN
+from resources.alerting import deliver
+from resources.logins import Login
+from resources.vault import Vault
+from zest_pipelines.core.alarm import Step, Trouble, send_at, step
+from zest_pipelines.flows.places import place_of
+from zest_pipelines.flows.services import Services
+from zest_pipelines.store import alerts
+from zest_pipelines.store.alerts import Bounds, Notice, Target
+from zest_pipelines.store.database import Database
+
+_log = logging.getLogger(__name__)
+
+CALM = timedelta(minutes=5)
+"""So long a cause has to stay away before its alert has recovered."""
+LASTING = timedelta(minutes=30)
+"""So long a connection has to stand still for a fault of the partner's before it is an alert."""
+OLDEST = timedelta(hours=1)
+"""So long an edit that could go may wait."""
+_AT_ONCE, _TOGETHER = 10, 50
+"""Notices of one target in one round: one by one, and in one message."""
+
+Deliver = Callable[[str, str, str], bool]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of the notices of a round."""
+
+    sent: int = 0
+    failed: int = 0
+
+
+def is_wanted(database: Database, now: datetime, extra: Sequence[Trouble] = ()) -> bool:
+    """Whether there is anything to store or to send. Raises StoreError."""
+    with database.transaction(Login.ALERT, None) as tx:
+        found = step(alerts.open_alerts(tx), (*alerts.troubles(tx, _bounds()), *extra), now, CALM)
+        return found.is_news or alerts.has_due(tx)
+
+
+def look(services: Services, extra: Sequence[Trouble] = ()) -> Step:
+    """Open, keep and end alerts by what is wrong now; `extra`: what is wrong with Dagster. Raises StoreError."""
+    now = services.now()
+    with services.database.transaction(Login.ALERT, None) as tx:
+        alerts.lock(tx)
+        found = step(alerts.open_alerts(tx), (*alerts.troubles(tx, _bounds()), *extra), now, CALM)
+        notices = {}
+        for target in alerts.targets(tx):
+            at = send_at(target.hours, now)
+            notices[target.name] = (at, at > now)
+        alerts.store(tx, found, notices)
+    return found
+
+
+def send(services: Services, delivered: Deliver = deliver) -> Sent:
+    """Send what is due, one by one, and what was held in one message a target. Raises StoreError."""
+    with services.database.transaction(Login.ALERT, None) as tx:
+        targets = alerts.targets(tx)
+    told = Sent()
+    for target in targets:
+        for is_held in (False, True):
+            with services.database.transaction(Login.ALERT, None) as tx:
+                most = _TOGETHER if is_held else _AT_ONCE
+                notices = alerts.take(tx, target.name, is_held=is_held, most=most)
+            groups = [notices] if is_held and notices else [(each,) for each in notices]
+            for group in groups:
+                why = _tried(services.vault, target, group, delivered)
+                _note(services.database, group, why)
+                told = Sent(told.sent + len(group) * (why is None), told.failed + len(group) * (why is not None))
+    return told
+
+
+def address_of(vault: Vault, target: Target) -> str:
+    """Raises VaultError."""
+    return vault.decrypt(target.sealed, tenant=_OF_NOBODY, partner=target.name)["address"]
+
+
+def sealed(vault: Vault, name: str, address: str) -> bytes:
+    """The address of a target as it is kept."""
+    return vault.encrypt({"address": address}, tenant=_OF_NOBODY, partner=name)
+
+
+_OF_NOBODY = "alerts"
+
+
+def _tried(vault: Vault, target: Target, group: Sequence[Notice], delivered: Deliver) -> str | None:
+    """Why it failed; None: it got through."""
+    try:
+        is_through = delivered(address_of(vault, target), title_of(group), "\n\n".join(map(text_of, group)))
+    except Exception as error:  # noqa: BLE001  # whatever a service does, the notice is tried again, and the others go
+        _log.warning("a notice to %s: %s", target.name, place_of(error))
+        return type(error).__name__
+    return None if is_through else "refused"
+
+
+def _note(database: Database, group: Sequence[Notice], why: str | None) -> None:
+    with database.transaction(Login.ALERT, None) as tx:
+        if why is None:
+            alerts.sent(tx, group)
+        else:
+            alerts.failed(tx, group, why)
+
+
+def title_of(group: Sequence[Notice]) -> str:
+    """Of a message."""
+    if len(group) > 1:
+        return f"zest: {len(group)} notices / お知らせ {len(group)}件"
+    (notice,) = group
+    word = {"opened": "ALERT / 障害", "recovered": "RECOVERED / 復旧"}[notice.kind]
+    return f"zest {word}: {notice.partner or 'platform'} {notice.reason} ({notice.fingerprint})"
+
+
+def text_of(notice: Notice) -> str:
+    """What a notice says, in Japanese and English; opaque, and with the number by which a repeated one is known."""
+    params = {"detail": notice.detail} if notice.detail else {}
+    lines = []
+    for language in (Language.JAPANESE, Language.ENGLISH):
+        message, action = sentences(notice.reason, params, notice.fingerprint, language)
+        is_over = "復旧しました。" if language is Language.JAPANESE else "This is over."
+        lines.append(f"{message} {is_over if notice.kind == 'recovered' else action}")
+    first, last = (f"{each.astimezone(JAPAN):%Y-%m-%d %H:%M}" for each in (notice.first_at, notice.seen_at))
+    lines.append(
+        f"{notice.partner or 'platform'}, {notice.reason}{f' ({notice.detail})' if notice.detail else ''}: "
+        f"records {notice.records}, tenants {notice.tenants}, {first} - {last} JST, fingerprint {notice.fingerprint}"
+    )
+    lines.append(f"docs/runbook.md, Alerts. Notice {notice.notice_id}")
+    return "\n".join(lines)
+
+
+@cache
+def _bounds() -> Bounds:
+    ours = [
+        each.code
+        for each in all_reasons()
+        if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)
+    ]
+    lasting = [each.code for each in all_reasons() if each.owner is Owner.PARTNER]
+    return Bounds(ours, lasting, LASTING, "edits_wait_too_long", OLDEST)

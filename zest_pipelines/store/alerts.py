@@ -1,0 +1,325 @@
+"""Troubles over all tenants, alerts, and the notices of them. Written by `zest_alert`; targets by `zest_operator`.
+
+What is read across tenants is opaque: no record, no person, no tenant's name goes into an alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import RowMapping
+
+from resources.logins import Login
+from zest_pipelines.core.alarm import Alert, Hours, Step, Trouble, detail_of
+from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.query import query
+
+_LOOKING = 7_305_732  # advisory lock: one look at a time
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where notices go."""
+
+    name: str
+    sealed: bytes
+    hours: Hours
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to tell one target."""
+
+    notice_id: int
+    target: str
+    kind: str
+    """opened or recovered."""
+    is_held: bool
+    """Whether it is told together with others."""
+    fingerprint: str
+    partner: str
+    reason: str
+    detail: str
+    records: int
+    tenants: int
+    first_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True)
+class AlertStatus:
+    """An alert as people see it."""
+
+    fingerprint: str
+    partner: str
+    reason: str
+    detail: str
+    records: int
+    tenants: int
+    first_at: datetime
+    seen_at: datetime
+    recovered_at: datetime | None
+    unsent: int
+    """Notices that have not got through."""
+    failed_for: str | None
+    """Why the last of them has not."""
+
+
+# Of what stands still for good or is in doubt: by cause. Index: the partial index of stopped rows.
+_TROUBLES = query(
+    "troubles",
+    Login.ALERT,
+    """
+    SELECT p.partner, p.reason, p.params, count(*) AS records, count(DISTINCT p.tenant_id) AS tenants,
+           min(p.since) AS since
+    FROM sync.pending p
+    WHERE p.state IN ('parked', 'retry', 'unknown') AND p.reason = ANY (CAST(:codes AS text[]))
+    GROUP BY p.partner, p.reason, p.params
+    UNION ALL
+    SELECT h.partner, h.reason, h.params, count(*), count(DISTINCT h.tenant_id), min(h.since)
+    FROM sync.hold h
+    WHERE h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
+      AND (h.reason = ANY (CAST(:codes AS text[]))
+           OR (h.reason = ANY (CAST(:lasting AS text[])) AND h.since < clock_timestamp() - CAST(:after AS interval)))
+    GROUP BY h.partner, h.reason, h.params
+    UNION ALL
+    SELECT s.partner, s.reason, s.params, count(*), count(DISTINCT s.tenant_id), min(s.started_at)
+    FROM sync.connection c
+    CROSS JOIN (VALUES ('client'), ('staff')) AS master (entity)
+    CROSS JOIN LATERAL (
+        SELECT n.tenant_id, n.partner, n.state, n.reason, n.params, n.started_at FROM sync.snapshot n
+        WHERE n.tenant_id = c.tenant_id AND n.partner = c.partner AND n.entity = master.entity AND n.state <> 'reading'
+        ORDER BY n.started_at DESC LIMIT 1) AS s
+    WHERE s.state IN ('failed', 'incomplete') AND s.reason = ANY (CAST(:codes AS text[]))
+    GROUP BY s.partner, s.reason, s.params
+    UNION ALL
+    SELECT p.partner, :too_old, '{}', count(*), count(DISTINCT p.tenant_id), min(p.since)
+    FROM sync.pending p
+    JOIN sync.connection c ON c.tenant_id = p.tenant_id AND c.partner = p.partner
+    WHERE p.state = 'due' AND p.waits_for IS NULL AND c.paused_at IS NULL
+      AND p.since < clock_timestamp() - CAST(:oldest AS interval)
+      AND NOT EXISTS (SELECT FROM sync.hold h WHERE h.tenant_id = p.tenant_id AND h.partner = p.partner
+                      AND h.until > clock_timestamp())
+    GROUP BY p.partner
+    """,
+)
+_LOCK = query("lock_alerts", Login.ALERT, "SELECT pg_advisory_xact_lock(:number)")
+_OPEN = query(
+    "open_alerts", Login.ALERT, "SELECT alert_id, fingerprint, gone_at FROM sync.alert WHERE recovered_at IS NULL"
+)
+_OPENED = query(
+    "open_alert",
+    Login.ALERT,
+    """
+    INSERT INTO sync.alert (fingerprint, partner, reason, detail, records, tenants, first_at)
+    VALUES (:fingerprint, :partner, :reason, :detail, :records, :tenants, :since) RETURNING alert_id
+    """,
+)
+_SEEN = query(
+    "alert_is_seen",
+    Login.ALERT,
+    """
+    UPDATE sync.alert SET records = :records, tenants = :tenants, seen_at = clock_timestamp(), gone_at = NULL
+    WHERE alert_id = :alert_id
+    """,
+)
+_GONE = query(
+    "alerts_are_gone", Login.ALERT, "UPDATE sync.alert SET gone_at = clock_timestamp() WHERE alert_id = ANY (:alerts)"
+)
+_RECOVERED = query(
+    "alerts_have_recovered",
+    Login.ALERT,
+    "UPDATE sync.alert SET recovered_at = clock_timestamp() WHERE alert_id = ANY (:alerts)",
+)
+# Who was never told of the beginning is not told of the end.
+_NOTIFY = query(
+    "add_notice",
+    Login.ALERT,
+    """
+    INSERT INTO sync.notice (alert_id, target, kind, not_before, is_held)
+    SELECT :alert_id, :target, :kind, CAST(:not_before AS timestamptz), :is_held
+    WHERE :kind = 'opened' OR EXISTS (
+        SELECT FROM sync.notice n WHERE n.alert_id = :alert_id AND n.target = :target AND n.kind = 'opened')
+    ON CONFLICT DO NOTHING
+    """,
+)
+_TARGETS = query(
+    "alert_targets",
+    Login.ALERT,
+    "SELECT name, sealed, quiet_from, quiet_to, digest_at FROM sync.alert_target ORDER BY name",
+)
+_IS_DUE = "n.sent_at IS NULL AND n.not_before <= clock_timestamp()"
+_HAS_DUE = query("has_due_notices", Login.ALERT, f"SELECT EXISTS (SELECT FROM sync.notice n WHERE {_IS_DUE})")
+# What is taken is not due again for a while: whoever dies with it in hand loses it to the next one.
+_TAKE = query(
+    "take_notices",
+    Login.ALERT,
+    f"""
+    WITH taken AS (
+        UPDATE sync.notice SET attempts = attempts + 1,
+            not_before = clock_timestamp() + least(interval '1 minute' * power(2, attempts), interval '30 minutes')
+        WHERE notice_id IN (
+            SELECT n.notice_id FROM sync.notice n
+            WHERE {_IS_DUE} AND n.target = :target AND n.is_held = :is_held
+            ORDER BY n.notice_id LIMIT :most FOR UPDATE SKIP LOCKED)
+        RETURNING notice_id, alert_id, target, kind, is_held)
+    SELECT t.notice_id, t.target, t.kind, t.is_held, a.fingerprint, a.partner, a.reason, a.detail, a.records, a.tenants,
+           a.first_at, a.seen_at
+    FROM taken t JOIN sync.alert a USING (alert_id) ORDER BY t.notice_id
+    """,
+)
+_SENT = query(
+    "notices_are_sent",
+    Login.ALERT,
+    "UPDATE sync.notice SET sent_at = clock_timestamp(), failed_for = NULL WHERE notice_id = ANY (:notices)",
+)
+_FAILED = query(
+    "notices_failed", Login.ALERT, "UPDATE sync.notice SET failed_for = :why WHERE notice_id = ANY (:notices)"
+)
+_ADD_TARGET = query(
+    "add_alert_target",
+    Login.OPERATOR,
+    """
+    INSERT INTO sync.alert_target (name, sealed, quiet_from, quiet_to, digest_at)
+    VALUES (:name, :sealed, :quiet_from, :quiet_to, :digest_at) ON CONFLICT DO NOTHING RETURNING name
+    """,
+)
+_REMOVE_TARGET = query(
+    "remove_alert_target", Login.OPERATOR, "DELETE FROM sync.alert_target WHERE name = :name RETURNING name"
+)
+_KNOWN_TARGETS = query(
+    "known_alert_targets",
+    Login.OPERATOR,
+    "SELECT name, sealed, quiet_from, quiet_to, digest_at FROM sync.alert_target ORDER BY name",
+)
+_LISTED = query(
+    "alerts_listed",
+    Login.OPERATOR,
+    """
+    SELECT a.fingerprint, a.partner, a.reason, a.detail, a.records, a.tenants, a.first_at, a.seen_at, a.recovered_at,
+           coalesce(n.unsent, 0) AS unsent, n.failed_for
+    FROM sync.alert a
+    LEFT JOIN LATERAL (
+        SELECT count(*) AS unsent, max(failed_for) AS failed_for FROM sync.notice
+        WHERE alert_id = a.alert_id AND sent_at IS NULL) AS n ON true
+    WHERE a.recovered_at IS NULL OR n.unsent > 0 OR a.recovered_at > clock_timestamp() - CAST(:since AS interval)
+    ORDER BY a.recovered_at IS NOT NULL, a.opened_at DESC
+    """,
+)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What counts as trouble."""
+
+    codes: Sequence[str]
+    """Reasons that are told at once."""
+    lasting: Sequence[str]
+    """Reasons that are told once a connection has stood still for `after`."""
+    after: timedelta
+    too_old: str
+    """The reason under which edits are told that could go and have waited for longer than `oldest`."""
+    oldest: timedelta
+
+
+def troubles(tx: Transaction, bounds: Bounds) -> tuple[Trouble, ...]:
+    """What is wrong now, over all tenants; one cause may stand in several."""
+    rows = _TROUBLES.all(
+        tx,
+        codes=list(bounds.codes),
+        lasting=list(bounds.lasting),
+        after=bounds.after,
+        too_old=bounds.too_old,
+        oldest=bounds.oldest,
+    )
+    return tuple(
+        Trouble(row["partner"], row["reason"], detail_of(row["params"]), row["records"], row["tenants"], row["since"])
+        for row in rows
+    )
+
+
+def open_alerts(tx: Transaction) -> tuple[Alert, ...]:
+    """Those that have not recovered."""
+    return tuple(Alert(**row) for row in _OPEN.all(tx))
+
+
+def lock(tx: Transaction) -> None:
+    """Until the transaction ends nobody else looks."""
+    _LOCK.run(tx, number=_LOOKING)
+
+
+def store(tx: Transaction, step: Step, notices: Mapping[str, tuple[datetime, bool]]) -> None:
+    """Store what became of alerts, and a notice of each beginning and end for each target of `notices`: when it may be
+    sent, and whether it is told together with others."""
+    opened = [_open(tx, each) for each in step.opened]
+    for alert, trouble in step.seen.items():
+        _SEEN.run(tx, alert_id=alert, records=trouble.records, tenants=trouble.tenants)
+    if step.gone:
+        _GONE.run(tx, alerts=list(step.gone))
+    if step.recovered:
+        _RECOVERED.run(tx, alerts=list(step.recovered))
+    for kind, alerts in (("opened", opened), ("recovered", step.recovered)):
+        for alert in alerts:
+            for target, (not_before, is_held) in notices.items():
+                _NOTIFY.run(tx, alert_id=alert, target=target, kind=kind, not_before=not_before, is_held=is_held)
+
+
+def targets(tx: Transaction) -> tuple[Target, ...]:
+    """Where notices go, by name."""
+    return tuple(map(_target, _TARGETS.all(tx)))
+
+
+def has_due(tx: Transaction) -> bool:
+    """Whether a notice waits to be sent now."""
+    found: bool = _HAS_DUE.run(tx).scalar_one()
+    return found
+
+
+def take(tx: Transaction, target: str, *, is_held: bool, most: int) -> tuple[Notice, ...]:
+    """Notices to be sent now, oldest first; they are not due again before their next try."""
+    return tuple(Notice(**row) for row in _TAKE.all(tx, target=target, is_held=is_held, most=most))
+
+
+def sent(tx: Transaction, notices: Sequence[Notice]) -> None:
+    """They got through."""
+    _SENT.run(tx, notices=[each.notice_id for each in notices])
+
+
+def failed(tx: Transaction, notices: Sequence[Notice], why: str) -> None:
+    """They did not; they are tried again. `why` quotes nothing of the address."""
+    _FAILED.run(tx, notices=[each.notice_id for each in notices], why=why)
+
+
+def add_target(tx: Transaction, target: Target) -> None:
+    """StoreError if the name is taken."""
+    hours = vars(target.hours)
+    if not _ADD_TARGET.column(tx, name=target.name, sealed=target.sealed, **hours):
+        raise StoreError(f"there is a target {target.name} already: remove it first, or choose another name")
+
+
+def remove_target(tx: Transaction, name: str) -> None:
+    """With its notices that were not sent. StoreError if there is none of that name."""
+    if not _REMOVE_TARGET.column(tx, name=name):
+        raise StoreError(f"there is no target {name}: zest alerts targets lists them")
+
+
+def known_targets(tx: Transaction) -> tuple[Target, ...]:
+    """The same as `targets`, for an operator."""
+    return tuple(map(_target, _KNOWN_TARGETS.all(tx)))
+
+
+def listed(tx: Transaction, since: timedelta) -> tuple[AlertStatus, ...]:
+    """Open alerts, those with notices that were not sent, and those that recovered within `since`; newest first."""
+    return tuple(AlertStatus(**row) for row in _LISTED.all(tx, since=since))
+
+
+def _open(tx: Transaction, trouble: Trouble) -> int:
+    made: int = _OPENED.run(tx, **vars(trouble), fingerprint=trouble.fingerprint).scalar_one()
+    return made
+
+
+def _target(row: RowMapping) -> Target:
+    return Target(row["name"], bytes(row["sealed"]), Hours(row["quiet_from"], row["quiet_to"], row["digest_at"]))
