@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from carecsv_bench import client_id, connected
+from evidence import is_told
 from typer.testing import CliRunner
 
 from partners.carecsv import plans
@@ -149,7 +150,9 @@ def test_a_bad_line_waits_alone_and_is_told_with_file_line_and_what_is_wrong(
     lines = [line(1, 1), line(1, 2), line(2)]
     name = office.put(spoilt(lines, fault), AT, kind="UPPLAN", month="202612")
     taken = read(connector)
-    assert taken[client_id(1)].bad == (Unmappable(reason, {"file": name, "line": "1"} | told),)
+    (bad,) = taken[client_id(1)].bad
+    assert bad == Unmappable(reason, {"file": name, "line": "1"} | told)
+    is_told(reason, bad.params)
     assert taken[client_id(1)].services == (service(2),)
     assert (taken[client_id(2)].services, taken[client_id(2)].bad) == ((service(),), ())
 
@@ -196,6 +199,7 @@ def test_a_line_that_does_not_say_whose_it_is_keeps_no_other_back_until_the_mont
     with pytest.raises(RejectedError) as caught:
         next(coming)
     assert (caught.value.reason, caught.value.params) == ("plan_line_nameless", {"file": name, "line": "1"})
+    is_told("plan_line_nameless", caught.value.params)
     office.send_plans([line(1), line(2)], "202612", later(1))
     assert set(read(connector)) == {client_id(1), client_id(2)}
 

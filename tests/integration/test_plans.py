@@ -24,6 +24,7 @@ from dagster import (
     Definitions,
     in_process_executor,
 )
+from evidence import is_told
 from swaps import Swap, swapped
 
 from partners.carecsv import partner as declaration
@@ -146,6 +147,11 @@ def test_a_plan_that_is_confirmed_agrees_and_each_difference_is_found_with_its_o
         ("visit_not_planned", str(extra)),
         ("plan_client_unlinked", f"plan:{number_of(stage, 9)}"),
     }
+    params = {each.reason: each.params for each in told.problems}
+    is_told("plan_differs", params["plan_differs"])
+    is_told("plan_not_confirmed", params["plan_not_confirmed"])
+    is_told("visit_not_planned", params["visit_not_planned"])
+    is_told("plan_client_unlinked", params["plan_client_unlinked"])
     fields = {each.record: each.params["fields"] for each in told.problems if each.reason == "plan_differs"}
     assert fields == {str(late): "starts_at, ends_at", str(other): "service_code"}
     assert same not in fields
