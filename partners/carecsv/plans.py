@@ -48,7 +48,6 @@ _FORMS: Mapping[str, Callable[[str], object]] = {
     STARTS: lambda said: said == _NO_TIME or _TIME.fullmatch(said),
     ENDS: lambda said: said in (_NO_TIME, _MIDNIGHT) or _TIME.fullmatch(said),
     COUNT: _DIGITS.fullmatch,
-    PROVIDER: _DIGITS.fullmatch,
     SERVICE: _SERVICE.fullmatch,
 }
 
@@ -158,18 +157,18 @@ def _take(said: _Set, file: FileName, line: int, row: list[str], receiver: str, 
     columns = _LAYOUTS[file.kind]
     values = dict(zip((each.name for each in columns), row, strict=False))
     if file.kind == PLAN_DELETIONS:
-        if (wrong := _wrong(columns, row, values, month, where)) is None:
+        if (wrong := _wrong(columns, row, values, month)) is None:
             said.told["-".join(whose)] = _Told()
         else:  # what was planned stands
-            said.lost.append(RejectedError(wrong.reason, wrong.params))
+            said.lost.append(RejectedError(wrong.reason, {**where, **wrong.params}))
         return
     told = said.told.setdefault("-".join(whose), _Told())
     if told.services is None:
         told.services = []
     if len(row) == len(columns) and _is_of_others(values[PROVIDER].strip(), receiver):
         return
-    if (wrong := _wrong(columns, row, values, month, where)) is not None:
-        told.bad.append(wrong)
+    if (wrong := _wrong(columns, row, values, month)) is not None:
+        told.bad.append(Unmappable(wrong.reason, {**where, **wrong.params}))
     else:
         told.services.append(_service(values))
 
@@ -178,32 +177,29 @@ def _is_of_others(provider: str, receiver: str) -> bool:
     return len(provider) == len(receiver) and bool(_DIGITS.fullmatch(provider)) and provider != receiver
 
 
-def _wrong(
-    columns: Sequence[Column], row: Sequence[str], values: Mapping[str, str], month: date, where: Mapping[str, str]
-) -> Unmappable | None:
-    """Why a line cannot be taken; None: it can."""
+def _wrong(columns: Sequence[Column], row: Sequence[str], values: Mapping[str, str], month: date) -> Unmappable | None:
+    """Why a line cannot be taken, and what tells where; None: it can."""
     for name, said in values.items():
         if (letter := odd_letter(said)) is not None:
-            return Unmappable("plan_line_character", {**where, "field": name, "character": letter})
-    field = _odd_column(columns, row, values, month)
-    return None if field is None else Unmappable("plan_line_invalid", {**where, "field": field})
-
-
-def _odd_column(columns: Sequence[Column], row: Sequence[str], values: Mapping[str, str], month: date) -> str | None:
-    """The first column that is not as the layout, or the file's month, wants it."""
+            return Unmappable("plan_line_character", {"field": name, "character": letter})
     if len(row) != len(columns):
-        return ODD
+        return Unmappable("plan_line_invalid", {"field": ODD})
     for column in columns:
         said = values[column.name].strip()
         is_too_long = column.most_bytes is not None and len(said.encode(ENCODING)) > column.most_bytes
         form = _FORMS.get(column.name)
         if is_too_long or (column.is_required and not said) or (form is not None and not form(said)):
-            return column.name
+            return Unmappable("plan_line_invalid", {"field": column.name})
     of_month = MONTH if MONTH in values else columns[-1].name
     if values[of_month].strip() != f"{month:%Y%m}":
-        return of_month
-    day = _day(values[DAY].strip()) if DAY in values else month
-    return None if day is not None and day.replace(day=1) == month else DAY
+        return Unmappable("plan_line_invalid", {"field": of_month})
+    if DAY in values:
+        day = _day(values[DAY].strip())
+        if day is None or (day.year, day.month) != (month.year, month.month):
+            return Unmappable("plan_line_invalid", {"field": DAY})
+    if PROVIDER in values and not _DIGITS.fullmatch(values[PROVIDER].strip()):
+        return Unmappable("plan_line_invalid", {"field": PROVIDER})
+    return None
 
 
 def _service(values: Mapping[str, str]) -> PlannedService:

@@ -103,13 +103,14 @@ def windows(trial: Trial) -> None:
 
 
 def reasons(trial: Trial) -> None:
-    """Each reason that was given here is in the catalogue, with its next action, and shows no secret."""
+    """Each reason that was given here is in the catalogue and told with all that it mentions, and shows no secret."""
     secrets = {value for value in trial.bench.secret.values() if value}
     for code, params in sorted(trial.reasons.items()):
         try:
-            reason(code)
+            missing = sorted(reason(code).parameters() - params.keys())
         except UnknownReason:
             raise Broken(f"{code} is not in the catalogue") from None
+        require(not missing, f"{code} is told without {', '.join(missing)}")
         texts = [text for language in Language for text in explain(code, params, language)]
         require(all(texts), f"{code} has no next action")
         require(not any(secret in text for secret in secrets for text in texts), f"{code} shows the secret")

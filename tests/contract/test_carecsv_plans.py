@@ -150,9 +150,8 @@ def test_a_bad_line_waits_alone_and_is_told_with_file_line_and_what_is_wrong(
     lines = [line(1, 1), line(1, 2), line(2)]
     name = office.put(spoilt(lines, fault), AT, kind="UPPLAN", month="202612")
     taken = read(connector)
-    (bad,) = taken[client_id(1)].bad
-    assert bad == Unmappable(reason, {"file": name, "line": "1"} | told)
-    is_told(reason, bad.params)
+    assert taken[client_id(1)].bad == (Unmappable(reason, {"file": name, "line": "1"} | told),)
+    is_told(reason, taken[client_id(1)].bad[0].params)
     assert taken[client_id(1)].services == (service(2),)
     assert (taken[client_id(2)].services, taken[client_id(2)].bad) == ((service(),), ())
 

@@ -33,6 +33,7 @@ from partners.contract import (
     Page,
     Partner,
     Recovery,
+    Refused,
     Reply,
     Retry,
     SourceRecord,
@@ -107,6 +108,14 @@ class Sure(Bad):
         """Never in doubt."""
         reply: Reply = self.honest.send(command)
         return Retry("partner_busy") if isinstance(reply, Unknown) else reply
+
+
+class Curt(Bad):
+    """Gives a reason and not what it mentions."""
+
+    def send(self, command: Command) -> Reply:
+        """Never taken."""
+        return Refused("content_refused")
 
 
 class Swallowing(Bad):
@@ -246,6 +255,14 @@ def test_a_connector_that_writes_badly_fails(
     result = tried(server, bad, row)
     assert result.verdict is Verdict.FAILS
     assert finding in result.detail
+
+
+def test_a_reason_that_is_given_without_what_it_mentions_fails(server: RunningPartner) -> None:
+    bench = ProofBench("proof_search", server)
+    bench.partner = opening(bench.partner, Curt)
+    trial = Trial(bench, http_client)
+    run_row(_BY_NAME["refusal"], trial)
+    assert run_row(_BY_NAME["reasons"], trial).detail == "content_refused is told without detail"
 
 
 @pytest.mark.parametrize(

@@ -555,7 +555,7 @@ def test_the_record_that_spoils_a_batch_is_found_by_halves_and_parked_alone(
     assert (report.delivered, report.parked, report.pending, report.stopped) == (23, 1, 1, None)
     assert report.batches == 3 + 2 + 2  # eight each, then one of them in halves of four, and of two
     (problem,) = [each for each in report.problems if each.outcome == "parked"]
-    assert (problem.record, problem.reason) == (bad, "record_refused")
+    assert (problem.record, problem.reason) == (bad, "content_refused")
     created = Counter(row["record_id"] for row in writes(partner) if row["effect"] == "created")
     assert set(created.values()) == {1}
     assert push_now(office).calls == 0

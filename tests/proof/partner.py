@@ -174,7 +174,7 @@ def _reply(command: Command, answer: Exchange) -> Reply:
         case 409 | 412:
             return Conflict("changed_at_partner")
         case 422:
-            return Refused("record_refused", {"detail": "HTTP 422"})
+            return Refused("content_refused", {"detail": "HTTP 422"})
         case 429:
             return Retry("partner_busy", not_before=_named_time(answer))
         case status if status >= 500:
@@ -202,7 +202,7 @@ def _taken(answer: Exchange) -> dict[str, Any]:
     if isinstance(answer, Answered) and answer.status == 401:
         raise RejectedError("credential_refused")
     if isinstance(answer, Answered) and answer.status == 422:
-        raise RejectedError("record_refused", {"detail": "HTTP 422"})
+        raise RejectedError("content_refused", {"detail": "HTTP 422"})
     if isinstance(answer, Answered):
         later = _named_time(answer)
         raise RetryableError("partner_busy" if answer.status == 429 else "answer_unreadable", not_before=later)

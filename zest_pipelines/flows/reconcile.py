@@ -144,7 +144,7 @@ def _mismatch(line: Line, record: Pushed) -> Mismatch | None:
     except RejectedError as error:
         if reason(error.reason).scope is not ReasonScope.RECORD:
             raise
-        return _of(record, reason=error.reason)
+        return replace(_of(record), reason=error.reason, params=error.params)
     except (PartnerError, StoreError):
         raise
     except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not hold up its neighbours
@@ -158,8 +158,8 @@ def _mismatch(line: Line, record: Pushed) -> Mismatch | None:
             assert_never(found)
 
 
-def _of(record: Pushed, fields: tuple[str, ...] = (), reason: str | None = None) -> Mismatch:
-    return Mismatch(record.entity, str(record.record_id), fields, reason)
+def _of(record: Pushed, fields: tuple[str, ...] = ()) -> Mismatch:
+    return Mismatch(record.entity, str(record.record_id), fields)
 
 
 def _is_newest(services: Services, target: Target, record: Pushed) -> bool:

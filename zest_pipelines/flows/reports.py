@@ -319,6 +319,7 @@ class Mismatch:
     or `reason` says why it cannot be compared."""
     reason: str | None = None
     """A code of the catalogue: what is wrong with this record's copy at the partner; None: it was compared."""
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

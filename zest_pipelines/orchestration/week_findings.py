@@ -226,5 +226,5 @@ def _of_mismatches(asset: AssetKey, report: ReconcileReport, whose: About) -> st
 
 def _difference(mismatch: Mismatch, whose: About) -> str:
     if mismatch.reason is not None:
-        return " ".join(sentences(mismatch.reason, {}, reference(*whose)))
+        return " ".join(sentences(mismatch.reason, mismatch.params, reference(*whose)))
     return ", ".join(mismatch.fields) or "the partner does not have it"
