@@ -34,6 +34,7 @@ def deliver(address: str, title: str, body: str) -> bool:
 
 
 def _sender(address: str) -> apprise.Apprise | None:
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it logs addresses, and what the other side answered
+    for name in ("apprise", "urllib3"):  # they log addresses, and what the other side answered
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     sender = apprise.Apprise()
     return sender if address and sender.add(address) and len(sender) == 1 else None

@@ -33,7 +33,7 @@ from zest_pipelines.local.ports import free_port
 pytestmark = pytest.mark.acceptance
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "systemd"
-PROCESSES = [FOLDER / f"zest-{name}.service" for name in ("code", "daemon", "webserver", "board")]
+PROCESSES = [FOLDER / f"zest-{name}.service" for name in ("code", "daemon", "webserver", "board", "alerts")]
 PROGRAMS, DATA, PORT, BOARD = "/opt/zest-pipelines/.venv/bin", "/var/lib/zest", "3000", "3080"
 """What the files say."""
 
@@ -136,9 +136,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_the_units_processes_make_a_platform_whatever_order_they_come_up_in(server: Server) -> None:
-    code, daemon, webserver, board = PROCESSES
+    code, daemon, webserver, board, alerts = PROCESSES
     with ExitStack() as stack:
-        for path in (board, webserver, daemon, code):  # the code server last: After= is no promise that it answers
+        for path in (
+            alerts,
+            board,
+            webserver,
+            daemon,
+            code,
+        ):  # the code server last: After= is no promise that it answers
             stack.enter_context(server.running(path))
         assert wait_for(server.board_answers, 30, 0.5), server.told()
         assert wait_for(server.shows_code, 90, 0.5), server.told()

@@ -93,7 +93,7 @@ def test_the_code_server_comes_first_and_counts_as_ready_once_it_listens() -> No
         home = DataDir(Path(short))
         home.dagster.mkdir()
         code, *others = services(home, 3000, {})
-        assert [code.name, *(child.name for child in others)] == ["code", "webserver", "daemon"]
+        assert [code.name, *(child.name for child in others)] == ["code", "webserver", "daemon", "lookout"]
         assert code.ready is not None
         assert not code.ready()
         with socket.socket(socket.AF_UNIX) as server:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import time, timedelta
+from functools import partial
+from threading import Event
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from partners.reasons import sentences
+from partners.reasons import Owner, sentences
 from resources.logins import Login
 from zest_pipelines.cli.options import DataDirOption, InputError, JsonOption, chosen_data_dir, out, print_json, tell
+from zest_pipelines.cli.runs import instance_of
 from zest_pipelines.cli.secret_files import read_text
 from zest_pipelines.cli.words import local, utc
+from zest_pipelines.core.alarm import IDENTIFYING
 
 _SINCE = timedelta(days=1)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the target.", show_default=False)]
@@ -29,7 +34,7 @@ def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     told = [
         vars(each)
         | {"first_at": utc(each.first_at), "seen_at": utc(each.seen_at), "recovered_at": utc(each.recovered_at)}
-        | {"message": sentences(each.reason, {"detail": each.detail}, each.fingerprint)[0]}
+        | {"message": sentences(each.reason, dict.fromkeys(IDENTIFYING, each.detail), each.fingerprint)[0]}
         for each in found
     ]
     if json_:
@@ -58,6 +63,12 @@ def add(
         typer.Option(metavar="22:00-07:00", help="Hours in Japan whose notices come at their end, together."),
     ] = None,
     digest: Annotated[str | None, typer.Option(metavar="08:30", help="One message a day, at that time.")] = None,
+    pierce: Annotated[
+        bool, typer.Option("--pierce", help="What is ours to cure, or not explained yet, comes in quiet hours too.")
+    ] = False,
+    only: Annotated[
+        str, typer.Option(metavar="us,unknown,partner", help="Whose turn is told there, with commas between.")
+    ] = "us,unknown,partner",
     data_dir: DataDirOption = None,
 ) -> None:
     """Have notices go to an address: Slack, Teams, mail, a webhook. It is kept encrypted."""
@@ -69,7 +80,7 @@ def add(
     from zest_pipelines.store.alerts import Target
 
     first, last = (None, None) if quiet is None else _span(quiet)
-    hours = Hours(first, last, None if digest is None else _clock("--digest", digest))
+    hours = Hours(first, last, None if digest is None else _clock("--digest", digest), pierce)
     try:
         address = checked_address(read_text(url_file))
     except AddressError as error:
@@ -77,7 +88,7 @@ def add(
     with open_session(chosen_data_dir(data_dir)) as session:
         kept = sealed(session.services().vault, name, address)
         with session.transaction(Login.OPERATOR, None) as tx:
-            alerts.add_target(tx, Target(name, kept, hours))
+            alerts.add_target(tx, Target(name, kept, hours, _owners(only)))
     tell(f"Notices go to {name} from now on. Next: zest alerts test {name}")
 
 
@@ -99,15 +110,28 @@ def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
         found = alerts.known_targets(tx)
     told = [
-        {"name": each.name, **{name: at and f"{at:%H:%M}" for name, at in vars(each.hours).items()}} for each in found
+        {
+            "name": each.name,
+            "quiet_from": _told(each.hours.quiet_from),
+            "quiet_to": _told(each.hours.quiet_to),
+            "digest_at": _told(each.hours.digest_at),
+            "is_pierced": each.hours.is_pierced,
+            "only": sorted(each.owners),
+        }
+        for each in found
     ]
     if json_:
         print_json({"targets": told})
         return
-    table = Table("target", "quiet", "digest")
+    table = Table("target", "quiet", "digest", "only")
     for each in told:
         quiet = f"{each['quiet_from']}-{each['quiet_to']}" if each["quiet_from"] else ""
-        table.add_row(each["name"], quiet, each["digest_at"] or "")
+        table.add_row(
+            each["name"],
+            quiet + (" (pierced)" if each["is_pierced"] else ""),
+            each["digest_at"] or "",
+            ",".join(each["only"]),
+        )
     out().print(table)
 
 
@@ -129,11 +153,43 @@ def try_out(name: NameArgument, data_dir: DataDirOption = None) -> None:
     tell(f"{name} took a test notice")
 
 
+def watch(data_dir: DataDirOption = None) -> None:
+    """Look every minute, from outside of Dagster, whether it still works, and send notices where it does not.
+
+    `zest up` runs it by itself; on a server it is a unit of its own.
+    """
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.local.lookout import EVERY, Lookout
+
+    is_over = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: is_over.set())
+    with open_session(chosen_data_dir(data_dir)) as session:
+        look = Lookout(session.services(), partial(instance_of, session))
+        look()
+        while not is_over.wait(EVERY.total_seconds()):
+            look()
+
+
+def _owners(text: str) -> frozenset[Owner]:
+    try:
+        owners = frozenset(Owner(each.strip()) for each in text.split(","))
+    except ValueError:
+        owners = frozenset({Owner.USER})
+    if Owner.USER in owners:
+        raise InputError("--only is us, unknown, partner or several of these; what users have to do is on their badges")
+    return owners
+
+
 def _span(text: str) -> tuple[time, time]:
     first, dash, last = text.partition("-")
     if not dash:
         raise InputError("--quiet is a span such as 22:00-07:00")
     return _clock("--quiet", first), _clock("--quiet", last)
+
+
+def _told(at: time | None) -> str | None:
+    return None if at is None else f"{at:%H:%M}"
 
 
 def _clock(option: str, text: str) -> time:

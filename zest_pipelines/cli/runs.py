@@ -73,20 +73,26 @@ def open_instance(session: Session, partner: Partner) -> Iterator[DagsterInstanc
 
     Raises StoreError, DagsterHomeError.
     """
-    from dagster import DagsterInstance
-
     from resources.logins import Login
-    from zest_pipelines.local import dagster_home
     from zest_pipelines.orchestration.partitions import add_tenants
     from zest_pipelines.store import due
 
     with session.transaction(Login.SCHEDULE, None) as tx:
         connected = due.tenants(tx, partner.name)
-    dagster_home.link_config(session.data_dir)
-    os.environ.update(dagster_home.environment(session.data_dir, session.logins))
-    with DagsterInstance.get() as instance:
+    with instance_of(session) as instance:
         add_tenants(instance, partner, connected)
         yield instance
+
+
+def instance_of(session: Session) -> DagsterInstance:
+    """The installation's instance; it is a context. Raises DagsterHomeError."""
+    from dagster import DagsterInstance
+
+    from zest_pipelines.local import dagster_home
+
+    dagster_home.link_config(session.data_dir)
+    os.environ.update(dagster_home.environment(session.data_dir, session.logins))
+    return DagsterInstance.get()
 
 
 def ended(instance: DagsterInstance, result: ExecuteInProcessResult) -> Ended:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 JAPAN = ZoneInfo("Asia/Tokyo")
-_IDENTIFYING = ("detail", "code", "status", "why", "protocol", "function", "permission")
+IDENTIFYING = ("detail", "code", "status", "why", "protocol", "function", "permission")
 """Parameters that tell causes of one reason apart; all others (fields, ids, dates, counts) do not."""
 
 
@@ -52,6 +52,8 @@ class Step:
     opened: tuple[Trouble, ...]
     seen: Mapping[int, Trouble]
     """By alert, its cause as it is now."""
+    back: tuple[int, ...]
+    """Of `seen`, those that were gone."""
     gone: tuple[int, ...]
     """Not seen since this look."""
     recovered: tuple[int, ...]
@@ -59,7 +61,7 @@ class Step:
     @property
     def is_news(self) -> bool:
         """Whether there is anything to store that somebody waits for."""
-        return bool(self.opened or self.gone or self.recovered)
+        return bool(self.opened or self.back or self.gone or self.recovered)
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,8 @@ class Hours:
     quiet_from: time | None = None
     quiet_to: time | None = None
     digest_at: time | None = None
-
-
-def detail_of(params: Mapping[str, str]) -> str:
-    """What of a reason's parameters tells its causes apart."""
-    return " ".join(f"{params[name]}" for name in _IDENTIFYING if params.get(name))[:200]
+    is_pierced: bool = False
+    """Whether what is urgent comes in quiet hours too."""
 
 
 def folded(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
@@ -100,20 +99,23 @@ def step(alerts: Iterable[Alert], troubles: Iterable[Trouble], now: datetime, ca
     """What opens, goes on, is gone and has recovered: who was gone for `calm`."""
     current = {each.fingerprint: each for each in folded(troubles)}
     seen: dict[int, Trouble] = {}
+    back: list[int] = []
     gone: list[int] = []
     recovered: list[int] = []
     for alert in alerts:
         trouble = current.pop(alert.fingerprint, None)
         if trouble is not None:
             seen[alert.alert_id] = trouble
+            if alert.gone_at is not None:
+                back.append(alert.alert_id)
         elif alert.gone_at is None:
             gone.append(alert.alert_id)
         elif now - alert.gone_at >= calm:
             recovered.append(alert.alert_id)
-    return Step(tuple(current.values()), seen, tuple(gone), tuple(recovered))
+    return Step(tuple(current.values()), seen, tuple(back), tuple(gone), tuple(recovered))
 
 
-def send_at(hours: Hours, now: datetime) -> datetime:
+def send_at(hours: Hours, now: datetime, *, is_urgent: bool = False) -> datetime:
     """When a notice made at `now` may be sent: at once, at the end of quiet hours, or with the next digest."""
     local = now.astimezone(JAPAN)
     if hours.digest_at is not None:
@@ -122,6 +124,7 @@ def send_at(hours: Hours, now: datetime) -> datetime:
         hours.quiet_from is None
         or hours.quiet_to is None
         or not _is_within(local.time(), hours.quiet_from, hours.quiet_to)
+        or (is_urgent and hours.is_pierced)
     ):
         return now
     return _next(local, hours.quiet_to)

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from partners.reasons import Language, Owner, all_reasons, sentences
+from partners.reasons import Language, Owner, all_reasons, reason, sentences
 from partners.windows import JAPAN
 from resources.alerting import deliver
 from resources.logins import Login
 from resources.vault import Vault
-from zest_pipelines.core.alarm import Step, Trouble, send_at, step
+from zest_pipelines.core.alarm import IDENTIFYING, Step, Trouble, send_at, step
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import alerts
-from zest_pipelines.store.alerts import Bounds, Notice, Target
+from zest_pipelines.store.alerts import Bounds, Notice, Plan, Target
 from zest_pipelines.store.database import Database
 
 _log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ OLDEST = timedelta(hours=1)
 """So long an edit that could go may wait."""
 _AT_ONCE, _TOGETHER = 10, 50
 """Notices of one target in one round: one by one, and in one message."""
+
+_URGENT = (Owner.US, Owner.UNKNOWN)
 
 Deliver = Callable[[str, str, str], bool]
 
@@ -60,11 +62,16 @@ def look(services: Services, extra: Sequence[Trouble] = ()) -> Step:
     with services.database.transaction(Login.ALERT, None) as tx:
         alerts.lock(tx)
         found = step(alerts.open_alerts(tx), (*alerts.troubles(tx, _bounds()), *extra), now, CALM)
-        notices = {}
-        for target in alerts.targets(tx):
-            at = send_at(target.hours, now)
-            notices[target.name] = (at, at > now)
-        alerts.store(tx, found, notices)
+        targets = alerts.targets(tx)
+
+        def plan(trouble: Trouble | None) -> Plan:
+            """None: whoever was told of the beginning."""
+            owner = None if trouble is None else reason(trouble.reason).owner
+            wanted = [each for each in targets if owner is None or owner in each.owners]
+            times = {each.name: send_at(each.hours, now, is_urgent=owner in _URGENT) for each in wanted}
+            return {name: (at, at > now) for name, at in times.items()}
+
+        alerts.store(tx, found, plan, plan(None))
     return found
 
 
@@ -126,9 +133,28 @@ def title_of(group: Sequence[Notice]) -> str:
     return f"zest {word}: {notice.partner or 'platform'} {notice.reason} ({notice.fingerprint})"
 
 
+PLATFORM = (
+    "edits_wait_too_long",
+    "run_failed",
+    "queue_stuck",
+    "daemon_silent",
+    "nobody_looks",
+    "database_silent",
+)
+"""Reasons that alerts alone give; each has a section of its own in the runbook."""
+
+
+def section_of(code: str) -> str:
+    """The anchor of the runbook's section about alerts of that reason."""
+    if code in PLATFORM:
+        return f"alert-{code}"
+    is_partners = code in _bounds().lasting
+    return "alert-of-a-fault-of-the-partners" if is_partners else "alert-of-a-fault-of-ours"
+
+
 def text_of(notice: Notice) -> str:
     """What a notice says, in Japanese and English; opaque, and with the number by which a repeated one is known."""
-    params = {"detail": notice.detail} if notice.detail else {}
+    params = dict.fromkeys(IDENTIFYING, notice.detail) if notice.detail else {}
     lines = []
     for language in (Language.JAPANESE, Language.ENGLISH):
         message, action = sentences(notice.reason, params, notice.fingerprint, language)
@@ -139,7 +165,7 @@ def text_of(notice: Notice) -> str:
         f"{notice.partner or 'platform'}, {notice.reason}{f' ({notice.detail})' if notice.detail else ''}: "
         f"records {notice.records}, tenants {notice.tenants}, {first} - {last} JST, fingerprint {notice.fingerprint}"
     )
-    lines.append(f"docs/runbook.md, Alerts. Notice {notice.notice_id}")
+    lines.append(f"docs/runbook.md#{section_of(notice.reason)} - Notice {notice.notice_id}")
     return "\n".join(lines)
 
 
@@ -151,4 +177,4 @@ def _bounds() -> Bounds:
         if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)
     ]
     lasting = [each.code for each in all_reasons() if each.owner is Owner.PARTNER]
-    return Bounds(ours, lasting, LASTING, "edits_wait_too_long", OLDEST)
+    return Bounds(ours, lasting, LASTING, PLATFORM[0], OLDEST)

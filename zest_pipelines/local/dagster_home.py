@@ -83,7 +83,7 @@ def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
 
 def services(data_dir: DataDir, port: int, env: Mapping[str, str]) -> tuple[Child, ...]:
     """In the order in which they need each other: the code server, the webserver, on loopback since it has no login,
-    and the daemon."""
+    the daemon, and what looks whether these still work."""
     path, workspace = code_socket(data_dir), str(_workspace_file(data_dir))
     definitions = ["--module-name", MODULE, "--location-name", LOCATION, "--max-workers", str(_CALLS_AT_ONCE)]
     webserver = ["-m", "dagster_webserver", "--host", LOOPBACK, "--port", str(port), "--workspace", workspace]
@@ -102,6 +102,7 @@ def services(data_dir: DataDir, port: int, env: Mapping[str, str]) -> tuple[Chil
             ready=lambda: _answers(f"http://{LOOPBACK}:{port}/server_info"),
         ),
         Child("daemon", [sys.executable, *daemon], env),
+        Child("lookout", [sys.executable, "-m", "zest_pipelines.cli", "alerts", "watch"], env),
     )
 
 

@@ -34,6 +34,7 @@ from zest_pipelines.orchestration.partitions import UNFINISHED
 from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 from zest_pipelines.store.database import Database
 
+SENSOR = "something_to_tell"
 _EVERY_SECONDS = 60
 _LOOKED_BACK = timedelta(hours=24)
 _MOST_QUEUED = timedelta(minutes=10)
@@ -94,9 +95,9 @@ def alerts_sensor() -> SensorDefinition:
     """Looks every minute, running by default."""
 
     @sensor(
-        name="something_to_tell",
+        name=SENSOR,
         description="Every minute: whether an alert began or is over, or a notice waits. Requests alerting only then.",
-        job=alerting,
+        job_name="alerting",
         minimum_interval_seconds=_EVERY_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
     )

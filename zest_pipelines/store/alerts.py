@@ -5,14 +5,15 @@ What is read across tenants is opaque: no record, no person, no tenant's name go
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import RowMapping
 
+from partners.reasons import Owner
 from resources.logins import Login
-from zest_pipelines.core.alarm import Alert, Hours, Step, Trouble, detail_of
+from zest_pipelines.core.alarm import IDENTIFYING, Alert, Hours, Step, Trouble
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.query import query
@@ -27,6 +28,8 @@ class Target:
     name: str
     sealed: bytes
     hours: Hours
+    owners: frozenset[Owner]
+    """Whose turn is told there."""
 
 
 @dataclass(frozen=True)
@@ -68,35 +71,53 @@ class AlertStatus:
     """Why the last of them has not."""
 
 
+def _detail(row: str) -> str:
+    """Of a row's parameters, what tells causes of one reason apart: of ten thousand failures one row comes back."""
+    told = ", ".join(f"nullif({row}.params ->> '{name}', '')" for name in IDENTIFYING)
+    return f"left(concat_ws(' ', {told}), 200)"
+
+
 # Of what stands still for good or is in doubt: by cause. Index: the partial index of stopped rows.
 _TROUBLES = query(
     "troubles",
     Login.ALERT,
-    """
-    SELECT p.partner, p.reason, p.params, count(*) AS records, count(DISTINCT p.tenant_id) AS tenants,
+    f"""
+    SELECT p.partner, p.reason, {_detail("p")} AS detail, count(*) AS records, count(DISTINCT p.tenant_id) AS tenants,
            min(p.since) AS since
     FROM sync.pending p
-    WHERE p.state IN ('parked', 'retry', 'unknown') AND p.reason = ANY (CAST(:codes AS text[]))
-    GROUP BY p.partner, p.reason, p.params
+    WHERE p.state IN ('parked', 'retry', 'unknown')
+      AND (p.reason = ANY (CAST(:codes AS text[]))
+           OR (p.reason = ANY (CAST(:lasting AS text[])) AND p.since < clock_timestamp() - CAST(:after AS interval)))
+    GROUP BY 1, 2, 3
     UNION ALL
-    SELECT h.partner, h.reason, h.params, count(*), count(DISTINCT h.tenant_id), min(h.since)
+    SELECT h.partner, h.reason, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
     FROM sync.hold h
     WHERE h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
       AND (h.reason = ANY (CAST(:codes AS text[]))
            OR (h.reason = ANY (CAST(:lasting AS text[])) AND h.since < clock_timestamp() - CAST(:after AS interval)))
-    GROUP BY h.partner, h.reason, h.params
+    GROUP BY 1, 2, 3
     UNION ALL
-    SELECT s.partner, s.reason, s.params, count(*), count(DISTINCT s.tenant_id), min(s.started_at)
+    SELECT s.partner, s.reason, {_detail("s")}, count(*), count(DISTINCT s.tenant_id), min(first.at)
     FROM sync.connection c
     CROSS JOIN (VALUES ('client'), ('staff')) AS master (entity)
     CROSS JOIN LATERAL (
-        SELECT n.tenant_id, n.partner, n.state, n.reason, n.params, n.started_at FROM sync.snapshot n
+        SELECT n.tenant_id, n.partner, n.entity, n.state, n.reason, n.params FROM sync.snapshot n
         WHERE n.tenant_id = c.tenant_id AND n.partner = c.partner AND n.entity = master.entity AND n.state <> 'reading'
         ORDER BY n.started_at DESC LIMIT 1) AS s
-    WHERE s.state IN ('failed', 'incomplete') AND s.reason = ANY (CAST(:codes AS text[]))
-    GROUP BY s.partner, s.reason, s.params
+    CROSS JOIN LATERAL (
+        SELECT min(bad.started_at) AS at FROM sync.snapshot bad
+        WHERE bad.tenant_id = c.tenant_id AND bad.partner = c.partner AND bad.entity = s.entity
+          AND bad.state IN ('failed', 'incomplete') AND bad.started_at > coalesce((
+              SELECT good.started_at FROM sync.snapshot good
+              WHERE good.tenant_id = c.tenant_id AND good.partner = c.partner AND good.entity = s.entity
+                AND good.state = 'certified'
+              ORDER BY good.started_at DESC LIMIT 1), '-infinity')) AS first
+    WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL
+      AND (s.reason = ANY (CAST(:codes AS text[]))
+           OR (s.reason = ANY (CAST(:lasting AS text[])) AND first.at < clock_timestamp() - CAST(:after AS interval)))
+    GROUP BY 1, 2, 3
     UNION ALL
-    SELECT p.partner, :too_old, '{}', count(*), count(DISTINCT p.tenant_id), min(p.since)
+    SELECT p.partner, :too_old, '', count(*), count(DISTINCT p.tenant_id), min(p.since)
     FROM sync.pending p
     JOIN sync.connection c ON c.tenant_id = p.tenant_id AND c.partner = p.partner
     WHERE p.state = 'due' AND p.waits_for IS NULL AND c.paused_at IS NULL
@@ -149,7 +170,7 @@ _NOTIFY = query(
 _TARGETS = query(
     "alert_targets",
     Login.ALERT,
-    "SELECT name, sealed, quiet_from, quiet_to, digest_at FROM sync.alert_target ORDER BY name",
+    "SELECT name, sealed, quiet_from, quiet_to, digest_at, is_pierced, owners FROM sync.alert_target ORDER BY name",
 )
 _IS_DUE = "n.sent_at IS NULL AND n.not_before <= clock_timestamp()"
 _HAS_DUE = query("has_due_notices", Login.ALERT, f"SELECT EXISTS (SELECT FROM sync.notice n WHERE {_IS_DUE})")
@@ -183,8 +204,9 @@ _ADD_TARGET = query(
     "add_alert_target",
     Login.OPERATOR,
     """
-    INSERT INTO sync.alert_target (name, sealed, quiet_from, quiet_to, digest_at)
-    VALUES (:name, :sealed, :quiet_from, :quiet_to, :digest_at) ON CONFLICT DO NOTHING RETURNING name
+    INSERT INTO sync.alert_target (name, sealed, quiet_from, quiet_to, digest_at, is_pierced, owners)
+    VALUES (:name, :sealed, :quiet_from, :quiet_to, :digest_at, :is_pierced, :owners)
+    ON CONFLICT DO NOTHING RETURNING name
     """,
 )
 _REMOVE_TARGET = query(
@@ -193,7 +215,7 @@ _REMOVE_TARGET = query(
 _KNOWN_TARGETS = query(
     "known_alert_targets",
     Login.OPERATOR,
-    "SELECT name, sealed, quiet_from, quiet_to, digest_at FROM sync.alert_target ORDER BY name",
+    "SELECT name, sealed, quiet_from, quiet_to, digest_at, is_pierced, owners FROM sync.alert_target ORDER BY name",
 )
 _LISTED = query(
     "alerts_listed",
@@ -235,10 +257,7 @@ def troubles(tx: Transaction, bounds: Bounds) -> tuple[Trouble, ...]:
         too_old=bounds.too_old,
         oldest=bounds.oldest,
     )
-    return tuple(
-        Trouble(row["partner"], row["reason"], detail_of(row["params"]), row["records"], row["tenants"], row["since"])
-        for row in rows
-    )
+    return tuple(Trouble(**row) for row in rows)
 
 
 def open_alerts(tx: Transaction) -> tuple[Alert, ...]:
@@ -251,20 +270,23 @@ def lock(tx: Transaction) -> None:
     _LOCK.run(tx, number=_LOOKING)
 
 
-def store(tx: Transaction, step: Step, notices: Mapping[str, tuple[datetime, bool]]) -> None:
-    """Store what became of alerts, and a notice of each beginning and end for each target of `notices`: when it may be
-    sent, and whether it is told together with others."""
-    opened = [_open(tx, each) for each in step.opened]
+Plan = Mapping[str, tuple[datetime, bool]]
+"""By target, when a notice may be sent, and whether it is told together with others."""
+
+
+def store(tx: Transaction, step: Step, opened: Callable[[Trouble], Plan], recovered: Plan) -> None:
+    """Store what became of alerts, and a notice of each beginning and end for each target of its plan."""
+    planned = [("opened", _open(tx, each), opened(each)) for each in step.opened]
+    planned += [("recovered", each, recovered) for each in step.recovered]
     for alert, trouble in step.seen.items():
         _SEEN.run(tx, alert_id=alert, records=trouble.records, tenants=trouble.tenants)
     if step.gone:
         _GONE.run(tx, alerts=list(step.gone))
     if step.recovered:
         _RECOVERED.run(tx, alerts=list(step.recovered))
-    for kind, alerts in (("opened", opened), ("recovered", step.recovered)):
-        for alert in alerts:
-            for target, (not_before, is_held) in notices.items():
-                _NOTIFY.run(tx, alert_id=alert, target=target, kind=kind, not_before=not_before, is_held=is_held)
+    for kind, alert, plan in planned:
+        for target, (not_before, is_held) in plan.items():
+            _NOTIFY.run(tx, alert_id=alert, target=target, kind=kind, not_before=not_before, is_held=is_held)
 
 
 def targets(tx: Transaction) -> tuple[Target, ...]:
@@ -296,7 +318,7 @@ def failed(tx: Transaction, notices: Sequence[Notice], why: str) -> None:
 def add_target(tx: Transaction, target: Target) -> None:
     """StoreError if the name is taken."""
     hours = vars(target.hours)
-    if not _ADD_TARGET.column(tx, name=target.name, sealed=target.sealed, **hours):
+    if not _ADD_TARGET.column(tx, name=target.name, sealed=target.sealed, owners=sorted(target.owners), **hours):
         raise StoreError(f"there is a target {target.name} already: remove it first, or choose another name")
 
 
@@ -322,4 +344,5 @@ def _open(tx: Transaction, trouble: Trouble) -> int:
 
 
 def _target(row: RowMapping) -> Target:
-    return Target(row["name"], bytes(row["sealed"]), Hours(row["quiet_from"], row["quiet_to"], row["digest_at"]))
+    hours = Hours(row["quiet_from"], row["quiet_to"], row["digest_at"], row["is_pierced"])
+    return Target(row["name"], bytes(row["sealed"]), hours, frozenset(map(Owner, row["owners"])))
