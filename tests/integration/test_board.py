@@ -293,3 +293,15 @@ def test_a_bundle_tells_a_case_without_what_persons_wrote(out: WayOut) -> None:
     (connection,) = told["connections"]
     assert (connection["partner"], connection["base_url"]) == (out.partner, "http://x")
     assert words not in json.dumps(told, ensure_ascii=False)
+
+
+def test_a_bundle_is_found_by_the_number_that_messages_name(out: WayOut) -> None:
+    key, now = parked(out), datetime.now(UTC)
+    of_record = reference(out.tenant, out.partner, "visit", str(key.record_id))
+    with out.transaction(Login.OPERATOR) as tx:
+        told, whole = (bundle(tx, out.tenant, each, now) for each in (of_record, reference(out.tenant, out.partner)))
+        assert bundle(tx, out.tenant, "4C7DFGHJ", now) is None
+    assert told is not None
+    assert whole is not None
+    assert [each["record_id"] for each in told["records"]] == [str(key.record_id)]
+    assert (whole["records"], [each["partner"] for each in whole["connections"]]) == ([], [out.partner])

@@ -1,5 +1,7 @@
 """A support case in one document: a record's life, its calls masked, its connections, and what this installation is.
 
+A case is named by a record's id, or by the number that messages ask people to tell support.
+
 It holds no patient data and no secret, so it may be sent to whoever helps: ids are ours, what persons wrote is left
 out, and of a connection its settings are told and its credential is not.
 """
@@ -18,7 +20,8 @@ from partners.reasons import Language
 from partners.registry import PARTNERS
 from zest_pipelines.board import answers
 from zest_pipelines.board.answers import Json, utc
-from zest_pipelines.store import hindrances, reports, tenants
+from zest_pipelines.core.reference import reference
+from zest_pipelines.store import badges, hindrances, reports, tenants
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.hindrances import Hindrances
 from zest_pipelines.store.tenants import ConnectionRow
@@ -29,27 +32,48 @@ _MOST_READINGS = 10
 _WRITTEN_BY_PERSONS = "why"
 
 
-def bundle(tx: Transaction, tenant: str, record_id: UUID, now: datetime) -> Json | None:
-    """All that a support case about a visit, and its visit record, needs; None: the tenant has none of that id."""
-    records = []
-    for entity in (Entity.VISIT, Entity.VISIT_RECORD):
-        record = answers.record(tx, tenant, entity, record_id, Language.ENGLISH)
-        if record is not None:
-            for step in record["timeline"]:
-                step.pop(_WRITTEN_BY_PERSONS)
-            records.append(record | {"calls": answers.calls(tx, tenant, entity, record_id)["calls"]})
-    if not records:
+def bundle(tx: Transaction, tenant: str, about: UUID | str, now: datetime) -> Json | None:
+    """All that a support case needs. None: the tenant has nothing of that id or number.
+
+    `about`: the id of a visit, and of its visit record; or the number of a record or of a whole connection. A few
+    records may share a number, and then all of them are told.
+    """
+    rows = tenants.connections(tx, tenant)
+    partners = {each.connection.partner for each in rows}
+    concerned = {each for each in partners if about == reference(tenant, each)}
+    records = _records(tx, tenant, about)
+    if not records and not concerned:
         return None
-    concerned = {each["partner"] for record in records for each in record["partners"]}
+    concerned |= {each["partner"] for record in records for each in record["partners"]}
     standing = {each.partner: each for each in hindrances.of_tenant(tx, tenant)}
-    rows = [each for each in tenants.connections(tx, tenant) if each.connection.partner in concerned]
     return {
         "made_at": utc(now),
         "tenant": tenant,
         "versions": _versions(reports.server_version(tx)),
         "records": records,
-        "connections": [_connection(tx, tenant, row, standing[row.connection.partner]) for row in rows],
+        "connections": [
+            _connection(tx, tenant, row, standing[row.connection.partner])
+            for row in rows
+            if row.connection.partner in concerned
+        ],
     }
+
+
+def _records(tx: Transaction, tenant: str, about: UUID | str) -> list[Json]:
+    if isinstance(about, UUID):
+        named = [(entity, about) for entity in (Entity.VISIT, Entity.VISIT_RECORD)]
+    else:
+        every = badges.every(tx, tenant)
+        fits = ((partner, *key) for partner, *key in every if about == reference(tenant, partner, key[0], str(key[1])))
+        named = list(dict.fromkeys((Entity(entity), record_id) for _, entity, record_id in fits))
+    found = []
+    for entity, record_id in named:
+        record = answers.record(tx, tenant, entity, record_id, Language.ENGLISH)
+        if record is not None:
+            for step in record["timeline"]:
+                step.pop(_WRITTEN_BY_PERSONS)
+            found.append(record | {"calls": answers.calls(tx, tenant, entity, record_id)["calls"]})
+    return found
 
 
 def _connection(tx: Transaction, tenant: str, row: ConnectionRow, standing: Hindrances) -> Json:

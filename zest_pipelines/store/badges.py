@@ -97,6 +97,11 @@ _DIGEST = query(
 )
 
 
+_EVERY = query(
+    "records_with_a_badge",
+    Login.OPERATOR,
+    "SELECT partner, entity, record_id FROM sync.badge WHERE tenant_id = :tenant",
+)
 _MEMBERS = query(
     "badge_group_members",
     Login.OPERATOR,
@@ -127,6 +132,11 @@ def of_connections(tx: Transaction, tenant: str) -> tuple[ConnectionBadge, ...]:
 def digest(tx: Transaction, tenant: str) -> tuple[BadgeGroup, ...]:
     """The tenant's records that are not simply ok, in groups."""
     return tuple(BadgeGroup(**row) for row in _DIGEST.all(tx, tenant=tenant))
+
+
+def every(tx: Transaction, tenant: str) -> tuple[tuple[str, str, UUID], ...]:
+    """Partner, kind and id of each record that has a badge, whatever it says."""
+    return tuple((row["partner"], row["entity"], row["record_id"]) for row in _EVERY.all(tx, tenant=tenant))
 
 
 def members(
