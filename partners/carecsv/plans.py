@@ -9,7 +9,8 @@ nothing that stands in it is quoted.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
@@ -35,10 +36,13 @@ from partners.carecsv.table import ENCODING, TableError, numbered_rows, odd_lett
 from partners.contract import Plan, PlannedService, PlanPage, Unmappable
 from partners.errors import RejectedError
 
+MOST_SERVICES = 1000
+"""Of one client in a file, inclusive: more is no month of a person's."""
 _NO_TIME, _MIDNIGHT = "9999", "2400"
 _TIME = re.compile(r"([01]\d|2[0-3])[0-5]\d", re.ASCII)
 _DIGITS = re.compile(r"\d+", re.ASCII)
 _SERVICE = re.compile(r"[0-9A-Z]{6}", re.ASCII)
+_COUNT_AT = [each.name for each in PLAN_COLUMNS].index(COUNT)
 _LAYOUTS = {PLANS: PLAN_COLUMNS, PLAN_DELETIONS: DELETION_COLUMNS}
 _FORMS: Mapping[str, Callable[[str], object]] = {
     STARTS: lambda said: said == _NO_TIME or _TIME.fullmatch(said),
@@ -127,9 +131,22 @@ def _said(folder: Folder, files: Sequence[FileName], receiver: str, month: date,
                 raise
             bad.append(error)
             continue
+        if _most_services(row for _, row in rows) > MOST_SERVICES:
+            bad.append(unreadable(file.name, "too_long"))
+            continue
         for line, row in rows:
             _take(said, file, line, row, receiver, month)
     return said
+
+
+def _most_services(rows: Iterable[Sequence[str]]) -> int:
+    """How many services one client has at most, as often as each is planned; what has no number counts once."""
+    counts = Counter[tuple[str, str]]()
+    for row in rows:
+        if (whose := numbers(row)) is not None:
+            said = row[_COUNT_AT].strip() if len(row) > _COUNT_AT else ""
+            counts[whose] += max(1, int(said)) if re.fullmatch(r"[0-9]{1,2}", said) else 1
+    return max(counts.values(), default=0)
 
 
 def _take(said: _Set, file: FileName, line: int, row: list[str], receiver: str, month: date) -> None:

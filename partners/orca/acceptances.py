@@ -65,12 +65,15 @@ class Acceptances:
         return self.same(command)
 
     def same(self, command: Command) -> Sequence[Entry]:
-        """Those that say what the command says; none where it says that there is none, or could not be written."""
+        """Those that say what the command says; none where it says that there is none, or could not be written.
+
+        Nor where it does not say when it began: what says the rest may as well be the clinic's own.
+        """
         try:
             wanted = self.wanted(command)
         except RejectedError:
             return []
-        if wanted is None:
+        if wanted is None or "started_at" not in wanted:
             return []
         return [each for each in self._listed(_day(command)) if not each.differing(wanted)]
 

@@ -155,7 +155,7 @@ class OrcaConnector:
     def _add(self, book: Book, command: Command, wanted: Facts) -> Reply:
         """Make an entry. Where one is there already it may be ours, of an earlier call that was not answered."""
         answer = book.add(command, wanted)
-        code = codes.result(answer)
+        code = codes.written(answer)
         if codes.is_success(code):
             made = book.made(command, answer)
             return Unknown("answer_unreadable") if made is None else _delivered(made, code)
@@ -177,7 +177,7 @@ class OrcaConnector:
             remark = "nothing_to_cancel" if command.verb is Verb.CANCEL else None
             return Delivered(command.partner_id or book.nothing(command).partner_id, "", remark)
         answer = book.remove(there[0])
-        code = codes.result(answer)
+        code = codes.written(answer)
         if codes.is_success(code) or code == _NONE_THERE[book.api]:
             return Delivered(there[0].partner_id, "")
         return codes.denial(book.api, answer)
@@ -185,7 +185,7 @@ class OrcaConnector:
     def _replaced(self, book: Book, command: Command, there: Sequence[Entry], wanted: Facts) -> Reply:
         for entry in there:
             answer = book.remove(entry)
-            code = codes.result(answer)
+            code = codes.written(answer)
             if not (codes.is_success(code) or code == _NONE_THERE[book.api]):
                 return codes.denial(book.api, answer)
         try:

@@ -66,8 +66,17 @@ def is_readable(api: Api, code: str) -> bool:
 
 def result(exchange: Exchange) -> str:
     """The result code of an answer that ORCA wrote; empty of all else."""
+    return _text(exchange, "Api_Result") or _text(exchange, "code")  # the second is what the log of events writes
+
+
+def written(exchange: Exchange) -> str:
+    """The same of a writing call, where what anybody may call `code` says nothing."""
+    return _text(exchange, "Api_Result")
+
+
+def _text(exchange: Exchange, name: str) -> str:
     fields = xml2.read(exchange) if isinstance(exchange, Answered) and exchange.status == 200 else None
-    return "" if fields is None else xml2.text(fields, "Api_Result") or xml2.text(fields, "code")
+    return "" if fields is None else xml2.text(fields, name)
 
 
 Denial = type[Retry] | type[Refused] | type[Conflict] | type[Unknown]

@@ -217,6 +217,19 @@ def test_a_file_of_no_month_or_no_table_is_told_and_the_others_are_taken(
     assert (caught.value.reason, caught.value.params["file"]) == ("file_unreadable", bad)
 
 
+@pytest.mark.parametrize(("lines", "times"), [(11, "99"), (1001, "1")])
+def test_a_file_with_more_of_a_client_than_a_month_can_have_is_not_taken(
+    office: CareOffice, connector: Connector, lines: int, times: str
+) -> None:
+    office.send_plans([line(1)], "202612", later(0))
+    name = office.send_plans([line(1, **{COUNT: times})] * lines, "202612", later(1))
+    coming = pages(connector)
+    assert [plan.services for plan in next(coming).plans] == [(service(),)]
+    with pytest.raises(RejectedError) as caught:
+        next(coming)
+    assert caught.value.params == {"file": name, "why": "too_long"}
+
+
 def test_what_takes_back_and_is_wrong_leaves_the_plan_standing(office: CareOffice, connector: Connector) -> None:
     office.send_plans([line(1)], "202612", later(0))
     office.take_back([made_up(1, 1) | {"CSVバージョン": ""}], "202612", later(1))

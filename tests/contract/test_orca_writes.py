@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 from xml.etree.ElementTree import Element  # read by defusedxml
@@ -34,9 +34,11 @@ from partners.contract import (
     Verb,
 )
 from partners.errors import Deferred, RetryableError
+from partners.orca import codes
 from partners.orca.appointments import mark_of, plain_note
 from partners.orca.sandbox import FaultKind, Rules
 from partners.orca.sandbox.testing import RunningOrca, running_orca
+from partners.wire import Answered
 
 _NOTES = ["玄関は開いています", "half-width ABC 12:30 (2F)", "二行\nの  メモ", "〜−―", "ｱｲｳ", "  ", "ＺＥＳＴ"]
 _CUTS = [FaultKind.LOST, FaultKind.SPEECHLESS, FaultKind.EMPTY, FaultKind.STATUS, FaultKind.DELAY]
@@ -396,6 +398,31 @@ def test_an_acceptance_of_the_clinics_own_stays_where_ours_is_gone(orca: Running
     cancel = replace(known, verb=Verb.CANCEL)
     assert send(orca, cancel) == Delivered(str(known.partner_id), "", "nothing_to_cancel")
     assert find(orca, theirs).matches
+
+
+@pytest.mark.parametrize("body", [b'{"x": {"code": "0"}}', b'{"x": {"code": "00"}}'])
+def test_what_is_called_code_by_anybody_is_no_success_of_a_write(body: bytes) -> None:
+    answer = Answered(200, {"content-type": "application/json"}, body, datetime.now(UTC))
+    assert codes.written(answer) == ""
+    assert not codes.is_success(codes.written(answer))
+
+
+def test_a_record_that_does_not_say_when_it_began_takes_no_acceptance_of_the_clinics_own(orca: RunningOrca) -> None:
+    clinics = visit_record(orca)
+    delivered(orca, clinics)
+    fields: Any = clinics.fields
+    appointment = f"{patients(orca)[0]}/{fields.started_at:%Y-%m-%d}/7"
+    timeless = replace(
+        clinics,
+        record_id=uuid4(),
+        fields=replace(fields, started_at=None, ended_at=None),
+        links=clinics.links | {Entity.VISIT: appointment},
+    )
+    assert find(orca, timeless) == Absent()
+    assert send(orca, timeless) == Refused("acceptance_taken")
+    absent = replace(timeless, verb=Verb.UPDATE, partner_id=None, fields=replace(timeless.fields, status="absent"))
+    assert isinstance(send(orca, absent), Delivered)
+    assert find(orca, clinics).matches
 
 
 def test_a_second_acceptance_of_the_day_is_a_persons_to_judge_and_a_lost_one_is_ours(orca: RunningOrca) -> None:

@@ -189,7 +189,7 @@ def test_what_is_past_is_compared_no_more(stage: Stage) -> None:
     assert (told.agrees, told.plans, told.unlinked) == (True, 0, 0)
 
 
-@pytest.mark.parametrize("fault", [each for each in PlanFault if each is not PlanFault.NAMELESS])
+@pytest.mark.parametrize("fault", [PlanFault.BAD_CHARACTER, PlanFault.TOO_FEW_COLUMNS])
 def test_a_bad_line_is_quarantined_alone_and_its_plan_finds_no_visit_too_many(stage: Stage, fault: PlanFault) -> None:
     stage.visit(1, 1)
     stage.visit(1, 2)
@@ -473,11 +473,13 @@ def test_the_breach_is_noticed(stage: Stage, mutant: PlanMutant) -> None:
         assert mutant.scene(stage) == [mutant.notices]
 
 
-@pytest.mark.parametrize("login", [Login.LAND, Login.DIFF])
-def test_who_lands_or_compares_plans_cannot_write_the_product(stage: Stage, login: Login) -> None:
+def test_who_lands_or_compares_plans_cannot_write_the_product(stage: Stage) -> None:
     stage.visit(1)
-    for statement in ("UPDATE schedule.visit SET status = 'cancelled'", "DELETE FROM schedule.visit"):
-        with pytest.raises(StoreError):
-            stage.tenant.sql(statement, login)
-    with pytest.raises(StoreError):
-        stage.tenant.sql("SELECT note FROM schedule.visit", login)
+    for login in (Login.LAND, Login.DIFF):
+        for statement in (
+            "UPDATE schedule.visit SET status = 'cancelled'",
+            "DELETE FROM schedule.visit",
+            "SELECT note FROM schedule.visit",
+        ):
+            with pytest.raises(StoreError):
+                stage.tenant.sql(statement, login)

@@ -15,7 +15,7 @@ from datetime import date, datetime
 from datetime import time as clock
 from uuid import UUID, uuid4
 
-from partners.contract import Connector, Entity, Partner, Plan, PlanPage
+from partners.contract import Entity, Partner, Plan, PlanPage
 from partners.errors import PartnerError
 from partners.windows import JAPAN
 from resources.logins import Login
@@ -64,14 +64,13 @@ def _begin(services: Services, partner: Partner, reading: Reading) -> Begun | No
 
 
 def _read(services: Services, partner: Partner, row: ConnectionRow, begun: Begun) -> LandReport:
-    taking = _Taking(services, begun)
-    assert partner.read_plans is not None  # only then are they asked for
-    calls = 0
+    taking, calls = _Taking(services, begun), 0
     try:
         try:
             with open_line(services, partner, row, PATIENCE) as line:
                 try:
-                    taking.take_all(_pages(partner, line.connector, begun))
+                    assert partner.read_plans is not None  # only then are they asked for
+                    taking.take_all(partner.read_plans(line.connector, begun.since))
                 finally:
                     calls = line.gate.calls
         except PartnerError as error:
@@ -81,11 +80,6 @@ def _read(services: Services, partner: Partner, row: ConnectionRow, begun: Begun
     except SupersededError:
         return replace(taking.report, state="failed", reason="reading_under_way", params={}, calls=calls)
     return replace(taking.report, calls=calls)
-
-
-def _pages(partner: Partner, connector: Connector, begun: Begun) -> Iterator[PlanPage]:
-    assert partner.read_plans is not None
-    return partner.read_plans(connector, begun.since)
 
 
 class _Taking:
