@@ -17,7 +17,7 @@ from resources.logins import Login
 from zest_pipelines.cli.options import DataDirOption, InputError, JsonOption, chosen_data_dir, out, print_json, tell
 from zest_pipelines.cli.runs import instance_of
 from zest_pipelines.cli.secret_files import read_text
-from zest_pipelines.cli.words import local, utc
+from zest_pipelines.cli.words import Json, local, utc
 from zest_pipelines.core.alarm import IDENTIFYING
 
 _SINCE = timedelta(days=1)
@@ -109,7 +109,7 @@ def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
 
     with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
         found = alerts.known_targets(tx)
-    told = [
+    told: list[Json] = [
         {
             "name": each.name,
             "quiet_from": _told(each.hours.quiet_from),
