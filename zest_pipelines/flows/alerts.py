@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from partners.reasons import Language, Owner, all_reasons, reason, sentences
+from partners.reasons import Language, Owner, Severity, all_reasons, reason, sentences
 from partners.windows import JAPAN
 from resources.alerting import deliver
 from resources.logins import Login
@@ -171,10 +171,7 @@ def text_of(notice: Notice) -> str:
 
 @cache
 def _bounds() -> Bounds:
-    ours = [
-        each.code
-        for each in all_reasons()
-        if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)
-    ]
-    lasting = [each.code for each in all_reasons() if each.owner is Owner.PARTNER]
+    wrong = [each for each in all_reasons() if each.severity is not Severity.INFORMATION]
+    ours = [each.code for each in wrong if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)]
+    lasting = [each.code for each in wrong if each.owner is Owner.PARTNER]
     return Bounds(ours, lasting, LASTING, PLATFORM[0], OLDEST)
