@@ -64,8 +64,12 @@ def _records(tx: Transaction, tenant: str, about: UUID | str) -> list[Json]:
         named = [(entity, about) for entity in (Entity.VISIT, Entity.VISIT_RECORD)]
     else:
         every = badges.every(tx, tenant)
-        fits = ((partner, *key) for partner, *key in every if about == reference(tenant, partner, key[0], str(key[1])))
-        named = list(dict.fromkeys((Entity(entity), record_id) for _, entity, record_id in fits))
+        fits = (
+            (Entity(entity), record_id)
+            for partner, entity, record_id in every
+            if about == reference(tenant, partner, entity, str(record_id))
+        )
+        named = list(dict.fromkeys(fits))
     found = []
     for entity, record_id in named:
         record = answers.record(tx, tenant, entity, record_id, Language.ENGLISH)
