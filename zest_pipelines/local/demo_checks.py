@@ -34,7 +34,7 @@ class Checks:
     """Checks that have not been evaluated for a tenant yet."""
 
 
-_NO_PART_OF_A_CYCLE = ("nothing_held_back", "projection_agrees")
+_NO_PART_OF_A_CYCLE = ("certificate_lasts", "nothing_held_back", "projection_agrees")
 """Answered when something is wrong, or once a night."""
 _ANSWERS = ("SUCCEEDED", "FAILED")
 """All else is a run under way, or one that was cut off before it could answer."""
