@@ -556,3 +556,13 @@ class Partner:
     shown: Mapping[str, FieldKind] = field(default_factory=dict)
     """What stands in the fields of its requests and answers, by name, or by what it stands in and name
     (`telecom.value`). What is not named is masked as text, so an omission hides a code and shows no person."""
+
+    @property
+    def masters(self) -> tuple[Entity, ...]:
+        """The master entities that it is read for, in the order in which they are read."""
+        return tuple(each for each in MASTERS if each in self.reads)
+
+    @property
+    def readings(self) -> tuple[Entity, ...]:
+        """All that it is read for: the masters, and the plans to compare with if it gives any."""
+        return self.masters if self.read_plans is None else (*self.masters, Entity.PLAN)

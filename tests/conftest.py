@@ -109,6 +109,15 @@ def services(database: Database) -> Services:
 
 
 @pytest.fixture
+def data_dir(tmp_path: Path, logins: Logins, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory by which runs find the test's own database; its vault has a key of its own."""
+    logins.write(tmp_path / "logins.json")
+    Vault.create_file(tmp_path / "vault.key")
+    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
 def zest(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Said:

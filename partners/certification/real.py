@@ -11,7 +11,6 @@ from uuid import uuid4
 from partners.certification.bench import Bench, NotOffered
 from partners.certification.trial import Bounds, ClientMaker, NotingGate, following
 from partners.contract import (
-    MASTERS,
     Command,
     Connection,
     Connector,
@@ -99,7 +98,7 @@ class RealBench(Bench):
         if self._people is None:
             connector = self._connector()
             try:
-                found = {each: self._first(connector, each) for each in MASTERS if each in self.partner.reads}
+                found = {each: self._first(connector, each) for each in self.partner.masters}
             finally:
                 connector.close()
             self._people = {entity: partner_id for entity, partner_id in found.items() if partner_id}

@@ -327,8 +327,8 @@ def test_an_address_is_kept_sealed_and_shown_nowhere(
     said += [zest("alerts", "test", "ops"), zest("alerts", "show"), zest("alerts", "remove", "ops")]
     assert [code for code, *_ in said[4:]] == [2, 0, 0]
     assert not [each for each in said if secret in "".join(map(str, each))]
-    with services.database.transaction(Login.OPERATOR, None) as tx:
-        assert alerts.known_targets(tx) == ()
+    with services.database.transaction(Login.ALERT, None) as tx:
+        assert alerts.targets(tx) == ()
 
 
 def test_what_is_no_address_is_not_quoted(zest: Said, tmp_path: Path) -> None:

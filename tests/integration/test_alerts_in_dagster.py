@@ -50,18 +50,16 @@ def trouble(server: EmbeddedServer, logins: Logins) -> Iterator[Trouble]:
 
 
 @pytest.fixture
-def instance(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+def instance(data_dir: Path) -> Iterator[DagsterInstance]:
     """A Dagster of the test's own, on disk: sensors open the instance anew."""
-    logins.write(tmp_path / "logins.json")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
     with instance_for_test() as made:
         yield made
 
 
 @pytest.fixture
-def receiver(services: Services, instance: DagsterInstance, tmp_path: Path) -> Iterator[Receiver]:
+def receiver(services: Services, instance: DagsterInstance, data_dir: Path) -> Iterator[Receiver]:
     with running_receiver() as running:
-        add_target(replace(services, vault=Vault.create_file(tmp_path / "vault.key")), running)
+        add_target(replace(services, vault=Vault.from_file(data_dir / "vault.key", environ={})), running)
         yield running
 
 

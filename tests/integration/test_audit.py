@@ -20,17 +20,13 @@ from dagster import (
 from flow_bench import accumulate_all
 
 from resources.logins import Login, Logins
-from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 
 PUSHED = AssetKey(["fhir", "pushed_visits"])
 
 
 @pytest.fixture
-def instance(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
+def instance(data_dir: Path) -> Iterator[DagsterInstance]:
     with DagsterInstance.ephemeral() as made:
         yield made
 

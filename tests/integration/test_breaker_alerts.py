@@ -20,7 +20,7 @@ from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from partners.windows import JAPAN
 from resources.configurable import PostgresResource
 from resources.http import Http
-from resources.logins import Login, Logins
+from resources.logins import Login
 from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.services import Services
@@ -32,12 +32,9 @@ IMPATIENT = {"resources": {"http": {"config": {"total_seconds": 0.5}}}}
 
 
 @pytest.fixture
-def services(database: Database, logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+def services(database: Database, data_dir: Path) -> Services:
     """Services whose vault is the one that runs find in the data directory."""
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
-    return Services(database, Vault.from_file(tmp_path / "vault.key", environ={}), Http(total_seconds=3))
+    return Services(database, Vault.from_file(data_dir / "vault.key", environ={}), Http(total_seconds=3))
 
 
 @pytest.fixture

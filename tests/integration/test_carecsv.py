@@ -7,21 +7,20 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from care_office_tenant import connect
 from conftest import Tenant
 from flow_bench import expire_lease, forget_backoff, push_now
 
 from partners.carecsv import partner as declaration
 from partners.carecsv.layouts import INSURED
-from partners.carecsv.partner import CARECSV
-from partners.carecsv.sandbox.office import RECEIVER, CareOffice, made_up
-from partners.contract import Connection, Entity
+from partners.carecsv.sandbox.office import CareOffice, made_up
+from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.flows.apply import apply
 from zest_pipelines.flows.diff import diff
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.reports import ApplyReport, LandReport
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import tenants
 
 AT = datetime(2026, 11, 26, 0, 30, tzinfo=UTC)
 
@@ -34,18 +33,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CareOffice:
 
 @pytest.fixture
 def tenant(services: Services, office: CareOffice) -> Tenant:
-    with services.database.transaction(Login.OPERATOR, "sakura") as tx:
-        tenants.add(tx, "sakura", "Tenant sakura")
-        tenants.connect(
-            tx,
-            Connection("sakura", "carecsv", office.base.as_uri(), {"office": RECEIVER, "kind": "13"}),
-            timing="minute",
-            limits=None,
-            land_every=timedelta(hours=1),
-            ciphertext=None,
-            reads=CARECSV.reads,
-        )
-    return Tenant("sakura", services, CARECSV, None)  # type: ignore[arg-type]  # nothing here asks for its sandbox
+    return connect(services, office)
 
 
 def take_in(tenant: Tenant) -> tuple[LandReport, ApplyReport]:

@@ -40,15 +40,6 @@ FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_ra
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path, logins: Logins, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory of the test's own database."""
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
 def services(database: Database, data_dir: Path) -> Services:
     """Services whose vault is the one that runs find in the data directory."""
     return Services(database, Vault.from_file(data_dir / "vault.key", environ={}), Http(total_seconds=3))

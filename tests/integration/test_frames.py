@@ -39,7 +39,6 @@ from partners.contract import Entity
 from partners.fhir.sandbox.testing import RunningSandbox
 from partners.registry import PARTNERS
 from resources.logins import Login, Logins, LoginsError
-from resources.vault import Vault
 from zest_pipelines.core.weeks import week_of
 from zest_pipelines.definitions import STATIONS, define, definitions
 from zest_pipelines.local import dagster_home
@@ -59,14 +58,6 @@ FHIR = PARTNERS["fhir"]
 LANDED_CLIENTS = AssetKey(["fhir", "landed_clients"])
 
 Load = Callable[..., pd.DataFrame]
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path, logins: Logins, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory of the test's own database."""
-    logins.write(tmp_path / "logins.json")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture
@@ -389,22 +380,19 @@ def test_an_asset_of_ones_own_in_a_location_of_its_own_gets_the_frame(
     assert _materialized(result, "unreachable_clients")["clients"] == len(tenant.ids("client")) > 0
 
 
-def _beside_ours(own: AssetsDefinition, data_dir: Path) -> JobDefinition:
+def _beside_ours(own: AssetsDefinition) -> JobDefinition:
     """One job of `landed_clients`, whose station does nothing here, and an asset after it."""
-    Vault.create_file(data_dir / "vault.key")
     job = define_asset_job("both", AssetSelection.assets(LANDED_CLIENTS) | AssetSelection.assets(own))
     ours = define([FHIR], Script().stations())
     return Definitions.merge(ours, Definitions(assets=[own], jobs=[job])).resolve_job_def("both")
 
 
-def test_an_asset_of_ones_own_can_follow_ours_in_one_run(
-    tenant: Tenant, instance: DagsterInstance, data_dir: Path
-) -> None:
+def test_an_asset_of_ones_own_can_follow_ours_in_one_run(tenant: Tenant, instance: DagsterInstance) -> None:
     @asset(partitions_def=tenant_partitions(FHIR), ins={"clients": AssetIn(LANDED_CLIENTS)})
     def counted(clients: pd.DataFrame) -> MaterializeResult:
         return MaterializeResult(metadata={"clients": len(clients)})
 
-    result = _beside_ours(counted, data_dir).execute_in_process(instance=instance, partition_key="sakura")
+    result = _beside_ours(counted).execute_in_process(instance=instance, partition_key="sakura")
 
     assert _materialized(result, "counted") == {"clients": len(tenant.ids("client"))}
 
@@ -419,7 +407,7 @@ def test_a_value_that_an_asset_returns_is_refused_and_nothing_of_it_is_kept(
     storage = tmp_path_factory.mktemp("dagster")
     with DagsterInstance.ephemeral(tempdir=str(storage)) as instance:
         instance.add_dynamic_partitions("fhir_tenants", ["sakura"])
-        job = _beside_ours(copied, data_dir)
+        job = _beside_ours(copied)
         result = job.execute_in_process(instance=instance, partition_key="sakura", raise_on_error=False)
         logged = "".join(str(entry) for entry in instance.all_logs(result.run_id))
 
@@ -465,7 +453,6 @@ def test_the_guides_own_lines_give_a_frame_in_a_fresh_interpreter(
 
 
 def test_a_run_does_not_pay_for_pandas(data_dir: Path) -> None:
-    Vault.create_file(data_dir / "vault.key")
     code = """
         import sys
         from dagster import DagsterInstance

@@ -22,7 +22,6 @@ from flow_bench import push_now
 
 from resources.configurable import PostgresResource
 from resources.logins import Login, Logins
-from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.push import push
@@ -121,11 +120,8 @@ def test_what_was_held_back_is_lost_to_nobody(tenant: Tenant, database: Database
 
 
 @pytest.fixture
-def instance(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+def instance(data_dir: Path) -> Iterator[DagsterInstance]:
     """A Dagster of the test's own, on disk: sensors open the instance anew."""
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
     with instance_for_test() as made:
         yield made
 

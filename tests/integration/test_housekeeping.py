@@ -11,18 +11,14 @@ import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult
 
 from resources.logins import Login, Logins
-from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.accumulate import accumulate
 from zest_pipelines.flows.housekeep import MONTHS_AHEAD
 
 
 @pytest.fixture
-def run(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(data_dir: Path) -> Any:
     """Runs the job on the test's own database."""
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
 
     def execute() -> ExecuteInProcessResult:
         job = definitions.resolve_job_def("housekeeping")

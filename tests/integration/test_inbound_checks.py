@@ -27,8 +27,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
 from resources.configurable import HttpResource, PostgresResource, VaultResource
-from resources.logins import Login, Logins
-from resources.vault import Vault
+from resources.logins import Login
 from zest_pipelines.cli.runs import ended
 from zest_pipelines.definitions import STATIONS
 from zest_pipelines.orchestration.assets import Stations, inbound_assets
@@ -40,11 +39,8 @@ Answers = dict[str, AssetCheckEvaluation]
 
 
 @pytest.fixture
-def instance(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+def instance(data_dir: Path) -> Iterator[DagsterInstance]:
     """Dagster whose runs find the test's database."""
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
     with DagsterInstance.ephemeral() as made:
         yield made
 

@@ -30,7 +30,7 @@ from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from resources.configurable import PostgresResource
 from resources.http import Http
-from resources.logins import Login, Logins
+from resources.logins import Login
 from resources.vault import Vault
 from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.services import Services
@@ -47,12 +47,9 @@ FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_ra
 
 
 @pytest.fixture
-def services(database: Database, logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+def services(database: Database, data_dir: Path) -> Services:
     """Services whose vault is the one that runs find in the data directory."""
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
-    return Services(database, Vault.from_file(tmp_path / "vault.key", environ={}), Http(total_seconds=3))
+    return Services(database, Vault.from_file(data_dir / "vault.key", environ={}), Http(total_seconds=3))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from care_office_tenant import connect
 from conftest import Tenant
 from dagster import (
     AssetCheckEvaluation,
@@ -30,11 +31,10 @@ from swaps import Swap, swapped
 from partners.carecsv import partner as declaration
 from partners.carecsv.layouts import INSURED, INSURER
 from partners.carecsv.partner import CARECSV, plans_of
-from partners.carecsv.sandbox.office import RECEIVER, CareOffice, PlanFault, Row, made_up, planned, spoilt
-from partners.contract import Connection, Connector, Entity, PlanPage
+from partners.carecsv.sandbox.office import CareOffice, PlanFault, Row, made_up, planned, spoilt
+from partners.contract import Connector, Entity, PlanPage
 from resources.configurable import HttpResource, PostgresResource, VaultResource
-from resources.logins import Login, Logins
-from resources.vault import Vault
+from resources.logins import Login
 from zest_pipelines.core import agreement
 from zest_pipelines.definitions import STATIONS
 from zest_pipelines.flows import planned as flow
@@ -45,7 +45,7 @@ from zest_pipelines.flows.reports import PlanReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.watch import look
 from zest_pipelines.orchestration.assets import Stations, inbound_assets
-from zest_pipelines.store import due, frames, tenants
+from zest_pipelines.store import due, frames
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.keys import Target
 
@@ -96,21 +96,10 @@ def stage(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Three clients are linked."""
     monkeypatch.setattr(declaration, "STILL_SECONDS", 0.0)
     office, services = CareOffice(tmp_path), replace(services, now=lambda: NOW)
-    with services.database.transaction(Login.OPERATOR, "sakura") as tx:
-        tenants.add(tx, "sakura", "Tenant sakura")
-        tenants.connect(
-            tx,
-            Connection("sakura", "carecsv", office.base.as_uri(), {"office": RECEIVER, "kind": "13"}),
-            timing="minute",
-            limits=None,
-            land_every=timedelta(hours=1),
-            ciphertext=None,
-            reads=CARECSV.reads,
-        )
+    tenant = connect(services, office)
     office.send([made_up(1, number) for number in (1, 2, 3)], NOW)
     for station in (land, diff, apply):
         station(services, CARECSV, "sakura", Entity.CLIENT)
-    tenant = Tenant("sakura", services, CARECSV, None)  # type: ignore[arg-type]  # nothing here asks for its sandbox
     rows = tenant.sql("SELECT number, record_id FROM sync.identity", Login.OPERATOR)
     known = {row.number: row.record_id for row in rows}
     return Stage(office, tenant, {number: known[made_up(1, number)[INSURED]] for number in (1, 2, 3)})
@@ -293,11 +282,8 @@ def test_the_frame_of_plans_has_a_row_a_service(stage: Stage) -> None:
 
 
 @pytest.fixture
-def instance(logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+def instance(data_dir: Path) -> Iterator[DagsterInstance]:
     """Dagster whose runs find the test's database."""
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
     with DagsterInstance.ephemeral() as made:
         yield made
 

@@ -23,7 +23,7 @@ from issued import issue
 
 from partners.fhir.sandbox.faults import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
-from resources.logins import Login, Logins
+from resources.logins import Login
 from resources.vault import Vault
 from zest_pipelines.core.weeks import Days, week_of
 from zest_pipelines.definitions import definitions
@@ -67,13 +67,8 @@ def instance() -> Iterator[DagsterInstance]:
 
 
 @pytest.fixture
-def look(
-    instance: DagsterInstance, logins: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], Look]:
+def look(instance: DagsterInstance, data_dir: Path) -> Callable[[], Look]:
     """Runs the watch on the test's own database."""
-    logins.write(tmp_path / "logins.json")
-    Vault.create_file(tmp_path / "vault.key")
-    monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
     watching = definitions.resolve_job_def("fhir_watch")
 
     def run() -> Look:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from partners.registry import PARTNERS
+from resources.logins import Login
 from zest_pipelines.cli import run
 from zest_pipelines.cli.connections import checked_interval, checked_secret, checked_settings, checked_url
 from zest_pipelines.cli.options import InputError, remember_data_dir
@@ -111,7 +112,7 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["diff", "sakura", "fhir", "client", "--preview", "--set", "colour=red"], "patient_identifier_system"),
         (["archive", "2026-08"], "zest init"),
         (["archive", "August"], "2026-08"),
-        (["db-url", "--login", "product"], "zest init"),
+        *((["db-url", "--login", login.removeprefix("zest_")], "zest init") for login in Login),
         (["sandbox", "fhir", "--set", "colour=red"], "colour"),
         (["sandbox", "fhir", "--set", "stale_status=500"], "stale_status"),
         (["sandbox", "fhir", "--fault", "{"], "--fault"),

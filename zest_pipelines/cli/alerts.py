@@ -107,8 +107,8 @@ def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.store import alerts
 
-    with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
-        found = alerts.known_targets(tx)
+    with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.ALERT, None) as tx:
+        found = alerts.targets(tx)
     told: list[Json] = [
         {
             "name": each.name,
@@ -143,8 +143,8 @@ def try_out(name: NameArgument, data_dir: DataDirOption = None) -> None:
     from zest_pipelines.store import alerts
 
     with open_session(chosen_data_dir(data_dir)) as session:
-        with session.transaction(Login.OPERATOR, None) as tx:
-            found = {each.name: each for each in alerts.known_targets(tx)}
+        with session.transaction(Login.ALERT, None) as tx:
+            found = {each.name: each for each in alerts.targets(tx)}
         if name not in found:
             raise InputError(f"There is no target {name}: zest alerts targets lists them")
         address = address_of(session.services().vault, found[name])

@@ -100,7 +100,7 @@ def checked_identity(partner: Partner, given: Sequence[str]) -> frozenset[Entity
     """
     if not given:
         return None
-    kinds = [each for each in MASTERS if each in partner.reads]
+    kinds = partner.masters
     creates: dict[Entity, bool] = {}
     for text in given:
         entity, _, how = text.rpartition("=")

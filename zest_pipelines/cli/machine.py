@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,20 +20,15 @@ if TYPE_CHECKING:
 PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port of the Dagster UI, on 127.0.0.1.")]
 
 
-class LoginName(StrEnum):
-    """The logins as people write them: without the prefix that they have in the database."""
+_LOGINS = {login.removeprefix("zest_"): login for login in Login}
+"""The logins as people write them: without the prefix that they have in the database."""
 
-    MIGRATOR = "migrator"
-    OPERATOR = "operator"
-    PRODUCT = "product"
-    LAND = "land"
-    DIFF = "diff"
-    APPLY = "apply"
-    ACCUMULATE = "accumulate"
-    PUSH = "push"
-    BUDGET = "budget"
-    SCHEDULE = "schedule"
-    DAGSTER = "dagster"
+
+def _login(name: str) -> Login:
+    try:
+        return _LOGINS[name]
+    except KeyError:
+        raise typer.BadParameter(f"there is no login {name!r}: choose from {', '.join(_LOGINS)}.") from None
 
 
 def init(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
@@ -60,7 +54,8 @@ def up(
     data_dir: DataDirOption = None,
     port: PortOption = 3000,
 ) -> None:
-    """Run the platform on this machine until Ctrl-C: database, Dagster's code server, webserver and daemon."""
+    """Run the platform on this machine until Ctrl-C: database, Dagster's code server, webserver and daemon, and what
+    looks from outside whether they work."""
     from partners.registry import shown_partners
     from zest_pipelines.local import dagster_home, machine
     from zest_pipelines.local.keeper import Keeper
@@ -96,16 +91,18 @@ def down(data_dir: DataDirOption = None) -> None:
 
 
 def db_url(
-    login: Annotated[LoginName, typer.Option(help="Who connects.", show_default=False)],
+    login: Annotated[
+        Login,
+        typer.Option(help=f"Who connects: {', '.join(_LOGINS)}.", parser=_login, metavar="NAME", show_default=False),
+    ],
     data_dir: DataDirOption = None,
 ) -> None:
     """Print a login's database URL, for psql and for programs. It holds the login's password."""
     from zest_pipelines.local import machine
 
     logins = machine.attach(chosen_data_dir(data_dir))
-    name = Login(f"zest_{login}")
-    url = logins.libpq_url(name)
-    if name is Login.DAGSTER:
+    url = logins.libpq_url(login)
+    if login is Login.DAGSTER:
         url = logins.dagster_url().replace("+psycopg2", "", 1)
     sys.stdout.write(url + "\n")
 

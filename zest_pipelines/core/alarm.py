@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from hashlib import sha256
-from zoneinfo import ZoneInfo
 
-JAPAN = ZoneInfo("Asia/Tokyo")
+from partners.windows import JAPAN
+
 IDENTIFYING = ("detail", "code", "status", "why", "protocol", "function", "permission")
 """Parameters that tell causes of one reason apart; all others (fields, ids, dates, counts) do not."""
 

@@ -23,7 +23,7 @@ from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import alerts
 from zest_pipelines.store.alerts import Bounds, Notice, Plan, Target
-from zest_pipelines.store.database import Database
+from zest_pipelines.store.database import Database, Transaction
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ class Sent:
 def is_wanted(database: Database, now: datetime, extra: Sequence[Trouble] = ()) -> bool:
     """Whether there is anything to store or to send. Raises StoreError."""
     with database.transaction(Login.ALERT, None) as tx:
-        found = step(alerts.open_alerts(tx), (*alerts.troubles(tx, _bounds()), *extra), now, CALM)
-        return found.is_news or alerts.has_due(tx)
+        return _found(tx, now, extra).is_news or alerts.has_due(tx)
 
 
 def look(services: Services, extra: Sequence[Trouble] = ()) -> Step:
@@ -61,7 +60,7 @@ def look(services: Services, extra: Sequence[Trouble] = ()) -> Step:
     now = services.now()
     with services.database.transaction(Login.ALERT, None) as tx:
         alerts.lock(tx)
-        found = step(alerts.open_alerts(tx), (*alerts.troubles(tx, _bounds()), *extra), now, CALM)
+        found = _found(tx, now, extra)
         targets = alerts.targets(tx)
 
         def plan(trouble: Trouble | None) -> Plan:
@@ -73,6 +72,10 @@ def look(services: Services, extra: Sequence[Trouble] = ()) -> Step:
 
         alerts.store(tx, found, plan, plan(None))
     return found
+
+
+def _found(tx: Transaction, now: datetime, extra: Sequence[Trouble]) -> Step:
+    return step(alerts.open_alerts(tx), (*alerts.troubles(tx, _bounds()), *extra), now, CALM)
 
 
 def send(services: Services, delivered: Deliver = deliver) -> Sent:
@@ -174,4 +177,4 @@ def _bounds() -> Bounds:
     wrong = [each for each in all_reasons() if each.severity is not Severity.INFORMATION]
     ours = [each.code for each in wrong if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)]
     lasting = [each.code for each in wrong if each.owner is Owner.PARTNER]
-    return Bounds(ours, lasting, LASTING, PLATFORM[0], OLDEST)
+    return Bounds(ours, lasting, LASTING, too_old="edits_wait_too_long", oldest=OLDEST)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from partners.contract import MASTERS, Entity, Partner
+from partners.contract import Entity, Partner
 from resources.logins import Login
 from zest_pipelines.core.guard import Counts, Held
 from zest_pipelines.core.identity import Act
@@ -30,7 +30,7 @@ def mass_changes(
     services: Services, partner: Partner, tenant: str, entity: Entity | None = None
 ) -> tuple[MassChange, ...]:
     """What is held of the entity (None: of each that the partner is read for), as it stands now. Raises StoreError."""
-    wanted = [each for each in MASTERS if each in partner.reads and entity in (None, each)]
+    wanted = [each for each in partner.masters if entity in (None, each)]
     found = []
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
         tenants.connection(tx, tenant, partner.name)

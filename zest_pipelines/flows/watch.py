@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
-from partners.contract import MASTERS, Entity, Partner
+from partners.contract import Entity, Partner
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.check import certificate_until
@@ -50,11 +50,7 @@ def look(services: Services, partner: Partner, tenant: str) -> Watched:
     """Look at one of them. Raises StoreError."""
     target = Target(tenant, partner.name)
     with services.database.transaction(Login.LAND, tenant) as tx:
-        ages = tuple(
-            freshness(tx, Reading(uuid4(), tenant, partner.name, entity))
-            for entity in (*MASTERS, Entity.PLAN)
-            if entity in partner.reads or (entity is Entity.PLAN and partner.read_plans is not None)
-        )
+        ages = tuple(freshness(tx, Reading(uuid4(), tenant, partner.name, entity)) for entity in partner.readings)
     until = certificate_until(services, partner, tenant)
     if not partner.writes:
         return Watched(tenant, ages, until, None, (), is_moving=False)

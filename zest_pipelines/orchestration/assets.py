@@ -7,11 +7,12 @@ checks.
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` with the class itself.
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dagster import (
+    AssetCheckKey,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetsDefinition,
@@ -37,7 +38,6 @@ from zest_pipelines.orchestration.specs import (
     changes,
     inbound_specs,
     landed,
-    masters,
     outbound_specs,
     plan_spec,
     pushed_visits,
@@ -68,8 +68,8 @@ def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
     """The way in: land, diff and apply of every master entity that the partner is read for, and its plans if it gives
     any."""
     partitions = tenant_partitions(partner)
-    specs = [spec for entity in masters(partner) for spec in inbound_specs(partner, entity)]
-    check_specs = [spec for entity in masters(partner) for spec in _inbound_checks(partner, entity, partitions)]
+    specs = [spec for entity in partner.masters for spec in inbound_specs(partner, entity)]
+    check_specs = [spec for entity in partner.masters for spec in _inbound_checks(partner, entity, partitions)]
     if partner.read_plans is not None:
         specs.append(plan_spec(partner))
         check_specs += checks.specs(landed(partner, Entity.PLAN), [*_OF_LANDED, CheckName.PLAN_AGREES], partitions)
@@ -88,7 +88,9 @@ def inbound_assets(partner: Partner, stations: Stations) -> AssetsDefinition:
         with opened_services(postgres, http, vault, TENANTS_AT_ONCE) as services:
             yield from work_through(
                 context,
-                lambda tenant, _: inbound_chains(services, stations, partner, tenant),
+                lambda tenant, _: inbound_chains(
+                    services, stations, partner, tenant, context.selected_asset_check_keys
+                ),
                 lambda tenants: still_due(services, partner, context.run.tags, tenants),
             )
 
@@ -128,7 +130,7 @@ def _inbound_checks(
     partner: Partner, entity: Entity, partitions: PartitionsDefinition[str]
 ) -> Iterable[AssetCheckSpec]:
     of_landed = list(_OF_LANDED)
-    if entity is masters(partner)[0] and checks.shows_certificates(partner):
+    if entity is partner.masters[0] and checks.shows_certificates(partner):
         of_landed.append(CheckName.CERTIFICATE_LASTS)
     of_applied = [
         CheckName.NO_MASS_CHANGE,
@@ -140,22 +142,31 @@ def _inbound_checks(
     yield from checks.specs(applied(partner, entity), of_applied, partitions)
 
 
-def inbound_chains(services: Services, stations: Stations, partner: Partner, tenant: str) -> Iterable[Chain]:
+def inbound_chains(
+    services: Services, stations: Stations, partner: Partner, tenant: str, planned: Collection[AssetCheckKey] = ()
+) -> Iterable[Chain]:
     """A chain of three an entity; each step also takes up what an earlier run left. Plans come last: who is linked
-    decides what is compared."""
-    chains = [_inbound_chain(services, stations, partner, tenant, entity) for entity in masters(partner)]
+    decides what is compared. `planned`: checks that the run owes an answer."""
+    chains = [_inbound_chain(services, stations, partner, tenant, entity, planned) for entity in partner.masters]
     return chains if partner.read_plans is None else [*chains, _plan_chain(services, stations, partner, tenant)]
 
 
-def _inbound_chain(services: Services, stations: Stations, partner: Partner, tenant: str, entity: Entity) -> Chain:
+def _inbound_chain(
+    services: Services,
+    stations: Stations,
+    partner: Partner,
+    tenant: str,
+    entity: Entity,
+    planned: Collection[AssetCheckKey],
+) -> Chain:
     seen, differs, taken = landed(partner, entity), changes(partner, entity), applied(partner, entity)
 
     def land() -> Finding:
         found = landing(seen, tenant, stations.land(services, partner, tenant, entity))
-        if entity is not masters(partner)[0] or not checks.shows_certificates(partner):
+        if AssetCheckKey(seen, CheckName.CERTIFICATE_LASTS) not in planned:  # a reading is no news of it
             return found
         until = stations.certificate_until(services, partner, tenant)
-        return replace(found, if_planned=(certificate_lasts(seen, tenant, until, services.now()),))
+        return replace(found, checks=(*found.checks, certificate_lasts(seen, tenant, until, services.now())))
 
     def diff() -> Finding:
         return diffing(differs, stations.diff(services, partner, tenant, entity))

@@ -21,9 +21,7 @@ from zest_pipelines.orchestration.specs import (
     applied,
     changes,
     landed,
-    masters,
     pushed_visits,
-    readings,
     visit_changes,
 )
 from zest_pipelines.store import due
@@ -72,7 +70,7 @@ def assets_of(partner: Partner, direction: Direction) -> list[AssetKey]:
     """All that is made on one of the partner's ways."""
     if direction is Direction.OUT:
         return [visit_changes(partner), pushed_visits(partner)]
-    taken = [key(partner, entity) for entity in masters(partner) for key in (landed, changes, applied)]
+    taken = [key(partner, entity) for entity in partner.masters for key in (landed, changes, applied)]
     return taken if partner.read_plans is None else [*taken, landed(partner, Entity.PLAN)]
 
 
@@ -98,7 +96,7 @@ def readings_due(partner: Partner) -> Demand:
         partner,
         Direction.IN,
         "masters that are due to be read",
-        lambda tx: due.inbound(tx, partner.name, readings(partner)),
+        lambda tx: due.inbound(tx, partner.name, partner.readings),
         MAX_RUNS_IN,
         assets_of(partner, Direction.IN),
     )
@@ -126,7 +124,7 @@ def new_master_changes(partner: Partner) -> Demand:
         "a new master change",
         lambda tx: due.open_master_changes(tx, partner.name),
         MAX_RUNS_AT_ONCE,
-        [applied(partner, entity) for entity in masters(partner)],
+        [applied(partner, entity) for entity in partner.masters],
     )
 
 

@@ -58,11 +58,12 @@ def landing(asset: AssetKey, tenant: str, report: LandReport) -> Finding:
         answers.append(inbound_checks.shape_known(asset, tenant, report))
     if report.is_certified or report.freshness is not None:
         answers.append(inbound_checks.fresh(asset, tenant, report.freshness))
-    why = fault_for(code, report.params, *metadata.about(asset, tenant)) if is_broken else None
+    whose = metadata.about(asset, tenant)
+    why = fault_for(code, report.params, *whose) if is_broken else None
     return Finding(
         asset,
         Worth.NOTHING if is_broken else Worth.NEWS,
-        metadata.of_landing(report, metadata.about(asset, tenant)),
+        metadata.of_landing(report, whose),
         tuple(answers),
         fault=None if is_put_off else why,
         waits_for=why if is_put_off else None,
@@ -116,9 +117,7 @@ def pushing(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> 
         Worth.NOTHING if is_fault and not report.got_through else _news_if(report.got_through + report.held_up > 0),
         metadata.of_pushing(report, now, whose),
         answers,
-        fault_for(report.stopped, report.params, *metadata.about(asset, tenant))
-        if report.stopped and is_fault
-        else None,
+        fault_for(report.stopped, report.params, *whose) if report.stopped and is_fault else None,
         if_planned=() if is_shown else (stopped,),
     )
 

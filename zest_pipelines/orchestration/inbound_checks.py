@@ -23,8 +23,9 @@ STALE_AT_MOST = timedelta(hours=24)
 
 def snapshot_certified(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckEvaluation:
     """Whether the reading may be relied on."""
-    failed_as, words = _verdict(report, about(asset, tenant))
-    metadata = numbers(report) | (reason(report.reason, report.params, about(asset, tenant)) if report.reason else {})
+    whose = about(asset, tenant)
+    failed_as, words = _verdict(report, whose)
+    metadata = numbers(report) | (reason(report.reason, report.params, whose) if report.reason else {})
     return evaluation(asset, tenant, CheckName.SNAPSHOT_CERTIFIED, failed_as, words, metadata)
 
 
@@ -48,7 +49,7 @@ def _verdict(report: LandReport, whose: About) -> tuple[AssetCheckSeverity | Non
 
 def shape_known(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckEvaluation:
     """Whether what came is of the form that our mapping knows, and all that landed can be mapped."""
-    name = CheckName.SHAPE_KNOWN
+    name, whose = CheckName.SHAPE_KNOWN, about(asset, tenant)
     metadata: Metadata = {
         "new_versions": MetadataValue.int(report.new_versions),
         "unmappable": MetadataValue.int(report.unmappable),
@@ -68,12 +69,11 @@ def shape_known(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckE
             *([f"Fields that we do not know: {', '.join(unknown)}."] if unknown else []),
             *([f"{counted(report.unmappable, 'record')} cannot be taken: {', '.join(reasons)}."] if reasons else []),
             f"Records: {named(report.problems)}.",
-            actions(report.problems, about(asset, tenant)),
+            actions(report.problems, whose),
         ]
     )
-    return evaluation(
-        asset, tenant, name, AssetCheckSeverity.WARN, words, metadata | problems(report.problems, about(asset, tenant))
-    )
+    told = metadata | problems(report.problems, whose)
+    return evaluation(asset, tenant, name, AssetCheckSeverity.WARN, words, told)
 
 
 def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> AssetCheckEvaluation:
@@ -106,7 +106,7 @@ def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> A
 
 def plan_agrees(asset: AssetKey, tenant: str, report: PlanReport) -> AssetCheckEvaluation:
     """Whether what others have planned is what is confirmed here."""
-    whose = tenant, asset.path[0]
+    whose = about(asset, tenant)
     name, metadata = CheckName.PLAN_AGREES, numbers(report) | problems(report.problems, whose)
     compared = (
         f"{counted(report.plans, 'plan')} from this month on, {counted(report.agreeing, 'service')} as confirmed."

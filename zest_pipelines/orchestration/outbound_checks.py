@@ -40,9 +40,7 @@ def not_stopped(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckE
     words = " ".join(sentences(report.stopped, report.params, reference(*whose)))
     if report.is_held:
         words += f" {_LOOKED_AT}"
-    return evaluation(
-        asset, tenant, name, failed_as, words, reason(report.stopped, report.params, about(asset, tenant))
-    )
+    return evaluation(asset, tenant, name, failed_as, words, reason(report.stopped, report.params, whose))
 
 
 def shows_whether_stopped(report: PushReport) -> bool:
@@ -57,7 +55,7 @@ def shows_whether_stopped(report: PushReport) -> bool:
 
 def oldest_pending_age(asset: AssetKey, tenant: str, report: PushReport, now: datetime) -> AssetCheckEvaluation:
     """Whether the partner is about up to date."""
-    name, lag = CheckName.OLDEST_PENDING_AGE, lag_seconds(report, now)
+    name, lag, whose = CheckName.OLDEST_PENDING_AGE, lag_seconds(report, now), about(asset, tenant)
     metadata: Metadata = {
         "lag_seconds": MetadataValue.float(lag),
         "pending": MetadataValue.int(report.pending),
@@ -75,18 +73,18 @@ def oldest_pending_age(asset: AssetKey, tenant: str, report: PushReport, now: da
             "Automation and that the daemon runs; else tell us with the run's id."
         )
     if report.stopped:
-        metadata |= reason(report.stopped, report.params, about(asset, tenant))
-        words += f" {' '.join(sentences(report.stopped, report.params, reference(*about(asset, tenant))))}"
-    words = f"{words} {advice(report.problems, about(asset, tenant))}".strip()
-    return evaluation(asset, tenant, name, failed_as, words, metadata | problems(report.problems, about(asset, tenant)))
+        metadata |= reason(report.stopped, report.params, whose)
+        words += f" {' '.join(sentences(report.stopped, report.params, reference(*whose)))}"
+    words = f"{words} {advice(report.problems, whose)}".strip()
+    return evaluation(asset, tenant, name, failed_as, words, metadata | problems(report.problems, whose))
 
 
 def nothing_parked(asset: AssetKey, tenant: str, report: PushReport) -> AssetCheckEvaluation:
     """Whether no record waits for a person because the partner refused it."""
-    name = CheckName.NOTHING_PARKED
+    name, whose = CheckName.NOTHING_PARKED, about(asset, tenant)
     parked = [each for each in report.problems if each.outcome == "parked"]
-    metadata = {"parked": MetadataValue.int(report.pending_parked)} | problems(parked, about(asset, tenant))
+    metadata = {"parked": MetadataValue.int(report.pending_parked)} | problems(parked, whose)
     if report.pending_parked == 0:
         return evaluation(asset, tenant, name, None, "No record is parked.", metadata)
-    words = f"{counted(report.pending_parked, 'record')} parked. {advice(parked, about(asset, tenant)) or WHERE}"
+    words = f"{counted(report.pending_parked, 'record')} parked. {advice(parked, whose) or WHERE}"
     return evaluation(asset, tenant, name, AssetCheckSeverity.ERROR, words, metadata)

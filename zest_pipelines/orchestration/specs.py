@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from dagster import AssetDep, AssetKey, AssetSpec
 
-from partners.contract import MASTERS, Entity, Partner
+from partners.contract import Entity, Partner
 from zest_pipelines.orchestration.partitions import of_tenant
 
 _OWNERS = ("team:integrations",)
@@ -46,16 +46,6 @@ def pushed_weeks(partner: Partner) -> AssetKey:
 def reconciled_weeks(partner: Partner) -> AssetKey:
     """What the partner shows of one week when it is read back."""
     return AssetKey([partner.name, "reconciled_weeks"])
-
-
-def masters(partner: Partner) -> tuple[Entity, ...]:
-    """The master entities that the partner is read for, in the order in which they are read."""
-    return tuple(entity for entity in MASTERS if entity in partner.reads)
-
-
-def readings(partner: Partner) -> tuple[Entity, ...]:
-    """All that the partner is read for: the masters, and the plans to compare with if it gives any."""
-    return (*masters(partner), *(() if partner.read_plans is None else (Entity.PLAN,)))
 
 
 def inbound_specs(partner: Partner, entity: Entity) -> Iterable[AssetSpec]:
@@ -112,7 +102,7 @@ def outbound_specs(partner: Partner) -> list[AssetSpec]:
             Entity.VISIT,
             f"Versions of visits and visit records that the partner ({partner.title}) has to receive (反映履歴). "
             "Written by the accumulation alone. Red: edits could not be turned into changes; see the run.",
-            deps=[applied(partner, entity) for entity in masters(partner)],
+            deps=[applied(partner, entity) for entity in partner.masters],
         ),
         _spec(
             partner,

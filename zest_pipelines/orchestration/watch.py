@@ -36,7 +36,7 @@ from zest_pipelines.orchestration.checks import CheckName
 from zest_pipelines.orchestration.failures import failure, faults_of
 from zest_pipelines.orchestration.opened import connected_tenants, opened_services
 from zest_pipelines.orchestration.partitions import WEEK, remove_others, today_in_japan, week_partitions
-from zest_pipelines.orchestration.specs import landed, masters, pushed_visits, pushed_weeks
+from zest_pipelines.orchestration.specs import landed, pushed_visits, pushed_weeks
 from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 from zest_pipelines.orchestration.week_findings import week_settled
 
@@ -114,7 +114,7 @@ def _answers(services: Services, partner: Partner, watched: Watched) -> Iterator
     for each in watched.freshness:
         yield inbound_checks.fresh(landed(partner, Entity(each.entity)), tenant, each)
     if checks.shows_certificates(partner):
-        first = landed(partner, masters(partner)[0])
+        first = landed(partner, partner.masters[0])
         yield inbound_checks.certificate_lasts(first, tenant, watched.certificate_until, services.now())
     if backlog is None:
         return

@@ -212,11 +212,6 @@ _ADD_TARGET = query(
 _REMOVE_TARGET = query(
     "remove_alert_target", Login.OPERATOR, "DELETE FROM sync.alert_target WHERE name = :name RETURNING name"
 )
-_KNOWN_TARGETS = query(
-    "known_alert_targets",
-    Login.OPERATOR,
-    "SELECT name, sealed, quiet_from, quiet_to, digest_at, is_pierced, owners FROM sync.alert_target ORDER BY name",
-)
 _LISTED = query(
     "alerts_listed",
     Login.OPERATOR,
@@ -326,11 +321,6 @@ def remove_target(tx: Transaction, name: str) -> None:
     """With its notices that were not sent. StoreError if there is none of that name."""
     if not _REMOVE_TARGET.column(tx, name=name):
         raise StoreError(f"there is no target {name}: zest alerts targets lists them")
-
-
-def known_targets(tx: Transaction) -> tuple[Target, ...]:
-    """The same as `targets`, for an operator."""
-    return tuple(map(_target, _KNOWN_TARGETS.all(tx)))
 
 
 def listed(tx: Transaction, since: timedelta) -> tuple[AlertStatus, ...]:
