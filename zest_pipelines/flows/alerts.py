@@ -177,4 +177,4 @@ def _bounds() -> Bounds:
     wrong = [each for each in all_reasons() if each.severity is not Severity.INFORMATION]
     ours = [each.code for each in wrong if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)]
     lasting = [each.code for each in wrong if each.owner is Owner.PARTNER]
-    return Bounds(ours, lasting, LASTING, too_old="edits_wait_too_long", oldest=OLDEST)
+    return Bounds(ours, lasting, LASTING, reason="edits_wait_too_long", oldest=OLDEST)

@@ -117,7 +117,7 @@ _TROUBLES = query(
            OR (s.reason = ANY (CAST(:lasting AS text[])) AND first.at < clock_timestamp() - CAST(:after AS interval)))
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT p.partner, :too_old, '', count(*), count(DISTINCT p.tenant_id), min(p.since)
+    SELECT p.partner, :reason, '', count(*), count(DISTINCT p.tenant_id), min(p.since)
     FROM sync.pending p
     JOIN sync.connection c ON c.tenant_id = p.tenant_id AND c.partner = p.partner
     WHERE p.state = 'due' AND p.waits_for IS NULL AND c.paused_at IS NULL
@@ -237,7 +237,7 @@ class Bounds:
     lasting: Sequence[str]
     """Reasons that are told once a connection has stood still for `after`."""
     after: timedelta
-    too_old: str
+    reason: str
     """The reason under which edits are told that could go and have waited for longer than `oldest`."""
     oldest: timedelta
 
@@ -249,7 +249,7 @@ def troubles(tx: Transaction, bounds: Bounds) -> tuple[Trouble, ...]:
         codes=list(bounds.codes),
         lasting=list(bounds.lasting),
         after=bounds.after,
-        too_old=bounds.too_old,
+        reason=bounds.reason,
         oldest=bounds.oldest,
     )
     return tuple(Trouble(**row) for row in rows)
