@@ -1,4 +1,4 @@
-"""What the certification needs of care CSV, in a folder of its own."""
+"""What the certification needs of care CSV, in a folder of its own: on this machine, and on a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partners.carecsv.layouts import INSURED, INSURER
 from partners.carecsv.partner import CARECSV, STATE, STILL_SECONDS
 from partners.carecsv.reading import MOST_RECORDS
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, Row, made_up
-from partners.certification.bench import Bench, Sizes
+from partners.certification.bench import Bench, BenchMissingError, LineFault, NotOffered, Sizes
 from partners.contract import Command, Entity, Verb, Visit
 
 _STARTS = datetime(2026, 12, 1, 0, 30, tzinfo=UTC)
@@ -35,6 +35,15 @@ class CareCsvBench(Bench):
     def __init__(self, office: CareOffice) -> None:
         self._office, self.url = office, office.base.as_uri()
         self._time = datetime(2026, 11, 1, tzinfo=UTC)
+
+    @property
+    def nobody(self) -> str:
+        """There is none."""
+        raise NotOffered("it is a folder of this machine: nobody has to listen")
+
+    def befall(self, fault: LineFault) -> None:
+        """Nothing can."""
+        raise NotOffered("it is a folder of this machine: there is no line to it")
 
     def visit(self) -> Command:
         """As Bench."""
@@ -92,3 +101,24 @@ def running_bench() -> Iterator[Bench]:
         bench = CareCsvBench(CareOffice(Path(folder)))
         bench.hold(Entity.CLIENT, 3)
         yield bench
+
+
+@contextmanager
+def running_server_bench() -> Iterator[Bench]:
+    """The same on a server, by SFTP. BenchMissingError without asyncssh."""
+    try:
+        from partners.carecsv.sandbox.server_bench import CareCsvServerBench
+        from partners.carecsv.sandbox.sftp_server import SftpServer
+    except ModuleNotFoundError as error:
+        if error.name != "asyncssh":
+            raise
+        raise BenchMissingError("the server for SFTP needs asyncssh, which `make setup` installs") from None
+    with tempfile.TemporaryDirectory() as folder:
+        server = SftpServer(Path(folder))
+        with server.running():
+            bench = CareCsvServerBench(CareOffice(Path(folder)), server)
+            bench.hold(Entity.CLIENT, 3)
+            yield bench
+
+
+OTHERS = {"sftp": running_server_bench}
