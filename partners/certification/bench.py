@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from partners.contract import Command, Entity, Partner
+from partners.contract import Command, Entity, Partner, Plan
 
 
 class NotOffered(Exception):  # noqa: N818  # no fault: the row does not apply
@@ -130,6 +130,29 @@ class Bench:
     def spoil(self, entity: Entity, partner_id: str) -> None:
         """Fill one with what no clean record has."""
         _lacks("dirty data")
+
+    def hold_plans(self, count: int) -> Sequence[Plan]:
+        """Have exactly so many plans, all sound, in more than one month if there are several, and say what they are.
+
+        Of these and of what follows, `said_at` and `bad` are not looked at.
+        """
+        return _needs("plans that can be set")
+
+    def replan(self, plan: Plan) -> Plan:
+        """Have other services planned in that client's month, at a later time; returns the plan that stands then."""
+        return _needs("plans that can be changed")
+
+    def plan_before(self, plan: Plan) -> None:
+        """Have other services of that client's month come only now, which were said before all else."""
+        _lacks("plans that come late")
+
+    def take_back(self, plan: Plan) -> None:
+        """Have that client's month taken back, at a later time."""
+        _lacks("plans that are taken back")
+
+    def spoil_plan(self, plan: Plan) -> tuple[Plan, Mapping[str, str]]:
+        """As `replan`, with one line that cannot be read: the plan without it, and what tells where that line is."""
+        return _lacks("plans with a line that cannot be read")
 
     def throttle(self) -> None:
         """Refuse each call as too many, in its own dialect, until it is healed."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from partners.certification import hostile, lines, reading, writing
+from partners.certification import hostile, lines, planning, reading, writing
 from partners.certification.bench import Bench, BenchIncompleteError, NotOffered
 from partners.certification.trial import Broken, ClientMaker, Trial, require
 from partners.contract import AfterReadings, DeleteEvents, Partner, PointRead, ProofOfAbsence, Recovery
@@ -138,6 +138,13 @@ ROWS: tuple[Row, ...] = (
     Row("only read", _IN, reading.only_read),
     Row("reading broken off", _IN, reading.broken_off, needs=_FAULTS),
     Row("hostile to readings", _IN, hostile.to_readings),
+    Row("plans", _IN, planning.complete, needs=_HAND),
+    Row("plans again", _IN, planning.same_again),
+    Row("plan made anew", _IN, planning.replanned, needs=_HAND),
+    Row("plan taken back", _IN, planning.taken_back, needs=_HAND),
+    Row("line of a plan", _IN, planning.unreadable_line, needs=_HAND),
+    Row("plans out of order", _IN, planning.out_of_order, needs=_HAND),
+    Row("plans put off", _IN, planning.put_off),
     Row("create, change, cancel", _OUT, writing.one_record, "one visit"),
     Row("repeats", _OUT, writing.repeated, "one visit"),
     Row("duplicates", _OUT, writing.duplicate, "one visit, twice"),

@@ -85,6 +85,12 @@ def renamed(trial: Trial) -> None:
 
 
 def _cannot_read(trial: Trial, fault: LineFault, kind: type[PartnerError]) -> None:
+    if trial.bench.partner.read_plans is not None:
+        with _befallen(trial, fault):
+            trial.bench.hold_plans(_LONG)
+            finding = _finding(lambda: trial.read_plans(bounds=_BOUNDS), kind)
+        require(finding is None, f"{fault}: a reading of plans {finding}")
+        require(trial.read_plans()[-1].cursor is not None, f"{fault}: plans cannot be read after it")
     for entity in trial.bench.partner.reads:
         with _befallen(trial, fault):
             trial.bench.hold(entity, max(_LONG, trial.bench.sizes[entity].least))

@@ -328,6 +328,9 @@ def test_a_disk_that_fails_before_anything_is_written_means_later_and_after_it_d
     full = OSError(errno.ENOSPC, "no space")
     with patch.object(Outbox, "put", side_effect=full):
         assert send(office, visit_record(first)) == [Retry("partner_unreachable")]
+    with patch.object(places.os, "fsync", side_effect=full):
+        assert send(office, visit_record(first)) == [Retry("partner_unreachable")]
+    assert not list(office.base.glob("*/.*.part")), "half a file would make the disk fuller"
     broken = OSError(errno.EIO, "the disk under test")
     with patch.object(places, "_sync", side_effect=broken):
         assert send(office, visit(minutes=90)) == [Unknown("connection_cut_unsure")]

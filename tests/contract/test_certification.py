@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from partners.contract import (
     Gone,
     Page,
     Partner,
+    Plan,
+    PlanPage,
     Recovery,
     Refused,
     Reply,
@@ -45,7 +48,7 @@ from partners.contract import (
     SourceRecord,
     Unknown,
 )
-from partners.errors import AuthenticationError, PartnerError, RetryableError
+from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError, RetryableError
 from partners.fhir.sandbox.testing import running_sandbox
 from partners.registry import PARTNERS
 from zest_pipelines.cli import run
@@ -312,7 +315,7 @@ def sure(monkeypatch: pytest.MonkeyPatch) -> None:
         (believing, "another server", "a server that is not the one named: it was shown the credential"),
         (blaming, "line cut in the login", "ends with AuthenticationError(credential_refused)"),
         (patient, "slow line", "a byte a second: it took 7."),
-        (careless, "torn file", "a file that ends before its size: a reading of client goes to its end"),
+        (careless, "torn file", "a file that ends before its size: a reading of plans goes to its end"),
         (direct, "torn file there", "raised "),
         (deaf, "no room there", "no room for a file: a write is Delivered"),
         (hopeful, "no right there", "no right to write a file: a write is Retry(partner_unreachable)"),
@@ -327,6 +330,100 @@ def test_a_connector_that_is_bad_with_a_line_fails(
     assert result.verdict is Verdict.FAILS
     assert finding in result.detail
     monkeypatch.undo()
+
+
+Plans = Callable[[Connector, str | None], Iterator[PlanPage]]
+
+
+def each_plan(change: Callable[[Plan], Plan | None]) -> Callable[[Plans], Plans]:
+    """A reading whose plans are changed, or left out."""
+
+    def made(honest: Plans) -> Plans:
+        def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+            for page in honest(connector, cursor):
+                yield replace(page, plans=tuple(plan for each in page.plans if (plan := change(each)) is not None))
+
+        return read
+
+    return made
+
+
+def unheeding(honest: Plans) -> Plans:
+    """Reads no changes."""
+
+    def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+        yield from honest(connector, None) if cursor is None else iter([PlanPage((), cursor)])
+
+    return read
+
+
+def unasked(honest: Plans) -> Plans:
+    """Asks no gate."""
+
+    def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+        try:
+            yield from honest(connector, cursor)
+        except Deferred:
+            yield PlanPage((), cursor)
+
+    return read
+
+
+def strict(honest: Plans) -> Plans:
+    """Takes a reading for failed where one line is bad."""
+
+    def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+        for page in honest(connector, cursor):
+            for plan in page.plans:
+                if plan.bad:
+                    raise RejectedError("file_unreadable", {"file": "a file", "why": "line 2"})
+            yield page
+
+    return read
+
+
+_times = count()
+_lossy = each_plan(lambda plan: replace(plan, services=plan.services and plan.services[:-1]))
+_fickle = each_plan(lambda plan: replace(plan, said_at=f"{next(_times):09}"))
+_keeping = each_plan(lambda plan: None if plan.services is None else plan)
+_emptying = each_plan(lambda plan: replace(plan, services=plan.services or ()))
+_silent = each_plan(lambda plan: replace(plan, bad=()))
+_vague = each_plan(lambda plan: replace(plan, bad=tuple(replace(each, params={"field": "x"}) for each in plan.bad)))
+_losing = each_plan(lambda plan: None if plan.bad else plan)
+_timeless = each_plan(lambda plan: replace(plan, said_at=""))
+
+
+@pytest.mark.parametrize(
+    ("bad", "row", "finding"),
+    [
+        (_lossy, "plans", "1 of 1 plans are otherwise than they were said last"),
+        (_fickle, "plans again", "3 of 3 plans are not what they were, and nobody changed them"),
+        (unheeding, "plan made anew", "1 of 3 plans are otherwise than they were said last"),
+        (_keeping, "plan taken back", "1 of 3 plans are otherwise than they were said last"),
+        (_emptying, "plan taken back", "1 of 3 plans are otherwise than they were said last"),
+        (_silent, "line of a plan", "0 lines are told as unreadable, not 1"),
+        (_vague, "line of a plan", "the line's file and line is not told"),
+        (_losing, "line of a plan", "1 of 3 plans did not come"),
+        (strict, "line of a plan", "ended with RejectedError(file_unreadable)"),
+        (_timeless, "plans out of order", "1 of 3 plans are otherwise than they were said last"),
+        (unasked, "plans put off", "plans were read although the gate put it off"),
+    ],
+)
+def test_a_connector_that_reads_plans_badly_fails(bad: Callable[[Plans], Plans], row: str, finding: str) -> None:
+    with benches_of("carecsv")[""]() as bench:
+        assert run_row(_BY_NAME[row], Trial(bench, http_client)).verdict is Verdict.HOLDS
+        honest = bench.partner.read_plans
+        assert honest is not None
+        bench.partner = replace(bench.partner, read_plans=bad(honest))
+        result = run_row(_BY_NAME[row], Trial(bench, http_client))
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+
+
+def test_to_who_gives_no_plans_their_rows_do_not_apply(crews: Bench) -> None:
+    for row in (row for row in ROWS if row.name.startswith(("plan", "line of a plan"))):
+        result = run_row(row, Trial(crews, http_client))
+        assert (result.verdict, result.detail) == (Verdict.APPLIES_NOT, "it gives no plans")
 
 
 @pytest.fixture(scope="module")
