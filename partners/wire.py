@@ -307,7 +307,7 @@ def is_swelling(body: bytes, takes: Mapping[bytes, int]) -> bool:
     `takes`: by the sign that begins a value, how many bytes that takes, about.
     """
     taken = sum(body.count(sign) * each for sign, each in takes.items())
-    return False
+    return taken > _LITTLE and taken > _MOST_TIMES * len(body)
 
 
 def _refuse_constant(_: str) -> float:
