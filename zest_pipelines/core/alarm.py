@@ -17,6 +17,16 @@ IDENTIFYING = ("detail", "code", "status", "why", "protocol", "function", "permi
 """Parameters that tell causes of one reason apart; all others (fields, ids, dates, counts) do not."""
 
 
+def detail_of(params: Mapping[str, str]) -> str:
+    """What of a reason's parameters tells its causes apart; `sync.detail` says the same in the database."""
+    return " ".join(told for name in IDENTIFYING if (told := params.get(name)))[:200]
+
+
+def fingerprint_of(partner: str, reason: str, detail: str) -> str:
+    """Eight hexadecimal digits that stand for a cause; of an unknown one `sync.cause` says the same."""
+    return sha256("\0".join((partner, reason, detail)).encode()).hexdigest()[:8]
+
+
 @dataclass(frozen=True)
 class Trouble:
     """Something that is wrong now, over all tenants."""
@@ -32,7 +42,7 @@ class Trouble:
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that stand for the cause."""
-        return sha256("\0".join((self.partner, self.reason, self.detail)).encode()).hexdigest()[:8]
+        return fingerprint_of(self.partner, self.reason, self.detail)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping
 from partners.reasons import Owner
 from resources.logins import Login
 from zest_pipelines.core.alarm import IDENTIFYING, Alert, Hours, Step, Trouble
+from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.query import query
@@ -82,22 +83,22 @@ _TROUBLES = query(
     "troubles",
     Login.ALERT,
     f"""
-    SELECT p.partner, p.reason, {_detail("p")} AS detail, count(*) AS records, count(DISTINCT p.tenant_id) AS tenants,
-           min(p.since) AS since
+    SELECT p.partner, {told("p")} AS reason, {_detail("p")} AS detail, count(*) AS records,
+           count(DISTINCT p.tenant_id) AS tenants, min(p.since) AS since
     FROM sync.pending p
     WHERE p.state IN ('parked', 'retry', 'unknown')
-      AND (p.reason = ANY (CAST(:codes AS text[]))
-           OR (p.reason = ANY (CAST(:lasting AS text[])) AND p.since < clock_timestamp() - CAST(:after AS interval)))
+      AND ({told("p")} = ANY (CAST(:codes AS text[]))
+           OR ({told("p")} = ANY (CAST(:lasting AS text[])) AND p.since < clock_timestamp() - CAST(:after AS interval)))
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT h.partner, h.reason, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
+    SELECT h.partner, {told("h")}, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
     FROM sync.hold h
     WHERE h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
-      AND (h.reason = ANY (CAST(:codes AS text[]))
-           OR (h.reason = ANY (CAST(:lasting AS text[])) AND h.since < clock_timestamp() - CAST(:after AS interval)))
+      AND ({told("h")} = ANY (CAST(:codes AS text[]))
+           OR ({told("h")} = ANY (CAST(:lasting AS text[])) AND h.since < clock_timestamp() - CAST(:after AS interval)))
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT s.partner, s.reason, {_detail("s")}, count(*), count(DISTINCT s.tenant_id), min(first.at)
+    SELECT s.partner, {told("s")}, {_detail("s")}, count(*), count(DISTINCT s.tenant_id), min(first.at)
     FROM sync.connection c
     CROSS JOIN (VALUES ('client'), ('staff')) AS master (entity)
     CROSS JOIN LATERAL (
@@ -113,8 +114,9 @@ _TROUBLES = query(
                 AND good.state = 'certified'
               ORDER BY good.started_at DESC LIMIT 1), '-infinity')) AS first
     WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL
-      AND (s.reason = ANY (CAST(:codes AS text[]))
-           OR (s.reason = ANY (CAST(:lasting AS text[])) AND first.at < clock_timestamp() - CAST(:after AS interval)))
+      AND ({told("s")} = ANY (CAST(:codes AS text[]))
+           OR ({told("s")} = ANY (CAST(:lasting AS text[]))
+               AND first.at < clock_timestamp() - CAST(:after AS interval)))
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT p.partner, :reason, '', count(*), count(DISTINCT p.tenant_id), min(p.since)
