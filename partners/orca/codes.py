@@ -94,7 +94,7 @@ class Meaning:
     """For a read."""
     source: str
     params: Mapping[str, str] = field(default_factory=dict)
-    """`{code}` and `{api}` in them stand for the answer's."""
+    """`{code}`, `{api}` and `{status}` in them stand for the answer's."""
 
 
 def _data(reason: str, source: str, **params: str) -> Meaning:
@@ -292,9 +292,8 @@ _FILE = "partners/orca/codes.py"
 def _params(meaning: Meaning, api: Api, answered: Answered) -> dict[str, str]:
     code = result(answered)
     shown = code if _CODE.fullmatch(code) else "?"
-    return {
-        name: text.format(code=shown, api=api.value, status=answered.status) for name, text in meaning.params.items()
-    }
+    told = {"code": shown, "api": api.value, "status": answered.status}
+    return {name: text.format(**told) for name, text in meaning.params.items()}
 
 
 def _not_before(answered: Answered) -> datetime | None:

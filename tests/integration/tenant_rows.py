@@ -141,7 +141,10 @@ _ROWS = (
     SELECT tenant_id, partner, entity, partner_id, landed_no, 'new', 'somebody' FROM sync.master_change
     WHERE tenant_id = %(tenant)s
     """,
-    "INSERT INTO sync.unexplained (tenant_id, fingerprint, partner, params) VALUES (%(tenant)s, '0a1b2c3d', 'fhir', '{}')",
+    """
+    INSERT INTO sync.unexplained (tenant_id, fingerprint, partner, params)
+    VALUES (%(tenant)s, '0a1b2c3d', 'fhir', '{}')
+    """,
     "INSERT INTO sync.audit (tenant_id, actor, act, subject) VALUES (%(tenant)s, 'somebody', 'test', 'a subject')",
 )
 

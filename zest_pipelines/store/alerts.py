@@ -230,6 +230,13 @@ _LISTED = query(
 )
 
 
+_REASON = query(
+    "reason_of_alert",
+    Login.OPERATOR,
+    "SELECT a.reason FROM sync.alert a WHERE a.fingerprint = :fingerprint ORDER BY a.alert_id DESC LIMIT 1",
+)
+
+
 @dataclass(frozen=True)
 class Bounds:
     """What counts as trouble."""
@@ -323,6 +330,12 @@ def remove_target(tx: Transaction, name: str) -> None:
     """With its notices that were not sent. StoreError if there is none of that name."""
     if not _REMOVE_TARGET.column(tx, name=name):
         raise StoreError(f"there is no target {name}: zest alerts targets lists them")
+
+
+def reason_of(tx: Transaction, fingerprint: str) -> str | None:
+    """For what the newest alert of that fingerprint was; None: there was none."""
+    row = _REASON.one(tx, fingerprint=fingerprint)
+    return None if row is None else str(row["reason"])
 
 
 def listed(tx: Transaction, since: timedelta) -> tuple[AlertStatus, ...]:

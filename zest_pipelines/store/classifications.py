@@ -27,6 +27,17 @@ def is_cause(row: str, fingerprint: str) -> str:
 
 
 @dataclass(frozen=True)
+class Word:
+    """The newest word of an operator on an unknown error."""
+
+    code: str | None
+    """The reason that it is; None: it was taken back."""
+    note: str
+    said_by: str
+    said_at: datetime
+
+
+@dataclass(frozen=True)
 class Seen:
     """An unknown error, over all tenants."""
 
@@ -38,11 +49,13 @@ class Seen:
     tenants: tuple[str, ...]
     first_at: datetime
     last_at: datetime
-    code: str | None = None
-    """The reason that it is, by an operator's word; None: nobody has said."""
-    note: str | None = None
-    said_by: str | None = None
-    said_at: datetime | None = None
+    word: Word | None = None
+    """None: nobody has said anything."""
+
+    @property
+    def code(self) -> str | None:
+        """The reason that it is; None: nobody has said, or it was taken back."""
+        return None if self.word is None else self.word.code
 
 
 _OF_PARTNER = query(
@@ -68,6 +81,7 @@ _SEEN = query(
     FROM sync.unexplained u GROUP BY u.fingerprint, u.partner ORDER BY max(u.last_at) DESC, u.fingerprint
     """,
 )
+_WORD = ("code", "note", "said_by", "said_at")
 _WORDS = query(
     "words_on_unknown_errors",
     Login.OPERATOR,
@@ -99,9 +113,9 @@ def seen(tx: Transaction) -> tuple[Seen, ...]:
     return tuple(Seen(**{**row, "tenants": tuple(row["tenants"])}) for row in _SEEN.all(tx))
 
 
-def words(tx: Transaction) -> Mapping[str, Mapping[str, object]]:
-    """By fingerprint, what was said last: `code` (None: it was taken back), `note`, `said_by`, `said_at`."""
-    return {row["fingerprint"]: {name: row[name] for name in row if name != "fingerprint"} for row in _WORDS.all(tx)}
+def words(tx: Transaction) -> Mapping[str, Word]:
+    """By fingerprint, what was said last."""
+    return {row["fingerprint"]: Word(**{name: row[name] for name in _WORD}) for row in _WORDS.all(tx)}
 
 
 def classify(tx: Transaction, partner: str, detail: str, code: str | None, note: str) -> str:
