@@ -54,7 +54,7 @@ def listed(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
         return
     table = Table("fingerprint", "partner", "detail", "times", "tenants", "first", "last", "is", "said by")
     for each in found:
-        said = "" if each.said_at is None else f"{each.said_by}, {local(utc(each.said_at) or '')}"
+        said = "" if each.word is None else f"{each.word.said_by}, {local(utc(each.word.said_at) or '')}"
         moments = (local(utc(each.first_at) or ""), local(utc(each.last_at) or ""))
         numbers = (f"{each.occurrences:,}", f"{len(each.tenants):,}")
         cells = (each.fingerprint, each.partner, detail_of(each.params), *numbers, *moments, each.code or "", said)
@@ -97,9 +97,7 @@ def classify(
         stopped = {tenant: [vars(each) for each in groups] for tenant, groups in waiting.items()}
         print_json({"fingerprint": fingerprint, "code": given.code, "stopped": stopped, "requests": made})
         return
-    tell(
-        f"{fingerprint} is {given.code} from now on. Next: zest errors export {fingerprint}, for the code to know it too"
-    )
+    tell(f"{fingerprint} is {given.code} from now on. For the code to know it too: zest errors export {fingerprint}")
     for tenant, request in made.items():
         tell(f"Tried again at the next minute: zest request {tenant} {request}")
 
@@ -154,7 +152,8 @@ def export(
                     f"Nobody has said what {fingerprint} is. Next: zest errors classify {fingerprint} CODE"
                 )
             continue
-        row = declared and declared.code_row and declared.code_row(detail_of(each.params), given)
+        row_of = None if declared is None else declared.code_row
+        row = None if row_of is None else row_of(detail_of(each.params), given)
         if row is None:
             tell(f"{each.fingerprint} ({each.partner}, {detail_of(each.params)}): the table has it, or cannot say it")
         else:
@@ -215,5 +214,6 @@ def _print_waiting(waiting: Mapping[str, Sequence[StoppedGroup]], given: Reason)
 
 
 def _seen(each: Seen) -> Json:
-    moments = {name: utc(getattr(each, name)) for name in ("first_at", "last_at", "said_at")}
-    return vars(each) | moments | {"tenants": list(each.tenants)}
+    word = None if each.word is None else vars(each.word) | {"said_at": utc(each.word.said_at)}
+    moments = {"first_at": utc(each.first_at), "last_at": utc(each.last_at)}
+    return vars(each) | moments | {"tenants": list(each.tenants), "word": word}
