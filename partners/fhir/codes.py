@@ -89,7 +89,6 @@ _THROTTLED = _row("partner_busy", Retry, RetryableError, "R4 IssueType throttled
 _WEB_PAGE = _row("html_instead_of_data", Unknown, RetryableError, "not the application's word")
 _DEFAULT = _row("answer_unreadable", Unknown, RetryableError, "unknown: nothing is said of what was done")
 
-_REFUSED = _row("unknown", Refused, RetryableError, "no row: a 4xx was not applied, and no more is known")
 _UNKNOWN = _row("unknown", Unknown, RetryableError, "no row: nothing is said of what was done")
 
 _UNSURE = {"partner_failed": "partner_failed_unsure", "partner_maintenance": "partner_maintenance_unsure"}
@@ -201,29 +200,23 @@ def _meaning(act: Act, answered: Answered) -> Meaning:
         return _THROTTLED
     if status == 400 and _DATA_ISSUES.intersection(codes):
         return _BY_STATUS[422]  # many servers answer 400 where R4 says 422
-    return _BY_ACT.get((act, status)) or _BY_STATUS.get(status) or _without_row(status)
-
-
-def _without_row(status: int) -> Meaning:
-    if 400 <= status <= 499:
-        return _REFUSED
-    return _DEFAULT if 200 <= status <= 299 else _UNKNOWN
+    without = _DEFAULT if 200 <= status <= 299 else _UNKNOWN
+    return _BY_ACT.get((act, status)) or _BY_STATUS.get(status, without)
 
 
 _TOLD = re.compile(r"(create|update|read) HTTP ([1-9][0-9]{2})")
 
 
 def code_row(detail: str, given: Reason) -> CodeRow | None:
-    """`Partner.code_row`: by what was asked for and the status."""
+    """`Partner.code_row`: by what was asked for and the status. Nobody has said whether it was applied."""
     told = _TOLD.fullmatch(detail)
     if told is None or given.parameters():
         return None
     act, status = Act(told[1]), int(told[2])
     if (act, status) in _BY_ACT or status in _BY_STATUS:
         return None
-    reply = "Unknown" if not 400 <= status <= 499 else "Retry" if given.retried else "Refused"
     error = "RetryableError" if given.retried else "RejectedError"
-    line = f'    (Act.{act.name}, {status}): _row("{given.code}", {reply}, {error}, "classified"),'
+    line = f'    (Act.{act.name}, {status}): _row("{given.code}", Unknown, {error}, "classified"),'
     return CodeRow("partners/fhir/codes.py", "_BY_ACT", line)
 
 

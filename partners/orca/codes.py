@@ -166,7 +166,6 @@ _BY_CODE: Mapping[str, Meaning] = {
 _MISSING = re.compile(r"0{0,2}0[1-9]")
 """What is missing or wrong in the form of a request, at every call: ours to send."""
 _USERS_REFUSE = re.compile(r"89[0-9]{2}")
-_REFUSED = Meaning("unknown", Refused, RetryableError, "RFC 9110 15.5: no row", {"detail": "{api} HTTP {status}"})
 _UNKNOWN_STATUS = Meaning("unknown", Unknown, RetryableError, "no row", {"detail": "{api} HTTP {status}"})
 _UNKNOWN_CODE = Meaning("unknown", Unknown, RetryableError, "no page", {"detail": "{api} {code}"})
 
@@ -257,8 +256,6 @@ def _of_status(answered: Answered) -> Meaning:
         return _WEB_PAGE
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    if 400 <= status <= 499:
-        return _REFUSED
     return _DEFAULT if 200 <= status <= 299 else _UNKNOWN_STATUS
 
 
@@ -267,7 +264,7 @@ _TOLD = re.compile(r"(\w+) (?:HTTP ([1-9][0-9]{2})|([A-Z]?[0-9]{1,4}))")
 
 def code_row(detail: str, given: Reason) -> CodeRow | None:
     """`Partner.code_row`: by the call and its result, or by the status. A result that may hold data is not told, so
-    there is no row for it."""
+    there is no row for it. Whether it was taken nobody has said: it is looked up, whatever the reason."""
     told = _TOLD.fullmatch(detail)
     if told is None or told[1] not in set(Api):
         return None
@@ -278,11 +275,9 @@ def code_row(detail: str, given: Reason) -> CodeRow | None:
     if status is not None:
         if int(status) in _BY_STATUS or given.parameters():
             return None
-        reply = "Unknown" if not status.startswith("4") else "Retry" if given.retried else "Refused"
-        return CodeRow(_FILE, "_BY_STATUS", f'    {status}: Meaning("{given.code}", {reply}, {said}')
+        return CodeRow(_FILE, "_BY_STATUS", f'    {status}: Meaning("{given.code}", Unknown, {said}')
     if (api, code) in _BY_CALL or code in _BY_CODE:
         return None
-    # Whether it was taken the code alone does not tell: it is looked up, whatever the reason.
     return CodeRow(_FILE, "_BY_CALL", f'    (Api.{api.name}, "{code}"): Meaning("{given.code}", Unknown, {said}')
 
 

@@ -245,25 +245,26 @@ def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> R
         case Found():
             # Nothing is taken from the copy: if it is not the one we knew, the next write has to notice.
             return Result(key, Outcome.RETRY, "found_different", intent_id=intent_id)
-        case Absent() if (why := _for_a_person(rules, subject, doubt)) is not None:
-            return Result(key, Outcome.PARKED, *why, intent_id)
         case Absent():
-            return Result(key, Outcome.RETRY, "not_arrived", intent_id=intent_id)
+            return _not_arrived(rules, subject, doubt)
         case PartnerError():
             return still_in_doubt(rules, subject, doubt, heard)
         case _:
             raise AssertionError("a reading back finds something or not")
 
 
-def _for_a_person(rules: Rules, subject: Due | Suspect, doubt: Doubt) -> tuple[str, Mapping[str, str]] | None:
-    """The reason of an answer that did not take effect, as has been found, if we do not try that again by ourselves:
-    nobody has explained it yet, or it is the user's. None: it is another one, or not known."""
+def _not_arrived(rules: Rules, subject: Due | Suspect, doubt: Doubt) -> Result:
+    """What follows for a call that took no effect, as has been found: it goes again. Not by itself, if it was answered
+    for a reason that nobody has explained yet, or that is the user's; nor at once, if a person has explained it."""
+    again = Result(doubt.key, Outcome.RETRY, "not_arrived", intent_id=doubt.intent_id)
     if not isinstance(subject, Due) or subject.unsure_for is None or subject.key.version != doubt.key.version:
-        return None
+        return again
     why, params = subject.unsure_for, subject.unsure_params
-    told = rules.classified.told(why, params)
+    told, is_given = rules.classified.told(why, params), rules.classified.given(why, params) is not None
     is_theirs = told.owner in (Owner.USER, Owner.UNKNOWN) and not told.retried
-    return (why, params) if is_theirs and told.scope is not ReasonScope.CONNECTION else None
+    if is_theirs and told.scope is not ReasonScope.CONNECTION:
+        return Result(doubt.key, Outcome.PARKED, why, params, doubt.intent_id)
+    return replace(again, not_before=rules.backoff(subject.attempts)) if is_given else again
 
 
 def suspect(rules: Rules, late: Result) -> Repair | None:
