@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
 from uuid import UUID
@@ -25,11 +26,16 @@ from test_orca import clinic, orca  # noqa: F401  # fixtures
 from test_orca import settle as settle_clinic
 
 from partners.contract import Entity
+from partners.fhir import codes as fhir_codes
 from partners.fhir.sandbox import FaultKind, FaultRule
 from partners.fhir.sandbox.testing import RunningSandbox
+from partners.orca import codes as orca_codes
+from partners.orca.apis import Api
 from partners.orca.sandbox import FaultKind as OrcaFault
 from partners.orca.sandbox.testing import RunningOrca
 from partners.reasons import Language, Owner, all_reasons
+from partners.smarthr import codes as smarthr_codes
+from partners.wire import Answered
 from resources.logins import Login, Logins
 from zest_pipelines.core.alarm import IDENTIFYING, detail_of, fingerprint_of
 from zest_pipelines.core.classification import UNKNOWN, Classification
@@ -445,6 +451,28 @@ def test_the_database_and_the_platform_give_a_cause_the_same_fingerprint(
     given = {"params": json.dumps(params)}
     (row,) = tenant.sql("SELECT sync.cause('fhir', CAST(:params AS jsonb)) AS cause", Login.OPERATOR, **given)
     assert row.cause == fingerprint_of("fhir", "unknown", detail_of(params))
+
+
+def test_what_no_table_knows_is_unknown_by_call_and_status_or_code_and_each_another_cause() -> None:
+    def answer(status: int, body: bytes = b"") -> Answered:
+        return Answered(status, {}, body, datetime.now(UTC))
+
+    found = [
+        orca_codes.denial(Api.APPOINT, answer(418)),
+        orca_codes.denial(Api.APPOINT, answer(451)),
+        orca_codes.denial(Api.ACCEPT, answer(418)),
+        orca_codes.failure(Api.APPOINTMENTS, answer(304)),
+        smarthr_codes.failure(answer(418)),
+        smarthr_codes.failure(answer(418, b'{"code": 418, "type": "x", "message": "y"}')),
+        fhir_codes.denial(fhir_codes.Act.CREATE, answer(418), "Appointment"),
+        fhir_codes.denial(fhir_codes.Act.UPDATE, answer(418), "Encounter"),
+    ]
+    assert {each.reason for each in found if hasattr(each, "reason")} == {"unknown"}
+    assert [each.params["detail"] for each in found if hasattr(each, "params")] == [
+        *("appointmodv2 HTTP 418", "appointmodv2 HTTP 451", "acceptmodv2 HTTP 418", "appointlst2v2 HTTP 304"),
+        *("HTTP 418", "SmartHR 418", "create HTTP 418", "update HTTP 418"),
+    ]
+    assert smarthr_codes.failure(answer(204)).reason == "answer_unreadable"  # a success that says nothing
 
 
 # --- The patch --------------------------------------------------------------------------------------------------------
