@@ -461,7 +461,7 @@ def test_what_no_table_knows_is_unknown_by_call_and_status_or_code_and_each_anot
         orca_codes.denial(Api.APPOINT, answer(418)),
         orca_codes.denial(Api.APPOINT, answer(451)),
         orca_codes.denial(Api.ACCEPT, answer(418)),
-        orca_codes.failure(Api.APPOINTMENTS, answer(304)),
+        orca_codes.failure(Api.APPOINTMENTS, answer(999)),
         smarthr_codes.failure(answer(418)),
         smarthr_codes.failure(answer(418, b'{"code": 418, "type": "x", "message": "y"}')),
         fhir_codes.denial(fhir_codes.Act.CREATE, answer(418), "Appointment"),
@@ -469,7 +469,7 @@ def test_what_no_table_knows_is_unknown_by_call_and_status_or_code_and_each_anot
     ]
     assert {each.reason for each in found if hasattr(each, "reason")} == {"unknown"}
     assert [each.params["detail"] for each in found if hasattr(each, "params")] == [
-        *("appointmodv2 HTTP 418", "appointmodv2 HTTP 451", "acceptmodv2 HTTP 418", "appointlst2v2 HTTP 304"),
+        *("appointmodv2 HTTP 418", "appointmodv2 HTTP 451", "acceptmodv2 HTTP 418", "appointlst2v2 HTTP 999"),
         *("HTTP 418", "SmartHR 418", "create HTTP 418", "update HTTP 418"),
     ]
     assert smarthr_codes.failure(answer(204)).reason == "answer_unreadable"  # a success that says nothing
