@@ -79,6 +79,16 @@ END $$;
 CREATE FUNCTION sync.note_unexplained() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
+    IF TG_TABLE_NAME LIKE 'result%' THEN
+        -- What parks once its doubt is cleared was counted when its answer came. Index: result_of_record.
+        IF NEW.outcome = 'parked' AND EXISTS (
+                   SELECT FROM sync.result r
+                   WHERE r.tenant_id = NEW.tenant_id AND r.partner = NEW.partner AND r.entity = NEW.entity
+                     AND r.record_id = NEW.record_id AND r.version = NEW.version AND r.month = NEW.month
+                     AND r.intent_id = NEW.intent_id AND r.result_no < NEW.result_no AND r.reason = 'unknown') THEN
+            RETURN NULL;
+        END IF;
+    END IF;
     INSERT INTO sync.unexplained AS u (tenant_id, fingerprint, partner, params)
     SELECT NEW.tenant_id, sync.cause(NEW.partner, NEW.params), NEW.partner,
            jsonb_build_object('detail', sync.detail(NEW.params))
