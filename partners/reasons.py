@@ -22,6 +22,8 @@ from types import MappingProxyType
 
 import yaml
 
+from partners.params import shown
+
 
 class Owner(StrEnum):
     """Whose turn it is."""
@@ -146,10 +148,12 @@ def all_reasons() -> tuple[Reason, ...]:
 def explain(code: str, params: Mapping[str, str], language: Language = Language.JAPANESE) -> tuple[str, str]:
     """What happened and what to do next, as sentences.
 
-    A parameter that is missing reads 不明 or "unknown", one too many is ignored. Raises UnknownReason.
+    Fields of the product read as care staff call them (`params`). A parameter that is missing reads 不明 or "unknown",
+    one too many is ignored. Raises UnknownReason.
     """
     message, action = reason(code).texts(language)
-    filled = _Filled(params, "不明" if language is Language.JAPANESE else "unknown")
+    given = {name: shown(name, value, language) for name, value in params.items()}
+    filled = _Filled(given, "不明" if language is Language.JAPANESE else "unknown")
     return message.format_map(filled), action.format_map(filled)
 
 
@@ -260,6 +264,12 @@ _WORDINGS: tuple[tuple[Callable[[Reason], bool], str, str, str], ...] = (
         "a user's action names the place to act, in 「」 and in quotes",
         "「.+?」",
         '".+?"',
+    ),
+    (
+        lambda each: each.owner is Owner.USER,
+        "a user's action says how it goes on when that is done",
+        "自動で|次の取込|「再送」|「反映済みにする」|「再開」|もう一度実行|サポートに",
+        r'\bby (itself|themselves)\b|next import|"Send again"|"Mark as delivered"|"Resume"|launch it again|support',
     ),
     (
         lambda each: each.owner is Owner.PARTNER and each.retried,

@@ -43,6 +43,8 @@ from partners.errors import Deferred, PartnerError
 MOST_AT_ONCE = 500
 _CLIENT = re.compile(r"(\d{6})-(\d{10}|H[0-9A-Z]{9})(?:/.*)?", re.ASCII)
 _SERVICE = re.compile(r"[0-9A-Z]{6}", re.ASCII)
+SERVICE_CODE_FORM = "英数字6桁 (6 letters or digits)"
+"""The same, for people."""
 
 
 @dataclass
@@ -155,7 +157,7 @@ class CareCsvConnector:
         told, facts = mine.after.told(command.entity, record), actuals.facts_of(command)
         is_visit, old = command.entity is Entity.VISIT, _client_in(command.partner_id)
         if is_visit and command.verb is not Verb.CANCEL and not _SERVICE.fullmatch(facts["service_code"]):
-            return Refused("record_refused", {"field": "service_code", "detail": "[0-9A-Z]{6}"})
+            return Refused("record_refused", {"field": "service_code", "detail": SERVICE_CODE_FORM})
         if is_visit and old is not None and old != client:
             is_told_of = bool(self._work(old, work).after.sent)
             if not self._receiver(client) or (is_told_of and not self._receiver(old)):  # before it is taken from there
