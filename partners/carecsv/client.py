@@ -38,7 +38,7 @@ from partners.contract import (
     Verb,
     unsent,
 )
-from partners.errors import Deferred, PartnerError
+from partners.errors import Deferred, PartnerError, RejectedError
 
 MOST_AT_ONCE = 500
 _CLIENT = re.compile(r"(\d{6})-(\d{10}|H[0-9A-Z]{9})(?:/.*)?", re.ASCII)
@@ -109,7 +109,7 @@ class CareCsvConnector:
         try:
             self.outbox.open()
             for number, command in enumerate(commands):
-                replies[number] = self._taken(number, command, work)
+                replies[number] = self._answered(number, command, work)
             letters = self._letters(work, replies)
             for (kind, receiver, month), rows in letters.items():
                 self.outbox.put(kind, self.office, receiver, month, rows, self.now())
@@ -147,6 +147,13 @@ class CareCsvConnector:
         """Let go of the place, and of the HTTP client, which nothing is done with."""
         self.outbox.place.close()
         self.client.close()
+
+    def _answered(self, number: int, command: Command, work: dict[Client, _Work]) -> Reply:
+        """As `_taken`; what we keep of one client and cannot read any more stops that client alone."""
+        try:
+            return self._taken(number, command, work)
+        except RejectedError as error:
+            return unsent(error)
 
     def _taken(self, number: int, command: Command, work: dict[Client, _Work]) -> Reply:
         """What is answered if all goes well; what is to be told of it then stands in `work`."""

@@ -197,6 +197,12 @@ class Person:
         told = self._board(f"/api/overview?lang={language.value}")
         return [each for each in (*told["connections"], *told["records"]) if each["badge"] != "ok"]
 
+    def opens(self, entity: str, code: str) -> list[dict[str, Any]]:
+        """The records of a group, each with what is to be done about it."""
+        group = f"partner={self.partner.name}&entity={entity}&badge=action_needed&reason={code}"
+        found: list[dict[str, Any]] = self._board(f"/api/records?{group}&lang=en")["records"]
+        return found
+
     def sees_ok(self, *records: UUID, warning: str | None = None) -> None:
         """Nothing is left on the board, and these visits are there; `warning`: with this remark."""
         left = [(each["badge"], each["reason"]) for each in self.shown()]
@@ -235,7 +241,7 @@ class Person:
     def goes_to_field(self, name: str) -> None:
         """To the field that the message names."""
         assert f'"{name}"' in self.action
-        self.went.append("{field}")
+        self.went += [] if "{field}" in self.went else ["{field}"]
 
     def waits(self) -> None:
         """As the message says one may."""

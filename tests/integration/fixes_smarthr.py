@@ -96,3 +96,21 @@ def the_field_is_filled_in(new_person: Any, smarthr: RunningSmartHr) -> Person:
 @fixes("field_invalid", "{field}")
 def the_field_is_corrected(new_person: Any, smarthr: RunningSmartHr) -> Person:
     return spoilt(new_person, smarthr, "field_invalid", "entered_at", "2020/04/01")
+
+
+@fixes("required_field_missing", "{field}")
+def two_fields_of_two_people_are_filled_in(new_person: Any, smarthr: RunningSmartHr) -> Person:
+    person = connected(new_person, smarthr)
+    smarthr.put_crew(crew_id(1), last_name=None, last_name_yomi="")
+    smarthr.put_crew(crew_id(2), emp_status=None)
+    person.day()
+    assert "what each record shows" in person.reads("required_field_missing")["next_action"]  # and there:
+    for number, each in enumerate(person.opens("staff", "required_field_missing"), 1):
+        (name,) = [name for name in ("last_name", "emp_status") if f'"{name}"' in each["next_action"]]
+        person.action = each["next_action"]
+        person.goes_to_field(name)
+        crew_there = crew_id(1 if name == "last_name" else 2)
+        smarthr.put_crew(crew_there, **{name: crew(number)[name]})
+    person.waits()
+    person.sees_ok()
+    return person
