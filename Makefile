@@ -12,7 +12,7 @@ PORT ?= 3000
 
 help:
 	@echo "make setup        the environment in .venv (.venv/bin/zest)"
-	@echo "make demo         the whole platform with three made-up tenants; Ctrl-C ends it"
+	@echo "make demo         the whole platform with four made-up tenants; Ctrl-C ends it"
 	@echo "make demo ONCE=1  the same for one full cycle; exit 0 if the partner equals the product"
 	@echo "make test         everything that CI runs"
 	@echo "make soak         the long forms of what proves delivery and limits, an hour; prints what it measured"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -252,6 +253,11 @@ def is_web_page(answered: Answered) -> bool:
     return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
+def is_token(text: str) -> bool:
+    """Whether a header can carry it as a credential: letters, digits and signs of ASCII, and no space."""
+    return re.fullmatch("[!-~]+", text) is not None
+
+
 class Flaw(StrEnum):
     """What keeps a body from being JSON that we take."""
 
@@ -260,6 +266,8 @@ class Flaw(StrEnum):
     SYNTAX = "syntax"
     """Not JSON, or a number that is none: NaN, Infinity, one beyond what a double holds."""
     TOO_DEEP = "too_deep"
+    TOO_MANY = "too_many"
+    """Values of next to nothing, which would take many times the memory of the body."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +279,10 @@ class NotJson:
 
 MAX_JSON_DEPTH = 100
 """Most lists and objects inside each other; inclusive."""
+_MOST_TIMES = 20
+"""So many times the bytes of a body its values may take; records, padded as ORCA pads them, take up to 16."""
+_LITTLE = 16 * 1024 * 1024
+_JSON_TAKES = {b"{": 232, b"[": 72, b",": 60}  # bytes, of CPython's small objects
 
 
 def read_json(answered: Answered) -> object | NotJson:
@@ -284,6 +296,8 @@ def read_json(answered: Answered) -> object | NotJson:
         text = answered.body.decode("utf-8-sig")  # with or without the mark that some servers put first
     except UnicodeDecodeError:
         return NotJson(Flaw.NOT_UTF8)
+    if is_swelling(answered.body, _JSON_TAKES):
+        return NotJson(Flaw.TOO_MANY)
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
@@ -291,6 +305,15 @@ def read_json(answered: Answered) -> object | NotJson:
     except ValueError:
         return NotJson(Flaw.SYNTAX)
     return value if _is_shallow(value, answered.body) else NotJson(Flaw.TOO_DEEP)
+
+
+def is_swelling(body: bytes, takes: Mapping[bytes, int]) -> bool:
+    """Whether what is read of it would take many times its memory: a million objects of next to nothing.
+
+    `takes`: by the sign that begins a value, how many bytes that takes, about.
+    """
+    taken = sum(body.count(sign) * each for sign, each in takes.items())
+    return taken > _LITTLE and taken > _MOST_TIMES * len(body)
 
 
 def _refuse_constant(_: str) -> float:

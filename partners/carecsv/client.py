@@ -55,6 +55,14 @@ class _Work:
     after: Kept
     commands: list[int] = field(default_factory=list)
     """Their places in the call."""
+    given: Kept = field(default_factory=Kept)
+    """Visits that go to another client with this call, and their records."""
+
+    @property
+    def meanwhile(self) -> Kept:
+        """`after`, with what goes to others, until they have it."""
+        after, given = self.after, self.given
+        return replace(after, visits={**given.visits, **after.visits}, records={**given.records, **after.records})
 
 
 @dataclass(frozen=True)
@@ -114,8 +122,11 @@ class CareCsvConnector:
             for (kind, receiver, month), rows in letters.items():
                 self.outbox.put(kind, self.office, receiver, month, rows, self.now())
                 is_put = True
-            for client, each in work.items():
-                self.outbox.keep(client, each.after)
+            # Who dies in between has a visit that moves with both clients, and not with neither.
+            states = [(client, each.meanwhile) for client, each in work.items() if each.commands]
+            states += [(client, each.after) for client, each in work.items() if each.given.visits]
+            for client, kept in states:
+                self.outbox.keep(client, kept)
                 is_put = True
         except OSError as error:
             is_sure = not (is_put or isinstance(error, UnsureError))
@@ -135,13 +146,26 @@ class CareCsvConnector:
         if client is None:
             return Absent()
         try:
-            told = self.outbox.kept(client).told(command.entity, str(command.record_id))
+            told, whose = self._found(client, command)
         except OSError as error:
             raise failure(error) from None
         if told is None:
             return Absent()
         names = actuals.differing(actuals.facts_of(command), told)
-        return Found(_partner_id(client, command), "", names, {name: told[name] for name in names if told.get(name)})
+        theirs = {name: told[name] for name in names if told.get(name)}
+        if whose != client:
+            names, theirs = (*names, "client"), {**theirs, "client": whose.partner_id}
+        return Found(_partner_id(whose, command), "", names, theirs)
+
+    def _found(self, client: Client, command: Command) -> tuple[Facts | None, Client]:
+        """What was told of a record last, and whose it is: of a visit that moves, still the client's before as long as
+        that one has it, too. OSError."""
+        record, old = str(command.record_id), _client_in(command.partner_id)
+        if command.entity is Entity.VISIT and old is not None and old != client:
+            told = self.outbox.kept(old).told(command.entity, record)
+            if told is not None:
+                return told, old
+        return self.outbox.kept(client).told(command.entity, record), client
 
     def close(self) -> None:
         """Let go of the place, and of the HTTP client, which nothing is done with."""
@@ -169,7 +193,7 @@ class CareCsvConnector:
             is_told_of = bool(self._work(old, work).after.sent)
             if not self._receiver(client) or (is_told_of and not self._receiver(old)):  # before it is taken from there
                 return Refused("care_manager_unknown")
-            told = self._moved(old, mine, record, work)
+            told = self._moved(old, mine, record, work) or told  # a repeat finds it where it went
         if told is None and command.verb is Verb.CANCEL:
             return Delivered(_partner_id(client, command), "", "nothing_to_cancel")
         if told is None and command.verb is Verb.UPDATE:
@@ -189,14 +213,17 @@ class CareCsvConnector:
     def _moved(self, old: Client, mine: _Work, record: str, work: dict[Client, _Work]) -> Facts | None:
         """Take what was told of a visit from the client that it was of before; its record goes with it."""
         theirs = self._work(old, work)
-        work[old] = work.pop(old)  # it is kept last: who dies in between has the visit with both, and not with neither
         visit, done = theirs.after.visits.get(record), theirs.after.records.get(record)
+        if visit is None:
+            return None
+        theirs.given = theirs.given.telling(Entity.VISIT, record, visit)
         theirs.after = replace(
             theirs.after,
             visits={key: told for key, told in theirs.after.visits.items() if key != record},
             records={key: told for key, told in theirs.after.records.items() if key != record},
         )
         if done is not None:
+            theirs.given = theirs.given.telling(Entity.VISIT_RECORD, record, done)
             mine.after = mine.after.telling(Entity.VISIT_RECORD, record, done)
         return visit
 

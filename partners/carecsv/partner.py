@@ -59,7 +59,7 @@ def open_connector(connection: Connection, secret: Mapping[str, str], client: ht
     care_manager = given["care_manager"]
     if care_manager and not _OFFICE.fullmatch(care_manager):
         raise RejectedError("settings_missing", {"key": "care_manager"})
-    place = _place(connection.base_url, secret, given["host_key"])
+    place = _place(connection.base_url, secret, given["host_key"], client.timeout)
     return CareCsvConnector(
         Folder(place, IN, gate, STILL_SECONDS),
         Outbox(place, OUT, STATE),
@@ -76,15 +76,16 @@ def plans_of(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
     return read_plans(connector.folder, connector.office.code, cursor)
 
 
-def _place(url: str, secret: Mapping[str, str], host_key: str) -> Place:
-    """Where the folders are. RejectedError if it is not said rightly, or what is needed to get there."""
+def _place(url: str, secret: Mapping[str, str], host_key: str, timeout: httpx.Timeout) -> Place:
+    """Where the folders are; a server has as much time as one that is called over HTTP. RejectedError if it is not said
+    rightly, or what is needed to get there."""
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.scheme == "file" and not parts.netloc and path.startswith("/"):
         return Local(Path(path))
     if parts.scheme != "sftp" or not parts.hostname:
         raise RejectedError("address_wrong")
-    from partners.carecsv.sftp import Login, Sftp, is_host_key, private_key
+    from partners.carecsv.sftp import Bounds, Login, Sftp, is_host_key, private_key
 
     login = Login(secret.get("user", ""), secret.get("password", ""), secret.get("private_key", ""))
     if not login.user or not (login.password or login.private_key):
@@ -93,7 +94,9 @@ def _place(url: str, secret: Mapping[str, str], host_key: str) -> Place:
         private_key(login)
     if not is_host_key(host_key):
         raise RejectedError("settings_missing", {"key": "host_key"})
-    return Sftp(parts.hostname, parts.port or 22, path, login, host_key)
+    usual = Bounds()
+    bounds = Bounds(timeout.read or usual.total_seconds, timeout.connect or usual.connect_seconds)
+    return Sftp(parts.hostname, parts.port or 22, path, login, host_key, bounds)
 
 
 CARECSV = Partner(

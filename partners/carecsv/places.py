@@ -7,6 +7,7 @@ relative, with a slash between folder and file.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,14 +59,20 @@ class Local:
             return None
 
     def put(self, name: str, content: bytes) -> None:
-        """Under another name first, forced to the disk, and then renamed."""
+        """Under another name first, forced to the disk, and then renamed. What could not be put is taken away again: a
+        disk that is full would get fuller."""
         place = self.path / name
         part = place.with_name(f".{place.name}.part")
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(place)
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(place)
+        except OSError:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
         try:
             _sync(place.parent)
         except OSError as error:

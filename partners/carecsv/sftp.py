@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import errno
 import io
+import logging
 import socket
 import stat
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,10 +16,23 @@ from dataclasses import dataclass, field
 import paramiko
 
 from partners.carecsv.places import UnsureError
-from partners.errors import AuthenticationError, RejectedError
+from partners.errors import AuthenticationError, PartnerError, RejectedError
 
-_SECONDS = 20.0
-"""For a connection, and for each answer."""
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it logs tracebacks of what is told as a reason
+
+_FAULTS = (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError)
+"""All that paramiko raises for what a server or the network does."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long what is asked for may take."""
+
+    total_seconds: float = 20.0
+    """For one listing, one file read or one file put, with the connection that it needs: whatever the server does in
+    between, and though it answers a byte a second."""
+    connect_seconds: float = 5.0
+    """Until the server's machine is reached; within the total."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +56,18 @@ class Sftp:
     login: Login
     host_key: str
     """The server's public key, as `ssh-ed25519 AAAA...`: to another one nothing is said."""
+    bounds: Bounds = Bounds()
+    _line: socket.socket | None = None
     _transport: paramiko.Transport | None = None
     _client: paramiko.SFTPClient | None = None
 
     def files(self, folder: str) -> list[tuple[str, float]]:
         """As Place."""
         with self._asked() as client:
-            found = client.listdir_attr(self._at(folder))
+            try:
+                found = client.listdir_attr(self._at(folder))
+            except UnicodeDecodeError:
+                raise RejectedError("file_unreadable", {"file": folder, "why": "a name that is no UTF-8"}) from None
         return [(each.filename, float(each.st_mtime or 0)) for each in found if stat.S_ISREG(each.st_mode or 0)]
 
     def read(self, name: str, most: int) -> bytes | None:
@@ -56,24 +75,30 @@ class Sftp:
         with self._asked() as client:
             try:
                 with client.open(self._at(name), "rb") as file:
-                    file.prefetch(min(file.stat().st_size or 0, most))
+                    least = min(file.stat().st_size or 0, most)
+                    file.prefetch(least)
                     content: bytes = file.read(most)
-                    return content
             except FileNotFoundError:
                 return None
+            if len(content) < least:  # it ended early: half of it would be taken for all
+                raise EOFError
+            return content
 
     def put(self, name: str, content: bytes) -> None:
-        """Under another name first, and then renamed. Whether the server forces it to its disk is the server's."""
+        """Under another name first, and then renamed. Whether the server forces it to its disk is the server's.
+
+        What could not be put is taken away again, if the line still stands: a disk that is full would get fuller.
+        """
         folder, _, file_name = name.rpartition("/")
         part = self._at(f"{folder}/.{file_name}.part")
         with self._asked() as client:
-            client.putfo(io.BytesIO(content), part)  # which compares the size
             try:
-                client.posix_rename(part, self._at(name))
-            except (FileNotFoundError, PermissionError):
+                client.putfo(io.BytesIO(content), part)  # which compares the size
+                self._rename(client, part, self._at(name))
+            except _FAULTS:
+                with suppress(*_FAULTS):
+                    client.remove(part)
                 raise
-            except (OSError, EOFError, paramiko.SSHException) as error:
-                raise UnsureError(errno.EIO, type(error).__name__) from None
 
     def make(self, folder: str) -> None:
         """As Place."""
@@ -91,51 +116,90 @@ class Sftp:
     def close(self) -> None:
         """End the connection."""
         transport, self._transport, self._client = self._transport, None, None
+        line, self._line = self._line, None
         if transport is not None:
             transport.close()
+        if line is not None:
+            line.close()
+
+    def _rename(self, client: paramiko.SFTPClient, part: str, name: str) -> None:
+        try:
+            client.posix_rename(part, name)
+        except (FileNotFoundError, PermissionError):
+            raise
+        except _FAULTS as error:
+            raise UnsureError(errno.EIO, type(error).__name__) from None
 
     def _at(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"
 
     @contextmanager
     def _asked(self) -> Iterator[paramiko.SFTPClient]:
-        """The connection; given up after a fault, so that the next one is another. Raises PartnerError and OSError."""
+        """The connection, for one act; given up after a fault, so that the next one is another.
+
+        Paramiko bounds each answer, and some not at all: when the time is over the line is cut from outside, which ends
+        whatever waits for it. Raises PartnerError and OSError.
+        """
+        over = threading.Event()
+        watch = threading.Timer(self.bounds.total_seconds, self._cut, [over])
+        watch.daemon = True
+        watch.start()
         try:
-            self._client = self._client or self._entered()
+            self._client = self._client or self._entered(over)
             yield self._client
-        except (FileNotFoundError, PermissionError, UnsureError):
+        except (FileNotFoundError, PermissionError):
             raise
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except (UnsureError, PartnerError):
+            self.close()
+            raise
+        except _FAULTS as error:
             self.close()
             raise ConnectionError(errno.EIO, type(error).__name__) from None
+        finally:
+            watch.cancel()
 
-    def _entered(self) -> paramiko.SFTPClient:
+    def _cut(self, over: threading.Event) -> None:
+        over.set()
+        if self._line is not None:
+            with suppress(OSError):  # it is closed already
+                self._line.shutdown(socket.SHUT_RDWR)
+
+    def _entered(self, over: threading.Event) -> paramiko.SFTPClient:
+        """`over`: set when the time is."""
         kind, _, told = self.host_key.strip().partition(" ")
-        line = socket.create_connection((self.host, self.port), timeout=_SECONDS)
+        bounds = self.bounds
+        line = self._line = socket.create_connection((self.host, self.port), timeout=bounds.connect_seconds)
+        if over.is_set():
+            raise TimeoutError
         transport = self._transport = paramiko.Transport(line)
-        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = _SECONDS
+        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = bounds.total_seconds
         rsa = ("rsa-sha2-512", "rsa-sha2-256")
         transport.get_security_options().key_types = rsa if kind == "ssh-rsa" else (kind,)
         try:
-            transport.start_client(timeout=_SECONDS)
+            transport.start_client(timeout=bounds.total_seconds)
         except paramiko.IncompatiblePeer:  # it has no key of that kind
             raise RejectedError("host_key_differs") from None
         if transport.get_remote_server_key().asbytes() != _decoded(told):
             raise RejectedError("host_key_differs")
-        began = time.monotonic()
+        self._log_in(transport)
+        client = paramiko.SFTPClient.from_transport(transport)
+        assert client is not None  # it raises
+        client.get_channel().settimeout(bounds.total_seconds)
+        return client
+
+    def _log_in(self, transport: paramiko.Transport) -> None:
+        """AuthenticationError if the server refuses the login, and only if it said so: paramiko calls a line that dies
+        and a server that is silent by the same name."""
         try:
             if self.login.private_key:
                 transport.auth_publickey(self.login.user, private_key(self.login))
             else:
                 transport.auth_password(self.login.user, self.login.password)
         except paramiko.AuthenticationException:
-            if time.monotonic() - began >= _SECONDS:  # paramiko calls silence so too
-                raise TimeoutError from None
-            raise AuthenticationError("credential_refused") from None
-        client = paramiko.SFTPClient.from_transport(transport)
-        assert client is not None  # it raises
-        client.get_channel().settimeout(_SECONDS)
-        return client
+            handler = transport.auth_handler
+            if handler is not None and handler.get_username() is None:  # it forgets who was refused
+                raise AuthenticationError("credential_refused") from None
+            raise ConnectionError from None
 
 
 def private_key(login: Login) -> paramiko.PKey:

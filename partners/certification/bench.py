@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import import_module
 from typing import NoReturn
+from urllib.parse import urlsplit
 
-from partners.contract import Command, Entity, Partner
+from partners.contract import Command, Entity, Partner, Plan
 
 
 class NotOffered(Exception):  # noqa: N818  # no fault: the row does not apply
@@ -40,6 +42,23 @@ class Sizes:
     """The fewest that a reading takes for whole."""
 
 
+class LineFault(StrEnum):
+    """What can befall a partner that exchanges files over a line. For HTTP there are hostile answers and the relay."""
+
+    ANOTHER_SERVER = "a server that is not the one named"
+    CUT_AT_LOGIN = "a line that ends in the login"
+    SILENT_AT_LOGIN = "no answer to the login"
+    SLOW = "a byte a second"
+    ENDLESS = "a list without end"
+    CUT_IN_READING = "a line that ends in a file that is read"
+    ENDS_EARLY = "a file that ends before its size"
+    CUT_IN_WRITING = "a line that ends in a file that is written"
+    FULL = "no room for a file"
+    FORBIDDEN = "no right to write a file"
+    RENAME_FAILS = "a rename that fails"
+    CUT_AT_RENAME = "a line that ends after a rename"
+
+
 class Bench:
     """A partner under test. Whoever makes one sets the attributes and writes the methods that it can."""
 
@@ -62,6 +81,18 @@ class Bench:
     def is_http(self) -> bool:
         """False: it exchanges files, and what is about HTTP does not apply."""
         return any(each.startswith("http") for each in self.partner.schemes)
+
+    @property
+    def scheme(self) -> str:
+        """How its address begins."""
+        return urlsplit(self.url).scheme
+
+    @property
+    def nobody(self) -> str:
+        """An address of its kind at which nobody listens."""
+        if not self.is_http:
+            _lacks("address at which nobody listens")
+        return "http://127.0.0.1:1"
 
     @property
     def sizes(self) -> Mapping[Entity, Sizes]:
@@ -100,6 +131,29 @@ class Bench:
         """Fill one with what no clean record has."""
         _lacks("dirty data")
 
+    def hold_plans(self, count: int) -> Sequence[Plan]:
+        """Have exactly so many plans, all sound, in more than one month if there are several, and say what they are.
+
+        Of these and of what follows, `said_at` and `bad` are not looked at.
+        """
+        return _needs("plans that can be set")
+
+    def replan(self, plan: Plan) -> Plan:
+        """Have other services planned in that client's month, at a later time; returns the plan that stands then."""
+        return _needs("plans that can be changed")
+
+    def plan_before(self, plan: Plan) -> None:
+        """Have other services of that client's month come only now, which were said before all else."""
+        _lacks("plans that come late")
+
+    def take_back(self, plan: Plan) -> None:
+        """Have that client's month taken back, at a later time."""
+        _lacks("plans that are taken back")
+
+    def spoil_plan(self, plan: Plan) -> tuple[Plan, Mapping[str, str]]:
+        """As `replan`, with one line that cannot be read: the plan without it, and what tells where that line is."""
+        return _lacks("plans with a line that cannot be read")
+
     def throttle(self) -> None:
         """Refuse each call as too many, in its own dialect, until it is healed."""
         _lacks("dialect in which it refuses for too many calls")
@@ -107,6 +161,14 @@ class Bench:
     def reject_batch(self, command: Command) -> None:
         """Refuse each batch with the command's record as a whole, until it is healed."""
         _lacks("batches that are refused as a whole")
+
+    def befall(self, fault: LineFault) -> None:
+        """Have this befall every line to it, those that stand too, until it is healed."""
+        _lacks("faults of a line: what is called over HTTP is tried by hostile answers")
+
+    def shown(self) -> int:
+        """How many credentials it was shown; counted where a line to it can fail."""
+        return 0
 
     def heal(self) -> None:
         """Drop all faults."""
@@ -120,15 +182,19 @@ def _lacks(what: str) -> NoReturn:
     raise NotOffered(f"the bench offers no {what}")
 
 
-def bench_of(name: str) -> Callable[[], AbstractContextManager[Bench]]:
-    """The maker of a partner's bench at its sandbox. BenchMissingError if its folder has none."""
+BenchMaker = Callable[[], AbstractContextManager[Bench]]
+
+
+def benches_of(name: str) -> Mapping[str, BenchMaker]:
+    """The makers of a partner's benches at its sandbox: `running_bench`, by the empty name, and by theirs those in
+    `OTHERS`, for partners whose address can be of several kinds. BenchMissingError if its folder has none."""
     module = f"partners.{name}.sandbox.bench"
     try:
-        made: Callable[[], AbstractContextManager[Bench]] = import_module(module).running_bench
+        found = import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
         raise BenchMissingError(
             f"{module.replace('.', '/')}.py is missing: write running_bench() there (CONTRIBUTING.md, Adding a partner)"
         ) from None
-    return made
+    return {"": found.running_bench, **getattr(found, "OTHERS", {})}

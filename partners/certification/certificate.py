@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from partners.certification import hostile, reading, writing
+from partners.certification import hostile, lines, planning, reading, writing
 from partners.certification.bench import Bench, BenchIncompleteError, NotOffered
 from partners.certification.trial import Broken, ClientMaker, Trial, require
 from partners.contract import AfterReadings, DeleteEvents, Partner, PointRead, ProofOfAbsence, Recovery
@@ -86,6 +86,8 @@ class Certificate:
     """All of it."""
 
     partner: str
+    scheme: str
+    """How the address begins at which it was tried."""
     results: tuple[Result, ...]
     classes: tuple[Class, ...]
 
@@ -136,6 +138,13 @@ ROWS: tuple[Row, ...] = (
     Row("only read", _IN, reading.only_read),
     Row("reading broken off", _IN, reading.broken_off, needs=_FAULTS),
     Row("hostile to readings", _IN, hostile.to_readings),
+    Row("plans", _IN, planning.complete, needs=_HAND),
+    Row("plans again", _IN, planning.same_again),
+    Row("plan made anew", _IN, planning.replanned, needs=_HAND),
+    Row("plan taken back", _IN, planning.taken_back, needs=_HAND),
+    Row("line of a plan", _IN, planning.unreadable_line, needs=_HAND),
+    Row("plans out of order", _IN, planning.out_of_order, needs=_HAND),
+    Row("plans put off", _IN, planning.put_off),
     Row("create, change, cancel", _OUT, writing.one_record, "one visit"),
     Row("repeats", _OUT, writing.repeated, "one visit"),
     Row("duplicates", _OUT, writing.duplicate, "one visit, twice"),
@@ -157,6 +166,14 @@ ROWS: tuple[Row, ...] = (
     Row("batch refused", _OUT, writing.batch_refused, "three visits", needs=_FAULTS),
     Row("batch lost", _OUT, writing.batch_lost, "three visits", needs=_FAULTS),
     Row("hostile to writes", _OUT, hostile.to_writes),
+    Row("another server", _ANY, lines.another_server, needs=_FAULTS),
+    Row("line cut in the login", _ANY, lines.cut_at_login, needs=_FAULTS),
+    Row("slow line", _ANY, lines.slow, needs=_FAULTS),
+    Row("torn file", _IN, lines.torn, needs=_FAULTS),
+    Row("torn file there", _OUT, lines.torn_there, needs=_FAULTS),
+    Row("no room there", _OUT, lines.full, needs=_FAULTS),
+    Row("no right there", _OUT, lines.forbidden, needs=_FAULTS),
+    Row("rename lost", _OUT, lines.renamed, needs=_FAULTS),
     Row("memory", _ANY, hostile.in_little_memory),
     Row("reasons", _ANY, reasons),
 )
@@ -200,7 +217,7 @@ def certify(bench: Bench, make_client: ClientMaker, *, may_write: bool = True) -
 def certificate(bench: Bench, results: tuple[Result, ...]) -> Certificate:
     """What the results of all rows come to. A class is earned by what can be tried on the bench, if it is of its kind:
     there are no answers of files that could be lost, and no faults at a real system."""
-    return Certificate(bench.partner.name, results, _classes(bench, {each.row: each for each in results}))
+    return Certificate(bench.partner.name, bench.scheme, results, _classes(bench, {each.row: each for each in results}))
 
 
 def _classes(bench: Bench, results: Mapping[str, Result]) -> tuple[Class, ...]:

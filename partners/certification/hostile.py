@@ -179,6 +179,8 @@ _ENTITIES = (
     + b"]><r>&j;</r>"
 )
 _OUTSIDE = b'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/hostname">]><r>&x;</r>'
+_OBJECTS = b"[" + b"{}," * 300_000 + b"{}]"
+_ELEMENTS = b"<xmlio2>" + b"<a/>" * 240_000 + b"</xmlio2>"
 _GZIP = "content-encoding: gzip"
 _JSON, _XML = "application/json", "application/xml"
 
@@ -227,6 +229,12 @@ def hostile_answers(elsewhere: str) -> tuple[Hostile, ...]:
         Hostile("a list of nothing", _body(b"[]"), is_empty=True),
         Hostile("JSON too deep", _body(b"[" * 100_000 + b"]" * 100_000)),
         Hostile("objects too deep", _body(b'{"a":' * 50_000 + b"1" + b"}" * 50_000), is_large=True),
+        Hostile("objects of next to nothing", _body(_OBJECTS, _JSON), is_large=True),
+        Hostile(
+            "elements of next to nothing",
+            _body(_ELEMENTS, _XML),
+            is_large=True,
+        ),
         Hostile("a number without end", _body(b'{"a": ' + b"9" * 100_000 + b"}")),
         Hostile("not a number", _body(b'{"a": NaN}')),
         Hostile("letters that are no UTF-8", _body(b'{"a": "\xff\xfe\x80"}')),

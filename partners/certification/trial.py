@@ -22,6 +22,7 @@ from partners.contract import (
     Found,
     Gate,
     Page,
+    PlanPage,
     ProofOfAbsence,
     Reply,
     Token,
@@ -152,6 +153,13 @@ class Trial:
         """All pages of a reading."""
         with self.connected(**how) as connector:  # type: ignore[arg-type]
             return list(connector.read(entity, cursor, resume))
+
+    def read_plans(self, cursor: str | None = None, **how: object) -> list[PlanPage]:
+        """All pages of a reading of plans, which the partner must give."""
+        read = self.bench.partner.read_plans
+        assert read is not None
+        with self.connected(**how) as connector:  # type: ignore[arg-type]
+            return list(read(connector, cursor))
 
     def full(self, entity: Entity) -> list[Page]:
         """All pages of a reading of all; a real system is asked for them once."""

@@ -128,9 +128,7 @@ def refused(trial: Trial) -> None:
 
 def not_reached(trial: Trial) -> None:
     """Where nobody listens it is a Retry, and named as unreachable."""
-    if not trial.bench.is_http:
-        raise NotOffered("it exchanges files, not HTTP")
-    reply = trial.send(trial.bench.visit(), url="http://127.0.0.1:1")
+    reply = trial.send(trial.bench.visit(), url=trial.bench.nobody)
     require(reply == Retry("partner_unreachable"), f"it is {told(reply)}")
 
 

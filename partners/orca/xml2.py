@@ -19,12 +19,13 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from partners.contract import Json
-from partners.wire import Answered, NotJson, read_json
+from partners.wire import Answered, NotJson, is_swelling, read_json
 
 Fields = Mapping[str, "str | Fields | Sequence[Fields]"]
 
 MAX_DEPTH = 20
 """Most records and arrays inside each other; inclusive. ORCA's own answers have eight."""
+_XML_TAKES = {b"<": 240}  # bytes: an element of one attribute has two of them
 _UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -118,6 +119,8 @@ def _plain(value: Any) -> Any:
 
 
 def _of_xml(body: bytes) -> Json:
+    if is_swelling(body, _XML_TAKES):
+        raise _UnreadableError
     try:
         root = fromstring(body)
     except (ParseError, DefusedXmlException, ValueError, LookupError):  # LookupError: an encoding that there is not

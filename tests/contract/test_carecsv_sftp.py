@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,105 +17,13 @@ from evidence import is_told
 from fhir_bench import NotingGate
 
 from partners.carecsv import partner as declaration
-from partners.carecsv import sftp
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import CareOffice, made_up, planned
+from partners.carecsv.sandbox.sftp_server import PASSWORD, SftpServer
+from partners.certification.bench import LineFault
 from partners.contract import Absent, Connection, Connector, Delivered, Entity, Refused, Retry, Unknown
 from partners.errors import AuthenticationError, RejectedError, RetryableError
 from resources.http import Http
-
-PASSWORD = "canary-password"
-
-
-@dataclass
-class Server:
-    """An SFTP server on a folder, in a thread."""
-
-    root: Path
-    key: asyncssh.SSHKey = field(default_factory=lambda: asyncssh.generate_private_key("ssh-ed25519"))
-    users_key: asyncssh.SSHKey = field(default_factory=lambda: asyncssh.generate_private_key("ssh-ed25519"))
-    port: int = 0
-    logins: int = 0
-    dies_at_rename: bool = False
-    lists_to_nobody: bool = False
-    seconds_at_login: float = 0.0
-
-    @property
-    def host_key(self) -> str:
-        return self.key.export_public_key().decode().strip()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        loop, started = asyncio.new_event_loop(), threading.Event()
-        held: dict[str, Any] = {}
-        lines: list[asyncssh.SSHServerConnection] = []
-
-        async def serve() -> None:
-            server = self
-
-            class Users(asyncssh.SSHServer):
-                def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-                    lines.append(conn)
-
-                def begin_auth(self, username: str) -> bool:
-                    return True
-
-                def password_auth_supported(self) -> bool:
-                    return True
-
-                async def validate_password(self, username: str, password: str) -> bool:
-                    server.logins += 1
-                    await asyncio.sleep(server.seconds_at_login)
-                    return (username, password) == ("zest", PASSWORD)
-
-                def public_key_auth_supported(self) -> bool:
-                    return True
-
-                def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-                    return bool(key.public_data == server.users_key.public_data)
-
-            class Files(asyncssh.SFTPServer):
-                def scandir(self, path: bytes) -> Any:
-                    if server.lists_to_nobody:
-                        raise asyncssh.SFTPPermissionDenied("the server under test")
-                    return super().scandir(path)
-
-                def posix_rename(self, oldpath: bytes, newpath: bytes) -> Any:
-                    done = super().posix_rename(oldpath, newpath)
-                    if server.dies_at_rename and b"/in/" not in newpath:
-                        raise asyncssh.SFTPConnectionLost("the server under test")
-                    return done
-
-            held["server"] = await asyncssh.listen(
-                "127.0.0.1",
-                0,
-                server_factory=Users,
-                server_host_keys=[self.key],
-                sftp_factory=lambda chan: Files(chan, chroot=str(self.root).encode()),
-            )
-            self.port = held["server"].get_port()
-            started.set()
-
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        asyncio.run_coroutine_threadsafe(serve(), loop).result(20)
-        try:
-            assert started.wait(20)
-            yield
-        finally:
-
-            async def end() -> None:
-                held["server"].close()
-                await held["server"].wait_closed()
-                for line in lines:
-                    line.abort()
-                    await line.wait_closed()
-                await asyncio.sleep(0)  # the loop lets go of their sockets
-
-            asyncio.run_coroutine_threadsafe(end(), loop).result(20)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
 
 @pytest.fixture
@@ -129,27 +36,33 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CareOffice:
 
 
 @pytest.fixture
-def server(tmp_path: Path, office: CareOffice) -> Iterator[Server]:
-    made = Server(tmp_path)
+def server(tmp_path: Path, office: CareOffice) -> Iterator[SftpServer]:
+    made = SftpServer(tmp_path)
     with made.running():
         yield made
 
 
 @contextmanager
 def connected(
-    server: Server, *, path: str = "/care", secret: dict[str, str] | None = None, **settings: str
+    server: SftpServer,
+    *,
+    path: str = "/care",
+    secret: dict[str, str] | None = None,
+    seconds: float = 20.0,
+    **settings: str,
 ) -> Iterator[Connector]:
     url = f"sftp://127.0.0.1:{server.port}{path}"
     given = SETTINGS | {"host_key": server.host_key} | settings
     secret = {"user": "zest", "password": PASSWORD} if secret is None else secret
-    connector = CARECSV.open(Connection("hidamari", "carecsv", url, given), secret, Http().client(), NotingGate())
+    client = Http(total_seconds=seconds).client()
+    connector = CARECSV.open(Connection("hidamari", "carecsv", url, given), secret, client, NotingGate())
     try:
         yield connector
     finally:
         connector.close()
 
 
-def test_clients_come_in_and_actuals_go_out(server: Server, office: CareOffice) -> None:
+def test_clients_come_in_and_actuals_go_out(server: SftpServer, office: CareOffice) -> None:
     with connected(server) as connector:
         assert [access.may_write for access in connector.check().access] == [None, True, True]
         (page,) = connector.read(Entity.CLIENT, None)
@@ -164,13 +77,13 @@ def test_clients_come_in_and_actuals_go_out(server: Server, office: CareOffice) 
     assert not list(office.base.glob("*/.*.part"))
 
 
-def test_a_private_key_opens_it_too(server: Server) -> None:
+def test_a_private_key_opens_it_too(server: SftpServer) -> None:
     key = server.users_key.export_private_key().decode()
     with connected(server, secret={"user": "zest", "private_key": key}) as connector:
         assert connector.check().server == "care CSV"
 
 
-def test_to_another_server_nothing_is_said(server: Server) -> None:
+def test_to_another_server_nothing_is_said(server: SftpServer) -> None:
     others = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     for key in (others, asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode()):
         with (
@@ -196,14 +109,14 @@ def test_to_another_server_nothing_is_said(server: Server) -> None:
     ],
 )
 def test_what_is_wrong_is_said_and_no_secret_with_it(
-    server: Server, changes: dict[str, Any], kind: type[Exception], reason: str, caplog: pytest.LogCaptureFixture
+    server: SftpServer, changes: dict[str, Any], kind: type[Exception], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(kind, match=reason), connected(server, **changes) as connector:
         connector.check()
     assert PASSWORD not in caplog.text
 
 
-def test_a_folder_that_may_not_be_listed_is_told_as_that(server: Server) -> None:
+def test_a_folder_that_may_not_be_listed_is_told_as_that(server: SftpServer) -> None:
     server.lists_to_nobody = True
     with connected(server) as connector, pytest.raises(RejectedError) as caught:
         list(connector.read(Entity.CLIENT, None))
@@ -211,18 +124,59 @@ def test_a_folder_that_may_not_be_listed_is_told_as_that(server: Server) -> None
     is_told("folder_forbidden", caught.value.params)
 
 
-def test_a_server_that_does_not_say_whether_it_lets_us_in_means_later_and_no_wrong_password(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.seconds_at_login = 9.0
-    monkeypatch.setattr(sftp, "_SECONDS", 0.5)
-    with connected(server) as connector, pytest.raises(RetryableError, match="partner_unreachable"):
+@pytest.mark.parametrize("fault", [LineFault.SILENT_AT_LOGIN, LineFault.CUT_AT_LOGIN])
+def test_a_login_that_gets_no_word_means_later_and_no_wrong_password(server: SftpServer, fault: LineFault) -> None:
+    server.fault = fault
+    with connected(server, seconds=2.0) as connector, pytest.raises(RetryableError, match="partner_unreachable"):
         connector.check()
     assert server.logins == 1
 
 
-def test_a_server_that_is_away_means_later(server: Server) -> None:
-    away = Server(server.root, port=1)
+def test_a_server_that_hangs_up_after_it_refused_the_login_has_refused_it(server: SftpServer) -> None:
+    server.hangs_up_when_refused = True
+    for _ in range(5):
+        with (
+            connected(server, secret={"user": "zest", "password": "wrong"}) as connector,
+            pytest.raises(AuthenticationError, match="credential_refused"),
+        ):
+            connector.check()
+
+
+def test_a_byte_a_second_ends_at_the_deadline_before_the_login_and_after_it(server: SftpServer) -> None:
+    befores: tuple[Callable[[Connector], object], ...] = (lambda _: None, lambda connector: connector.check())
+    for before in befores:
+        with connected(server, seconds=2.0) as connector:
+            before(connector)
+            server.fault, began = LineFault.SLOW, time.monotonic()
+            with pytest.raises(RetryableError, match="partner_unreachable"):
+                list(connector.read(Entity.CLIENT, None))
+            assert time.monotonic() - began < 6.0
+        server.fault = None
+
+
+def test_what_could_not_be_put_is_taken_away_again(server: SftpServer, office: CareOffice) -> None:
+    with connected(server) as connector:
+        plan = visit()
+        assert isinstance(connector.send(plan), Delivered)
+        for fault in (LineFault.FULL, LineFault.RENAME_FAILS):
+            server.fault = fault
+            connector.send(visit_record(plan))
+            assert not list(office.base.glob("*/.*.part")), fault
+        server.fault = None
+        assert isinstance(connector.send(visit_record(plan)), Delivered)
+    assert len(office.take()) == 1
+
+
+def test_a_name_in_another_code_is_told(server: SftpServer, office: CareOffice) -> None:
+    (Path(os.fsdecode(os.fsencode(office.folder) + b"/" + "計画.CSV".encode("cp932")))).touch()
+    with connected(server) as connector, pytest.raises(RejectedError) as caught:
+        list(connector.read(Entity.CLIENT, None))
+    assert caught.value.reason == "file_unreadable"
+    is_told("file_unreadable", caught.value.params)
+
+
+def test_a_server_that_is_away_means_later(server: SftpServer) -> None:
+    away = SftpServer(server.root, port=1)
     with connected(away) as connector:
         with pytest.raises(RetryableError, match="partner_unreachable"):
             connector.check()
@@ -230,21 +184,21 @@ def test_a_server_that_is_away_means_later(server: Server) -> None:
 
 
 def test_a_connection_that_ends_in_a_write_leaves_doubt_and_the_next_call_makes_another(
-    server: Server, office: CareOffice
+    server: SftpServer, office: CareOffice
 ) -> None:
     with connected(server) as connector:
         plan = visit()
         assert isinstance(connector.send(plan), Delivered)
-        server.dies_at_rename = True
+        server.fault = LineFault.CUT_AT_RENAME
         record = visit_record(plan)
         assert connector.send(record) == Unknown("connection_cut_unsure")
-        server.dies_at_rename = False
+        server.fault = None
         assert connector.find(record) == Absent()
         assert isinstance(connector.send(record), Delivered)
     assert len(office.take()) == 1
 
 
-def test_plans_come_in_as_from_a_folder(server: Server, office: CareOffice) -> None:
+def test_plans_come_in_as_from_a_folder(server: SftpServer, office: CareOffice) -> None:
     office.send_plans([planned(made_up(1, 1), STARTS, STARTS + timedelta(hours=1))], "202612")
     assert CARECSV.read_plans is not None
     with connected(server) as connector:

@@ -300,6 +300,89 @@ def test_who_dies_at_any_step_leaves_whole_files_and_the_repeat_ends_with_what_w
     assert len(names) == (2 if was_out and is_taken else 1)  # once, but where somebody took it in that very moment
 
 
+CHAINS = {
+    "a chain": [(1, 2), (2, 3), (3, 4)],
+    "a chain, the last one first": [(3, 4), (2, 3), (1, 2)],
+    "a swap": [(1, 2), (2, 1)],
+    "a ring": [(1, 2), (2, 3), (3, 1)],
+    "two into one, and one out of it": [(1, 2), (3, 2), (2, 4)],
+}
+
+
+def moves_of(office: CareOffice, chain: str) -> list[Command]:
+    """One visit that was done for each client that gives one away, told and taken; the moves of all."""
+    visits = [visit(giver, minutes=60 * giver) for giver, _ in CHAINS[chain]]
+    plans = deliver(office, *visits)
+    deliver(office, *(visit_record(each) for each in visits))
+    office.take()
+    pairs = zip(plans, CHAINS[chain], strict=True)
+    return [replace(plan, links={Entity.CLIENT: client_id(taker)}) for plan, (_, taker) in pairs]
+
+
+def after_moves(chain: str) -> dict[tuple[str, str], list[tuple[str, str, str, str]]]:
+    """What the office then has of each client."""
+    found: dict[tuple[str, str], list[tuple[str, str, str, str]]] = {}
+    for giver, taker in sorted(CHAINS[chain]):
+        began, ended = f"{9 + giver:02}33", f"{10 + giver:02}30"
+        found.setdefault((insured(taker), "202612"), []).append(("20261201", began, ended, "131111"))
+    return found
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_visits_that_move_on_in_one_call_rewrite_each_month_concerned_once(office: CareOffice, chain: str) -> None:
+    moves = moves_of(office, chain)
+    deliver(office, *moves)
+    letters = [file.read_text("cp932") for file in (office.base / "out").iterdir()]
+    assert len(letters) == len(office.take()) <= 2, "one of actuals, and one of months of which nothing is left"
+    assert told(office) == after_moves(chain)
+    concerned = {client for pair in CHAINS[chain] for client in pair}
+    for client in concerned:
+        assert sum(insured(client) in letter for letter in letters) == 1
+    for each in moves:
+        assert len(stored(office, each)) == 1
+    deliver(office, *moves)
+    assert office.take() == []
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_who_dies_in_moves_of_one_call_loses_none_of_them(office: CareOffice, chain: str) -> None:
+    real = Outbox.keep
+    for at in range(20):
+        for folder in ("out", "zest-state", "taken"):
+            for file in (office.base / folder).glob("*"):
+                file.unlink()
+        office.actuals.clear()
+        moves, kept = moves_of(office, chain), list[Client]()
+
+        def deadly(outbox: Outbox, client: Client, state: Kept, at: int = at, kept: list[Client] = kept) -> None:
+            if len(kept) == at:
+                raise Killed
+            kept.append(client)
+            real(outbox, client, state)
+
+        with patch.object(Outbox, "keep", deadly):
+            try:
+                send(office, *moves)
+            except Killed:
+                is_over = False
+            else:
+                is_over = True
+        assert all(stored(office, each) for each in moves), f"lost at step {at}"
+        for each in reversed(moves):  # one by one, and in another order; nothing is sent that has arrived
+            with connected(office) as connector:
+                there = connector.find(each)
+            assert isinstance(there, Found)
+            if not there.matches:
+                deliver(office, each)
+        office.take()
+        assert told(office) == after_moves(chain)
+        for each in moves:
+            assert len(stored(office, each)) == 1
+        if is_over:
+            return
+    raise AssertionError("it never came to its end")
+
+
 def test_who_dies_between_two_states_loses_no_visit_that_went_from_one_to_the_other(office: CareOffice) -> None:
     plan, _ = deliver(office, first := visit(1), visit(1, minutes=60))
     deliver(office, visit_record(first))
@@ -337,6 +420,9 @@ def test_a_disk_that_fails_before_anything_is_written_means_later_and_after_it_d
     full = OSError(errno.ENOSPC, "no space")
     with patch.object(Outbox, "put", side_effect=full):
         assert send(office, visit_record(first)) == [Retry("partner_unreachable")]
+    with patch.object(places.os, "fsync", side_effect=full):
+        assert send(office, visit_record(first)) == [Retry("partner_unreachable")]
+    assert not list(office.base.glob("*/.*.part")), "half a file would make the disk fuller"
     broken = OSError(errno.EIO, "the disk under test")
     with patch.object(places, "_sync", side_effect=broken):
         assert send(office, visit(minutes=90)) == [Unknown("connection_cut_unsure")]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import fhir_bench
 import httpx
+import paramiko
 import pytest
 from partner import PROOFS
 from partner_process import RunningPartner, running_partner
@@ -18,8 +22,11 @@ from proof_bench import ProofBench
 from test_connectors import http_client
 
 import partners
-from partners.certification import hostile, real
-from partners.certification.bench import Bench, BenchMissingError, bench_of
+from partners.carecsv import client, sftp
+from partners.carecsv.sftp import Sftp
+from partners.certification import certificate as certificate_
+from partners.certification import hostile, lines, real
+from partners.certification.bench import Bench, BenchMissingError, benches_of
 from partners.certification.certificate import ROWS, Certificate, Result, Verdict, certificate, certify, run_row
 from partners.certification.trial import Trial
 from partners.contract import (
@@ -32,6 +39,8 @@ from partners.contract import (
     Gone,
     Page,
     Partner,
+    Plan,
+    PlanPage,
     Recovery,
     Refused,
     Reply,
@@ -39,7 +48,7 @@ from partners.contract import (
     SourceRecord,
     Unknown,
 )
-from partners.errors import PartnerError, RetryableError
+from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError, RetryableError
 from partners.fhir.sandbox.testing import running_sandbox
 from partners.registry import PARTNERS
 from zest_pipelines.cli import run
@@ -190,7 +199,7 @@ def few_hostile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def crews() -> Iterator[Bench]:
-    with bench_of("smarthr")() as bench:
+    with benches_of("smarthr")[""]() as bench:
         yield bench
 
 
@@ -213,6 +222,208 @@ def test_a_connector_that_reads_badly_fails(
     result = run_row(_BY_NAME[row], Trial(crews, http_client))
     assert result.verdict is Verdict.FAILS
     assert finding in result.detail
+
+
+@pytest.fixture
+def files() -> Iterator[Bench]:
+    with benches_of("carecsv")["sftp"]() as bench:
+        yield bench
+
+
+def believing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes any server for the one that was named."""
+    monkeypatch.setattr(sftp, "_decoded", lambda _: Anything(b"a key"))
+
+
+class Anything(bytes):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def blaming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes each login that did not come about for a wrong credential."""
+
+    def log_in(self: Sftp, transport: paramiko.Transport) -> None:
+        try:
+            transport.auth_password(self.login.user, self.login.password)
+        except paramiko.AuthenticationException:
+            raise AuthenticationError("credential_refused") from None
+
+    monkeypatch.setattr(Sftp, "_log_in", log_in)
+
+
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a deadline of its own."""
+    own = sftp.Bounds(total_seconds=7.0)
+    monkeypatch.setattr(sftp, "Bounds", lambda *_: own)
+    monkeypatch.setattr(lines, "_SLACK", 2.0)
+
+
+def careless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes what came of a file for all of it."""
+
+    def read(self: Sftp, name: str, most: int) -> bytes | None:
+        with self._asked() as client:
+            try:
+                with client.open(self._at(name), "rb") as file:
+                    return file.read(most)  # type: ignore[no-any-return]
+            except FileNotFoundError:
+                return None
+
+    monkeypatch.setattr(Sftp, "read", read)
+
+
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes a file under its own name."""
+
+    def put(self: Sftp, name: str, content: bytes) -> None:
+        with self._asked() as client:
+            client.putfo(io.BytesIO(content), self._at(name))
+
+    monkeypatch.setattr(Sftp, "put", put)
+
+
+def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does not hear what the server says of a write."""
+    put = Sftp.put
+
+    def heedless(self: Sftp, name: str, content: bytes) -> None:
+        with suppress(OSError):
+            put(self, name, content)
+
+    monkeypatch.setattr(Sftp, "put", heedless)
+
+
+def hopeful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries again what a person has to change."""
+    monkeypatch.setattr(client, "failure", lambda _: RetryableError("partner_unreachable"))
+
+
+def sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Says of a rename whose answer is lost that it was none."""
+    monkeypatch.setattr(Sftp, "_rename", lambda self, of, part, name: of.posix_rename(part, name))
+
+
+@pytest.mark.parametrize(
+    ("bad", "row", "finding"),
+    [
+        (believing, "another server", "a server that is not the one named: it was shown the credential"),
+        (blaming, "line cut in the login", "ends with AuthenticationError(credential_refused)"),
+        (patient, "slow line", "a byte a second: it took 7."),
+        (careless, "torn file", "a file that ends before its size: a reading of plans goes to its end"),
+        (direct, "torn file there", "raised "),
+        (deaf, "no room there", "no room for a file: a write is Delivered"),
+        (hopeful, "no right there", "no right to write a file: a write is Retry(partner_unreachable)"),
+        (sure, "rename lost", "a line that ends after a rename: a write is Retry(partner_unreachable)"),
+    ],
+)
+def test_a_connector_that_is_bad_with_a_line_fails(
+    files: Bench, monkeypatch: pytest.MonkeyPatch, bad: Callable[[pytest.MonkeyPatch], None], row: str, finding: str
+) -> None:
+    bad(monkeypatch)
+    result = run_row(_BY_NAME[row], Trial(files, http_client))
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+    monkeypatch.undo()
+
+
+Plans = Callable[[Connector, str | None], Iterator[PlanPage]]
+
+
+def each_plan(change: Callable[[Plan], Plan | None]) -> Callable[[Plans], Plans]:
+    """A reading whose plans are changed, or left out."""
+
+    def made(honest: Plans) -> Plans:
+        def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+            for page in honest(connector, cursor):
+                yield replace(page, plans=tuple(plan for each in page.plans if (plan := change(each)) is not None))
+
+        return read
+
+    return made
+
+
+def unheeding(honest: Plans) -> Plans:
+    """Reads no changes."""
+
+    def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+        yield from honest(connector, None) if cursor is None else iter([PlanPage((), cursor)])
+
+    return read
+
+
+def unasked(honest: Plans) -> Plans:
+    """Asks no gate."""
+
+    def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+        try:
+            yield from honest(connector, cursor)
+        except Deferred:
+            yield PlanPage((), cursor)
+
+    return read
+
+
+def strict(honest: Plans) -> Plans:
+    """Takes a reading for failed where one line is bad."""
+
+    def read(connector: Connector, cursor: str | None) -> Iterator[PlanPage]:
+        for page in honest(connector, cursor):
+            for plan in page.plans:
+                if plan.bad:
+                    raise RejectedError("file_unreadable", {"file": "a file", "why": "line 2"})
+            yield page
+
+    return read
+
+
+_times = count()
+_lossy = each_plan(lambda plan: replace(plan, services=plan.services and plan.services[:-1]))
+_fickle = each_plan(lambda plan: replace(plan, said_at=f"{next(_times):09}"))
+_keeping = each_plan(lambda plan: None if plan.services is None else plan)
+_emptying = each_plan(lambda plan: replace(plan, services=plan.services or ()))
+_silent = each_plan(lambda plan: replace(plan, bad=()))
+_vague = each_plan(lambda plan: replace(plan, bad=tuple(replace(each, params={"field": "x"}) for each in plan.bad)))
+_losing = each_plan(lambda plan: None if plan.bad else plan)
+_timeless = each_plan(lambda plan: replace(plan, said_at=""))
+
+
+@pytest.mark.parametrize(
+    ("bad", "row", "finding"),
+    [
+        (_lossy, "plans", "1 of 1 plans are otherwise than they were said last"),
+        (_fickle, "plans again", "3 of 3 plans are not what they were, and nobody changed them"),
+        (unheeding, "plan made anew", "1 of 3 plans are otherwise than they were said last"),
+        (_keeping, "plan taken back", "1 of 3 plans are otherwise than they were said last"),
+        (_emptying, "plan taken back", "1 of 3 plans are otherwise than they were said last"),
+        (_silent, "line of a plan", "0 lines are told as unreadable, not 1"),
+        (_vague, "line of a plan", "the line's file and line is not told"),
+        (_losing, "line of a plan", "1 of 3 plans did not come"),
+        (strict, "line of a plan", "ended with RejectedError(file_unreadable)"),
+        (_timeless, "plans out of order", "1 of 3 plans are otherwise than they were said last"),
+        (unasked, "plans put off", "plans were read although the gate put it off"),
+    ],
+)
+def test_a_connector_that_reads_plans_badly_fails(bad: Callable[[Plans], Plans], row: str, finding: str) -> None:
+    with benches_of("carecsv")[""]() as bench:
+        assert run_row(_BY_NAME[row], Trial(bench, http_client)).verdict is Verdict.HOLDS
+        honest = bench.partner.read_plans
+        assert honest is not None
+        bench.partner = replace(bench.partner, read_plans=bad(honest))
+        result = run_row(_BY_NAME[row], Trial(bench, http_client))
+    assert result.verdict is Verdict.FAILS
+    assert finding in result.detail
+
+
+def test_to_who_gives_no_plans_their_rows_do_not_apply(crews: Bench) -> None:
+    for row in (row for row in ROWS if row.name.startswith(("plan", "line of a plan"))):
+        result = run_row(row, Trial(crews, http_client))
+        assert (result.verdict, result.detail) == (Verdict.APPLIES_NOT, "it gives no plans")
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +499,7 @@ def results(partner: str, *failing: str, not_applying: Sequence[str] = (), is_re
     verdicts = {**dict.fromkeys(failing, Verdict.FAILS), **dict.fromkeys(not_applying, Verdict.APPLIES_NOT)}
     made = tuple(Result(row.name, "", verdicts.get(row.name, Verdict.HOLDS)) for row in ROWS)
     bench = Bench()
-    bench.partner, bench.is_real = PROOFS[partner], is_real
+    bench.partner, bench.is_real, bench.url = PROOFS[partner], is_real, "http://127.0.0.1:1"
     return certificate(bench, made)
 
 
@@ -337,7 +548,7 @@ def test_there_are_some_45_hostile_answers_of_different_names() -> None:
 
 def test_a_partner_without_a_bench_is_told_what_to_write() -> None:
     with pytest.raises(BenchMissingError, match=r"partners/nobody/sandbox/bench\.py is missing"):
-        bench_of("nobody")
+        benches_of("nobody")
 
 
 @pytest.fixture
@@ -358,13 +569,30 @@ def test_the_command_certifies_a_partner_at_its_sandbox(zest: Callable[..., tupl
     told = json.loads(output)
     assert code == 0
     assert told["is_passed"] is True
-    assert {each["row"] for each in told["results"]} == {row.name for row in ROWS}
+    assert [each["row"] for each in told["results"]] == [row.name for row in ROWS]
+    assert {each["scheme"] for each in (*told["results"], *told["classes"])} == {"http"}
     assert {each["name"]: each["earned"] for each in told["classes"]} == {
         "recovery": "none",
         "version check": "no",
         "incremental": "yes",
         "proof of absence": "point read",
     }
+
+
+def test_the_command_certifies_a_partner_at_each_kind_of_address(
+    zest: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate_, "ROWS", (_BY_NAME["check"], _BY_NAME["no right there"]))
+    monkeypatch.setattr(certificate_, "_classes", lambda *_: ())
+    code, output, _ = zest("certify", "carecsv", "--json")
+    assert code == 0
+    told = [(each["scheme"], each["row"], each["verdict"]) for each in json.loads(output)["results"]]
+    assert told == [
+        ("file", "check", "holds"),
+        ("file", "no right there", "does not apply"),
+        ("sftp", "check", "holds"),
+        ("sftp", "no right there", "holds"),
+    ]
 
 
 def test_the_command_writes_at_a_real_system_if_that_is_allowed_and_cancels_it(
@@ -408,7 +636,7 @@ def test_a_new_partner_is_told_what_is_not_written_yet(
 ) -> None:
     monkeypatch.setattr(partners, "__path__", [*partners.__path__, str(tmp_path)])
     write_partner(tmp_path / "kagayaki", "kagayaki", "かがやき")
-    with bench_of("kagayaki")() as bench:
+    with benches_of("kagayaki")[""]() as bench:
         told = tuple(certify(bench, http_client))
         made = certificate(bench, told)
     assert not made.is_passed

@@ -14,14 +14,18 @@ from partner import PROOFS
 from partner_process import RunningPartner, running_partner
 from proof_bench import ProofBench
 
-from partners.certification.bench import bench_of
+from partners.certification.bench import Bench, benches_of
 from partners.certification.certificate import ROWS, Result, Row, Verdict, certificate, run_row
 from partners.certification.trial import Bounds, Trial
 from partners.contract import Partner
 from partners.registry import PARTNERS
 from resources.http import Http
 
-_ALL = {**PARTNERS, **PROOFS}
+_ALL = {
+    **{f"{name} {kind}".strip(): partner for name, partner in PARTNERS.items() for kind in benches_of(name)},
+    **PROOFS,
+}
+"""By name and, for a partner that is tried at several, kind of address: `carecsv`, `carecsv sftp`."""
 _ONE_OF_ALIKE = ("hostile to writes", "memory")
 """The proofs' partners share a connector: these say of one what they say of all."""
 
@@ -53,9 +57,11 @@ class Trials:
     def of(self, name: str) -> Trial:
         """The partner's."""
         if name not in self._trials:
-            bench = (
-                ProofBench(name, self._proof_server) if name in PROOFS else self._stack.enter_context(bench_of(name)())
-            )
+            if name in PROOFS:
+                bench: Bench = ProofBench(name, self._proof_server)
+            else:
+                partner, _, kind = name.partition(" ")
+                bench = self._stack.enter_context(benches_of(partner)[kind]())
             self._trials[name] = Trial(bench, http_client)
         return self._trials[name]
 

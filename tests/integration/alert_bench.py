@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psycopg
@@ -20,6 +21,7 @@ from zest_pipelines.store import alerts
 from zest_pipelines.store.alerts import Target
 
 CANARY = "カナリア花子"
+OPERATIONS = frozenset(Owner) - {Owner.USER}
 
 
 class Receiver:
@@ -70,13 +72,17 @@ def running_receiver() -> Iterator[Receiver]:
 
 
 def add_target(
-    services: Services, receiver: Receiver, hours: Hours | None = None, only: frozenset[Owner] = frozenset(Owner)
+    services: Services,
+    receiver: Receiver,
+    hours: Hours | None = None,
+    *,
+    only: frozenset[Owner] = OPERATIONS,
+    name: str = "ops",
 ) -> None:
-    """Have notices go there, by default of whosever turn it is."""
-    name, owners = "ops", only - {Owner.USER}
+    """Have notices go there, by default of what is not left to the tenants' people."""
     kept = sealed(services.vault, name, receiver.address)
     with services.database.transaction(Login.OPERATOR, None) as tx:
-        alerts.add_target(tx, Target(name, kept, hours or Hours(), owners))
+        alerts.add_target(tx, Target(name, kept, hours or Hours(), only))
 
 
 class Trouble:
@@ -86,19 +92,28 @@ class Trouble:
         self._admin = admin
 
     def fail(
-        self, records: int, detail: str, *, tenants: int = 1, reason: str = "unknown", state: str = "parked"
+        self,
+        records: int,
+        detail: str,
+        *,
+        tenants: int = 1,
+        reason: str = "unknown",
+        state: str = "parked",
+        minutes: int = 0,
+        attempts: int = 1,
     ) -> None:
         """Records that stopped; of what stands with the reason, `detail` alone tells causes apart."""
         self._admin.execute(
             """
             INSERT INTO sync.pending (tenant_id, partner, entity, record_id, version, month, op, client_id, on_date,
-                                      state, reason, params, edited_at, since)
+                                      state, reason, params, attempts, edited_at, since)
             SELECT 'tenant-' || n %% %s, 'fhir', 'visit', gen_random_uuid(), 1, date_trunc('month', now()), 'upsert',
                    gen_random_uuid(), current_date, %s, %s,
-                   jsonb_build_object('detail', %s::text, 'record', n::text, 'value', %s::text), now(), now()
+                   jsonb_build_object('detail', %s::text, 'record', n::text, 'value', %s::text), %s,
+                   now(), now() - %s * interval '1 minute'
             FROM generate_series(1, %s) n
             """,
-            [tenants, state, reason, detail, CANARY, records],
+            [tenants, state, reason, detail, CANARY, attempts, minutes, records],
         )
 
     def hold(self, tenants: int, reason: str, *, minutes: int, failures: int) -> None:
@@ -127,11 +142,17 @@ class Trouble:
             [tenants, minutes, records],
         )
 
-    def open(self) -> None:
-        """Nothing holds a connection back any more."""
-        self._admin.execute("DELETE FROM sync.hold")
+    def open(self, *, minutes: int) -> None:
+        """Nothing has held a connection back for so long."""
+        self._admin.execute(
+            "UPDATE sync.hold SET until = now() - %s * interval '1 minute', lifted_at = now()", [minutes]
+        )
 
-    def read(self, *states: str, reason: str) -> None:
+    def resume(self, *, minutes: int) -> None:
+        """Each connection was paused, until then."""
+        self._admin.execute("UPDATE sync.connection SET resumed_at = now() - %s * interval '1 minute'", [minutes])
+
+    def read(self, *states: str, reason: str, entity: str = "client") -> None:
         """Readings of one tenant, one each twenty minutes, the last one now; what is not certified is for `reason`."""
         self.connect(1)
         for number, state in enumerate(states, start=1 - len(states)):
@@ -139,10 +160,10 @@ class Trouble:
                 """
                 INSERT INTO sync.snapshot (snapshot_id, tenant_id, partner, entity, state, reason, started_at,
                                            finished_at)
-                SELECT gen_random_uuid(), 'tenant-1', 'fhir', 'client', %s, %s, at, at
+                SELECT gen_random_uuid(), 'tenant-1', 'fhir', %s, %s, %s, at, at
                 FROM (SELECT now() + %s * interval '20 minutes') AS moment (at)
                 """,
-                [state, None if state == "certified" else reason, number],
+                [entity, state, None if state == "certified" else reason, number],
             )
 
     def connect(self, tenants: int) -> None:
@@ -165,7 +186,10 @@ class Trouble:
         """What so many minutes do to alerts and notices."""
         span = [minutes]
         self._admin.execute("UPDATE sync.notice SET not_before = not_before - %s * interval '1 minute'", span)
-        self._admin.execute("UPDATE sync.alert SET gone_at = gone_at - %s * interval '1 minute'", span)
+        self._admin.execute(
+            "UPDATE sync.alert SET gone_at = gone_at - %(span)s, seen_at = seen_at - %(span)s",
+            {"span": timedelta(minutes=minutes)},
+        )
 
     def count(self, table: str) -> int:
         """Rows of the schema sync."""

@@ -45,7 +45,7 @@ def _in_two(services: Services) -> None:
     """The mutant: the alert in one transaction, and its notices in another."""
     with services.database.transaction(Login.ALERT, None) as tx:
         open_ones = alerts.open_alerts(tx)
-        found = station.step(open_ones, alerts.troubles(tx, station._bounds()), services.now(), station.CALM)
+        found = station.step(open_ones, alerts.troubles(tx, station._wanted()), services.now(), station.CALM)
         alerts.store(tx, found, lambda _: {}, {})
     die()
 

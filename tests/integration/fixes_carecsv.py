@@ -13,12 +13,12 @@ from uuid import UUID, uuid4
 import asyncssh
 import pytest
 from fix_bench import TENANT, Person, fixes
-from test_carecsv_sftp import PASSWORD, Server
 
 from partners.carecsv import partner as declaration
 from partners.carecsv.layouts import INSURED
 from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, PlanFault, Row, made_up, planned, spoilt
+from partners.carecsv.sandbox.sftp_server import PASSWORD, SftpServer
 from partners.reasons import Language, sentences
 from resources.logins import Login
 from zest_pipelines.flows.reports import PlanReport, Problem
@@ -39,9 +39,9 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CareOffice:
 
 
 @pytest.fixture
-def sftp(office: CareOffice) -> Iterator[Server]:
+def sftp(office: CareOffice) -> Iterator[SftpServer]:
     """The same folder behind SFTP."""
-    server = Server(office.base.parent)
+    server = SftpServer(office.base.parent)
     with server.running():
         yield server
 
@@ -53,7 +53,7 @@ def connected(new_person: Any, url: str, secret: Mapping[str, str] | None = None
     return person
 
 
-def by_sftp(new_person: Any, sftp: Server) -> Person:
+def by_sftp(new_person: Any, sftp: SftpServer) -> Person:
     url = f"sftp://127.0.0.1:{sftp.port}/care"
     return connected(new_person, url, {"user": "zest", "password": PASSWORD}, host_key=sftp.host_key)
 
@@ -87,7 +87,7 @@ def the_folder_is_on_the_network_again(new_person: Any, office: CareOffice) -> P
 
 
 @fixes("folder_forbidden", "Properties")
-def we_get_the_right_to_the_folder(new_person: Any, sftp: Server) -> Person:
+def we_get_the_right_to_the_folder(new_person: Any, sftp: SftpServer) -> Person:
     person = by_sftp(new_person, sftp)
     sftp.lists_to_nobody = True
     person.day()
@@ -100,7 +100,7 @@ def we_get_the_right_to_the_folder(new_person: Any, sftp: Server) -> Person:
 
 
 @fixes("host_key_differs", "Connection settings", "host_key")
-def the_servers_new_key_is_entered(new_person: Any, sftp: Server) -> Person:
+def the_servers_new_key_is_entered(new_person: Any, sftp: SftpServer) -> Person:
     person = by_sftp(new_person, sftp)
     others = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
     person.has_stored(settings=person.settings | {"host_key": others})

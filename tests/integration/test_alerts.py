@@ -27,7 +27,7 @@ from partners.reasons import Owner, all_reasons
 from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.core.alarm import JAPAN, Hours
-from zest_pipelines.flows.alerts import CALM, look, send
+from zest_pipelines.flows.alerts import CALM, is_wanted, look, send
 from zest_pipelines.flows.services import Services
 from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store import alerts
@@ -117,12 +117,21 @@ def test_what_comes_and_goes_is_told_once(receiver: Receiver, trouble: Trouble, 
     assert receiver.kinds() == (1, 0)
 
 
-def test_what_the_tenants_people_have_to_do_is_no_alert(receiver: Receiver, trouble: Trouble, minute: Minute) -> None:
-    trouble.fail(50, "", reason=USERS_FAULT)
+def test_what_the_tenants_people_have_to_do_is_told_to_nobody_who_did_not_ask_and_to_nobody_before_a_day(
+    services: Services, receiver: Receiver, trouble: Trouble
+) -> None:
+    add_target(services, receiver)
+    add_target(services, receiver, only=frozenset({Owner.USER}), name="support")
+    trouble.fail(50, "", reason=USERS_FAULT, minutes=23 * 60)
     trouble.hold(5, USERS_FAULT, minutes=600, failures=9)
-    minute(2)
-    assert receiver.took == []
+    look(services)
     assert trouble.count("alert") == 0
+    trouble.fail(7, "", reason=USERS_FAULT, minutes=25 * 60)
+    look(services)
+    assert send(services).sent == 1
+    assert USERS_FAULT in receiver.titles[0]
+    assert "records 7," in receiver.took[0][1]
+    assert "docs/runbook.md#alert-of-what-a-tenants-people-have-to-do" in receiver.took[0][1]
 
 
 def test_a_planned_closing_is_no_alert(receiver: Receiver, trouble: Trouble, minute: Minute) -> None:
@@ -143,6 +152,9 @@ def test_a_fault_of_the_partners_is_one_alert_once_it_has_lasted(
     minute(2)
     assert receiver.kinds() == (1, 0)
     assert "tenants 50" in receiver.took[0][1]
+    trouble.open(minutes=0)
+    minute(int(CALM_MINUTES) + 2)
+    assert receiver.kinds() == (1, 1)
 
 
 def test_a_reading_that_the_partner_fails_is_an_alert_once_that_has_lasted_and_one_that_we_fail_is_at_once(
@@ -159,6 +171,24 @@ def test_a_reading_that_the_partner_fails_is_an_alert_once_that_has_lasted_and_o
     assert receiver.kinds() == (2, 0)
 
 
+def test_a_record_that_the_partner_fails_is_no_alert_for_how_long_ago_it_was_edited(
+    receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    trouble.fail(3, "", reason=PARTNERS_FAULT, state="retry", minutes=300, attempts=alerts.TRIES - 1)
+    minute(1)
+    assert receiver.took == []
+    trouble.fail(2, "", reason=PARTNERS_FAULT, state="retry", minutes=300, attempts=alerts.TRIES)
+    minute(1)
+    assert receiver.kinds() == (1, 0)
+    assert "records 2," in receiver.took[0][1]
+
+
+def test_a_reading_of_plans_that_fails_is_an_alert(receiver: Receiver, trouble: Trouble, minute: Minute) -> None:
+    trouble.read("certified", "failed", reason="unknown", entity="plan")
+    minute(1)
+    assert receiver.kinds() == (1, 0)
+
+
 def test_edits_that_could_go_and_wait_too_long_are_an_alert_but_for_those_of_whom_nothing_is_sent_for_now(
     receiver: Receiver, trouble: Trouble, minute: Minute
 ) -> None:
@@ -166,15 +196,61 @@ def test_edits_that_could_go_and_wait_too_long_are_an_alert_but_for_those_of_who
     trouble.wait(10, tenants=5, minutes=50)
     minute(1)
     trouble.hold(5, "outside_window", minutes=600, failures=0)
-    trouble.wait(10, tenants=5, minutes=70)
+    trouble.wait(10, tenants=5, minutes=600)
+    minute(1)
+    trouble.open(minutes=50)  # they could not go while hours were closed
+    minute(1)
+    trouble.open(minutes=90)
+    trouble.resume(minutes=50)  # nor while the connection was paused
     minute(1)
     assert receiver.took == []
-    trouble.open()
+    trouble.resume(minutes=70)
     minute(2)
     assert receiver.kinds() == (1, 0)
     assert "edits_wait_too_long" in receiver.titles[0]
     assert "records 10, tenants 5," in receiver.took[0][1]
     is_told("edits_wait_too_long")
+
+
+def test_the_bounds_are_what_operations_set(zest: Said, receiver: Receiver, trouble: Trouble, minute: Minute) -> None:
+    code, out, _ = zest("alerts", "bounds", "--json")
+    assert code == 0
+    assert json.loads(out) == {"partner_after": "30m", "edits_after": "60m", "users_after": "1440m"}
+    trouble.hold(5, PARTNERS_FAULT, minutes=40, failures=9)
+    assert zest("alerts", "bounds", "--partner", "1h", "--edits", "2h")[0] == 0
+    minute(1)
+    assert receiver.took == []
+    assert zest("alerts", "bounds", "--partner", "35m")[0] == 0
+    minute(1)
+    assert receiver.kinds() == (1, 0)
+    assert json.loads(zest("alerts", "bounds", "--json")[1])["edits_after"] == "120m"
+
+
+@pytest.mark.parametrize("wrong", ["0m", "soon", "30s", "8d"])
+def test_a_bound_that_is_none_is_refused_and_changes_nothing(zest: Said, wrong: str) -> None:
+    before = zest("alerts", "bounds", "--json")
+    code, _, told = zest("alerts", "bounds", "--edits", "2h", "--partner", wrong)
+    assert code == 2
+    assert "--partner" in told
+    assert zest("alerts", "bounds", "--json") == before
+
+
+def test_the_numbers_of_an_open_alert_are_at_most_ten_minutes_old(
+    services: Services, zest: Said, trouble: Trouble
+) -> None:
+    def shown() -> int:
+        (alert,) = json.loads(zest("alerts", "show", "--json")[1])["alerts"]
+        return int(alert["records"])
+
+    trouble.fail(5, "KeyError visits.py:131")
+    look(services)
+    trouble.fail(20, "KeyError visits.py:131")
+    assert not is_wanted(services.database, services.now())
+    assert shown() == 5
+    trouble.pass_time(11)
+    assert is_wanted(services.database, services.now())
+    look(services)
+    assert shown() == 25
 
 
 def test_a_target_is_told_what_it_wants_to_hear(services: Services, receiver: Receiver, trouble: Trouble) -> None:
@@ -319,10 +395,11 @@ def test_an_address_is_kept_sealed_and_shown_nowhere(
         zest("alerts", "add", "ops", "--url-file", str(tmp_path / "address"), "--quiet", "22:00-07:00"),
         zest("alerts", "add", "ops", "--url-file", str(tmp_path / "address")),
         zest("alerts", "test", "ops"),
-        zest("alerts", "targets"),
+        zest("alerts", "targets", "--json"),
     ]
     assert [code for code, *_ in said] == [0, 2, 0, 0], said
     assert receiver.titles == ["zest TEST / テスト"]
+    assert [each["only"] for each in json.loads(said[3][1])["targets"]] == [["partner", "unknown", "us"]]
     receiver.is_down = True
     said += [zest("alerts", "test", "ops"), zest("alerts", "show"), zest("alerts", "remove", "ops")]
     assert [code for code, *_ in said[4:]] == [2, 0, 0]

@@ -30,6 +30,7 @@ from zest_pipelines.definitions import definitions
 from zest_pipelines.flows.services import Services
 from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.orchestration.alerts import SENSOR, troubles_of
+from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
 
 
 @op
@@ -128,6 +129,16 @@ def test_a_job_is_told_while_its_last_run_failed_and_nothing_of_what_it_said(ins
     is_told("run_failed", {"detail": found.detail})
     a_job.execute_in_process(instance=instance)
     assert troubles_of(instance, now) == ()
+
+
+def test_only_a_good_run_ends_it_where_nobody_launches_the_job(instance: DagsterInstance) -> None:
+    soon, later = (datetime.now(UTC) + timedelta(minutes=1, days=days) for days in (0, 5))
+    a_job.execute_in_process(instance=instance, raise_on_error=False, tags={"breaks": "yes"})
+    assert [len(troubles_of(instance, at)) for at in (soon, later)] == [1, 0]
+    a_job.execute_in_process(instance=instance, raise_on_error=False, tags=BACKGROUND_TAGS | {"breaks": "yes"})
+    assert [len(troubles_of(instance, at)) for at in (soon, later)] == [1, 1]
+    a_job.execute_in_process(instance=instance, tags=BACKGROUND_TAGS)
+    assert [len(troubles_of(instance, at)) for at in (soon, later)] == [0, 0]
 
 
 def test_a_run_that_waits_in_the_queue_for_ten_minutes_is_told(instance: DagsterInstance) -> None:

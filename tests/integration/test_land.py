@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -147,6 +148,29 @@ def test_who_left_does_not_come_back_because_a_list_of_roles_is_short(
 
 def _newest_staff(tenant: Tenant) -> list[Any]:
     return list({row.partner_id: row for row in landed(tenant, "staff")}.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [(FaultKind.STATUS, 503), (FaultKind.CUT_AFTER, None), (FaultKind.TRUNCATED_BODY, None)],
+)
+def test_what_was_asked_and_answered_when_the_last_reading_broke_off_is_kept_masked(
+    tenant: Tenant, sandbox: RunningSandbox, kind: FaultKind, status: int | None
+) -> None:
+    sandbox.configure(max_count=10)
+    for page in (3, 2):
+        sandbox.set_faults(FaultRule(kind, type="Patient", page=page, status=status or 500))
+        assert land_clients(tomorrow(tenant)).state == "failed"
+        sandbox.clear_faults()
+        tenant.sql("UPDATE sync.snapshot SET resume = NULL", Login.LAND)
+    ((kept,),) = tenant.sql("SELECT calls FROM sync.snapshot WHERE calls IS NOT NULL", Login.OPERATOR)
+    assert [each["path"].rpartition("/")[2] for each in kept] == ["Patient"] * 2
+    assert [each["status"] for each in kept] == [200, status]
+    assert (kept[-1]["answer"] or {}).get("resourceType") == (None if status is None else "OperationOutcome")
+    told = json.dumps(kept, ensure_ascii=False)
+    for each in sandbox.state("Patient"):
+        assert each["identifier"][0]["value"] not in told
+        assert each["name"][0]["text"] not in told
 
 
 # Kind of fault, further matchers, the state, the reason and what its sentence mentions.

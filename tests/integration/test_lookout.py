@@ -19,6 +19,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from evidence import is_told
 from psycopg import sql
 
+from partners.reasons import Owner
 from resources.logins import Logins
 from zest_pipelines.flows.services import Services
 from zest_pipelines.local.embedded import EmbeddedServer
@@ -68,6 +69,7 @@ def house(services: Services, tmp_path: Path) -> Iterator[House]:
         # In the past: notices are due by the database's clock
         made.services = replace(services, now=lambda: made.now)
         add_target(services, receiver)
+        add_target(services, receiver, only=frozenset({Owner.PARTNER}), name="not-of-the-platform")
         yield made
 
 

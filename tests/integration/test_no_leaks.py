@@ -219,7 +219,11 @@ def test_what_a_partner_echoes_goes_no_further(
         kept = cage.sql(CALLS, Login.OPERATOR, visit=visit)
         assert any(call["status"] == status and call["asked"] and call["answer"] for (call,) in kept), status
         with cage.services.database.transaction(Login.OPERATOR, cage.name) as tx:
-            assert leaks(json.dumps(bundle(tx, cage.name, visit, NOW), ensure_ascii=False)) == [], status
+            case = bundle(tx, cage.name, visit, NOW)
+        assert leaks(json.dumps(case, ensure_ascii=False)) == [], status
+        assert case is not None
+        (connection,) = case["connections"]
+        assert [call for each in connection["readings"]["client"] for call in each["calls"] or ()], status
         assert leaks(repr(said) + told(failed.value)) == [], status
         cage.edit_visit(visit, status="cancelled")  # the next one has the partner to itself
     assert leaks(everything_said(cage, server, caplog)) == []

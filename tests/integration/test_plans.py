@@ -29,7 +29,7 @@ from evidence import is_told
 from swaps import Swap, swapped
 
 from partners.carecsv import partner as declaration
-from partners.carecsv.layouts import INSURED, INSURER
+from partners.carecsv.layouts import ENDS, INSURED, INSURER, STARTS
 from partners.carecsv.partner import CARECSV, plans_of
 from partners.carecsv.sandbox.office import CareOffice, PlanFault, Row, made_up, planned, spoilt
 from partners.contract import Connector, Entity, PlanPage
@@ -166,6 +166,22 @@ def test_a_visit_of_a_client_without_a_plan_is_counted_and_is_no_finding(stage: 
     stage.office.take_back([made_up(1, 1)], "202612", NOW + timedelta(minutes=1))
     told = stage.take()
     assert (told.agrees, told.plans, told.missing_there) == (True, 0, 0)
+
+
+def test_additions_are_no_visits_and_no_finding_while_a_visit_without_a_time_still_stands_for_its_line(
+    stage: Stage,
+) -> None:
+    no_time = {STARTS: "9999", ENDS: "9999"}
+    stage.visit(1)
+    stage.send(line(1), line(1, service="136101") | no_time, line(2, 5) | no_time)
+    told = stage.take()
+    assert (told.agrees, told.agreeing, told.no_visits, records(told)) == (True, 1, 2, set())
+    stage.visit(2, 5, 14)
+    told = stage.take()
+    assert (told.agrees, told.agreeing, told.no_visits) == (True, 2, 1)
+    stage.send(line(1), line(1, 2, service="136101"), minute=1)  # with a time it may be a visit
+    told = stage.take()
+    assert records(told) == {("plan_not_confirmed", f"plan:{number_of(stage, 1)}/2")}
 
 
 def test_what_is_past_is_compared_no_more(stage: Stage) -> None:

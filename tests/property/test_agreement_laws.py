@@ -17,7 +17,11 @@ from zest_pipelines.core.agreement import Confirmed, Planned, compare, differing
 days = st.sampled_from([date(2026, 12, 1), date(2026, 12, 2)])
 times = st.sampled_from(["09:00", "09:30", "10:00"])
 codes = st.sampled_from(["131111", "131211"])
-lines = st.lists(st.builds(Planned, days, st.one_of(times, st.just("")), times, codes, st.integers(1, 9)), max_size=8)
+spans = st.one_of(st.tuples(st.one_of(times, st.just("")), times), st.just(("", "")))
+lines = st.lists(
+    st.builds(lambda day, span, code, line: Planned(day, *span, code, line), days, spans, codes, st.integers(1, 9)),
+    max_size=8,
+)
 visits = st.lists(
     st.builds(Confirmed, days, times, times, codes, st.integers(1, 2**64).map(lambda number: UUID(int=number))),
     max_size=8,
@@ -32,7 +36,9 @@ def as_planned(visit: Confirmed, line: int) -> Planned:
 
 def check_that_all_is_accounted_for(planned: list[Planned], confirmed: list[Confirmed]) -> None:
     found = compare(planned, confirmed)
-    assert Counter([*(pair.planned for pair in found.pairs), *found.missing_here]) == Counter(planned)
+    assert Counter([*(pair.planned for pair in found.pairs), *found.missing_here, *found.no_visits]) == Counter(planned)
+    assert all(not (line.starts or line.ends) for line in found.no_visits)
+    assert all(line.starts or line.ends for line in found.missing_here)
     assert Counter([*(pair.confirmed for pair in found.pairs), *found.missing_there]) == Counter(confirmed)
     for pair in found.pairs:
         assert pair.planned.day == pair.confirmed.day
@@ -49,7 +55,7 @@ def test_what_is_left_on_both_sides_of_a_day_has_neither_service_nor_start_in_co
     planned: list[Planned], confirmed: list[Confirmed]
 ) -> None:
     found = compare(planned, confirmed)
-    for line in found.missing_here:
+    for line in (*found.missing_here, *found.no_visits):
         for visit in found.missing_there:
             if line.day == visit.day:
                 assert line.service_code != visit.service_code
@@ -64,7 +70,8 @@ def test_a_plan_of_all_that_is_confirmed_agrees_and_one_line_more_is_all_that_is
     found = compare(plan, confirmed)
     assert (found.missing_here, found.missing_there) == ((), ())
     assert not any(pair.differing for pair in found.pairs)
-    assert len(compare([*plan, *more], confirmed).missing_here) == len(more)
+    found = compare([*plan, *more], confirmed)
+    assert len([*found.missing_here, *found.no_visits]) == len(more)
 
 
 @given(lines, visits, st.randoms())

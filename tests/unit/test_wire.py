@@ -130,7 +130,10 @@ def test_of_a_key_given_twice_the_last_one_counts() -> None:
         (b'{"a": ' * (MAX_JSON_DEPTH + 1) + b"1" + b"}" * (MAX_JSON_DEPTH + 1), Flaw.TOO_DEEP),
         (nested(MAX_JSON_DEPTH + 1), Flaw.TOO_DEEP),
         (nested(100_000), Flaw.TOO_DEEP),
-        (b"[" * 1_000_000, Flaw.TOO_DEEP),
+        (b"[" * 200_000, Flaw.TOO_DEEP),
+        (b"[" * 1_000_000, Flaw.TOO_MANY),
+        (b"[" + b"{}," * 400_000 + b"{}]", Flaw.TOO_MANY),
+        (b"[" + b'{"a":1},' * 400_000 + b"{}]", Flaw.TOO_MANY),
         # In strings: what would close each level at once, and open it again before its end.
         (b'["]", ' * (MAX_JSON_DEPTH + 1) + b"1" + b', "["]' * (MAX_JSON_DEPTH + 1), Flaw.TOO_DEEP),
         (b'["\\"]", ' * (MAX_JSON_DEPTH + 1) + b"1" + b', "[\\""]' * (MAX_JSON_DEPTH + 1), Flaw.TOO_DEEP),

@@ -100,7 +100,7 @@ def _connection(tx: Transaction, tenant: str, row: ConnectionRow, standing: Hind
                 vars(each) | {"at": utc(each.at), "params": dict(each.params)}
                 for each in reports.readings(tx, tenant, name, entity, _MOST_READINGS)
             ]
-            for entity in MASTERS
+            for entity in (PARTNERS[name].readings if name in PARTNERS else MASTERS)
         },
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from datetime import time, timedelta
 from functools import partial
 from threading import Event
@@ -67,7 +68,7 @@ def add(
         bool, typer.Option("--pierce", help="What is ours to cure, or not explained yet, comes in quiet hours too.")
     ] = False,
     only: Annotated[
-        str, typer.Option(metavar="us,unknown,partner", help="Whose turn is told there, with commas between.")
+        str, typer.Option(metavar="us,unknown,partner,user", help="Whose turn is told there, with commas between.")
     ] = "us,unknown,partner",
     data_dir: DataDirOption = None,
 ) -> None:
@@ -135,6 +136,43 @@ def targets(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     out().print(table)
 
 
+def bounds(
+    partner: Annotated[
+        str | None, typer.Option(metavar="30m", help="So long a fault of the partner's has lasted.")
+    ] = None,
+    edits: Annotated[str | None, typer.Option(metavar="1h", help="So long edits that could go have waited.")] = None,
+    users: Annotated[
+        str | None,
+        typer.Option(metavar="1d", help="So long a tenant's people have had to do something (--only user)."),
+    ] = None,
+    data_dir: DataDirOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """How long something is wrong before it is told; with an option, that bound anew, from the next look on."""
+    from zest_pipelines.cli.connections import checked_interval
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.store import alerts
+
+    given = {
+        f"{name}_after": checked_interval(f"--{name}", text)
+        for name, text in (("partner", partner), ("edits", edits), ("users", users))
+        if text is not None
+    }
+    with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
+        held = replace(alerts.bounds(tx), **given)
+        if given:
+            alerts.set_bounds(tx, held)
+    told = {name: f"{each // timedelta(minutes=1)}m" for name, each in vars(held).items()}
+    if json_:
+        print_json(told)
+        return
+    table = Table("what", "is told after")
+    table.add_row("a fault of the partner's", told["partner_after"])
+    table.add_row("edits that could go", told["edits_after"])
+    table.add_row("what a tenant's people have to do", told["users_after"])
+    out().print(table)
+
+
 def try_out(name: NameArgument, data_dir: DataDirOption = None) -> None:
     """Send a test notice there now."""
     from resources.alerting import deliver
@@ -173,12 +211,9 @@ def watch(data_dir: DataDirOption = None) -> None:
 
 def _owners(text: str) -> frozenset[Owner]:
     try:
-        owners = frozenset(Owner(each.strip()) for each in text.split(","))
+        return frozenset(Owner(each.strip()) for each in text.split(","))
     except ValueError:
-        owners = frozenset({Owner.USER})
-    if Owner.USER in owners:
-        raise InputError("--only is us, unknown, partner or several of these; what users have to do is on their badges")
-    return owners
+        raise InputError("--only is us, unknown, partner, user or several of these, with commas between") from None
 
 
 def _span(text: str) -> tuple[time, time]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +14,9 @@ from zest_pipelines.cli.options import InputError, JsonOption, PartnerArgument, 
 from zest_pipelines.cli.secret_files import read_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from partners.certification.bench import Bench
     from partners.certification.certificate import Certificate, Result
     from partners.certification.real import RealBench
     from partners.certification.trial import ClientMaker
@@ -44,35 +44,46 @@ def certify(
 
     Exits with 1 if something does not hold, or a class that is declared was not earned.
     """
-    from partners.certification.bench import BenchMissingError, bench_of
-    from partners.certification.certificate import certificate
-    from partners.certification.certificate import certify as run_rows
     from partners.registry import partner as partner_named
 
     declared = partner_named(partner)
-    if base_url is None and (secret_file or set_ or write):
-        raise InputError("--secret-file, --set and --write are for a real test system: give its --base-url")
-    with ExitStack() as stack:
-        real: RealBench | None = None
-        if base_url is None:
-            try:
-                bench = stack.enter_context(bench_of(declared.name)())
-            except BenchMissingError as error:
-                raise InputError(str(error)) from None
-            maker = _maker({})
-        else:
-            bench = real = _real(declared, base_url, secret_file, set_ or [])
-            maker = _maker(real.secret)
-        results = _told(run_rows(bench, maker, may_write=write or real is None), as_json=json_)
-    made, left = certificate(bench, results), [] if real is None else real.left
+    if base_url is None:
+        if secret_file or set_ or write:
+            raise InputError("--secret-file, --set and --write are for a real test system: give its --base-url")
+        made, left = _at_the_sandbox(declared, as_json=json_), list[str]()
+    else:
+        real = _real(declared, base_url, secret_file, set_ or [])
+        made, left = [_tried(real, _maker(real.secret), may_write=write, as_json=json_)], real.left
     if json_:
         print_json(_as_json(made) | {"base_url": base_url, "left": left})
     else:
-        _print(declared, made)
+        for each in made:
+            _print(declared, each)
     if left:
         tell(f"Visits that could not be cancelled are left there: {', '.join(left)}. Cancel them there")
-    if not made.is_passed:
+    if not all(each.is_passed for each in made):
         raise typer.Exit(1)
+
+
+def _at_the_sandbox(declared: Partner, *, as_json: bool) -> list[Certificate]:
+    """A certificate for each kind of address."""
+    from partners.certification.bench import BenchMissingError, benches_of
+
+    made = []
+    try:
+        for running in benches_of(declared.name).values():
+            with running() as bench:
+                made.append(_tried(bench, _maker({}), may_write=True, as_json=as_json))
+    except BenchMissingError as error:
+        raise InputError(str(error)) from None
+    return made
+
+
+def _tried(bench: Bench, maker: ClientMaker, *, may_write: bool, as_json: bool) -> Certificate:
+    from partners.certification.certificate import certificate
+    from partners.certification.certificate import certify as run_rows
+
+    return certificate(bench, _told(run_rows(bench, maker, may_write=may_write), as_json=as_json))
 
 
 def _real(declared: Partner, base_url: str, secret_file: str | None, pairs: list[str]) -> RealBench:
@@ -106,14 +117,18 @@ def _told(results: Iterable[Result], *, as_json: bool) -> tuple[Result, ...]:
     return tuple(found)
 
 
-def _as_json(made: Certificate) -> dict[str, object]:
-    return {"is_passed": made.is_passed, **asdict(made)}
+def _as_json(made: Sequence[Certificate]) -> dict[str, object]:
+    return {
+        "is_passed": all(each.is_passed for each in made),
+        "partner": made[0].partner,
+        "results": [{"scheme": each.scheme, **asdict(row)} for each in made for row in each.results],
+        "classes": [{"scheme": each.scheme, **asdict(row)} for each in made for row in each.classes],
+    }
 
 
 def _print(declared: Partner, made: Certificate) -> None:
-    rows = Table(
-        "row", "verdict", "what was found, or why it does not apply", title=declared.title, title_justify="left"
-    )
+    title = f"{declared.title} ({made.scheme})"
+    rows = Table("row", "verdict", "what was found, or why it does not apply", title=title, title_justify="left")
     for each in made.results:
         rows.add_row(each.row, each.verdict, each.detail)
     classes = Table("class", "declared", "earned", "why not", title="Capability", title_justify="left")
@@ -121,4 +136,4 @@ def _print(declared: Partner, made: Certificate) -> None:
         classes.add_row(one.name, one.declared, one.earned, one.detail)
     out().print(rows)
     out().print(classes)
-    out().print(f"{declared.title} is certified." if made.is_passed else f"{declared.title} is not certified.")
+    out().print(f"{title} is certified." if made.is_passed else f"{title} is not certified.")

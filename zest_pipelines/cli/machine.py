@@ -112,7 +112,7 @@ def demo(
     port: PortOption = 3000,
     once: Annotated[bool, typer.Option("--once", help="End after one full cycle; exit 0 if all is equal.")] = False,
 ) -> None:
-    """Run the whole platform with three made-up tenants and their partners."""
+    """Run the whole platform with four made-up tenants and their partners."""
     from zest_pipelines.local.demo import run_demo
 
     if not run_demo(chosen_data_dir(data_dir), port=port, once=once, console=out()):

@@ -2,6 +2,9 @@
 
 Lines and visits of one day are paired, each once, the likest first: of the same service and start; of the same service
 where the line has no time; of the same start; of the same service. Whatever is left over has no other side.
+
+A plan also has what is no visit, such as additions to a fee (加算), and nobody confirms that. It has no time of its
+own, and a visit that is planned has one; so a line without any time that no visit stands for is no finding.
 """
 
 from __future__ import annotations
@@ -53,7 +56,9 @@ class Agreement:
 
     pairs: tuple[Pair, ...] = ()
     missing_here: tuple[Planned, ...] = ()
-    """Planned, and no visit is confirmed."""
+    """Planned with a time, and no visit is confirmed."""
+    no_visits: tuple[Planned, ...] = ()
+    """Planned without one, and no visit stands for it."""
     missing_there: tuple[Confirmed, ...] = ()
     """Confirmed, and not planned."""
 
@@ -78,7 +83,8 @@ def compare(planned: Iterable[Planned], confirmed: Iterable[Confirmed]) -> Agree
     lines, visits, pairs = sorted(planned), sorted(confirmed), list[Pair]()
     for is_wanted in _LIKEST_FIRST:
         lines = [line for line in lines if not _paired(line, visits, pairs, is_wanted)]
-    return Agreement(tuple(pairs), tuple(lines), tuple(visits))
+    missing = tuple(line for line in lines if line.starts or line.ends)
+    return Agreement(tuple(pairs), missing, tuple(line for line in lines if line not in missing), tuple(visits))
 
 
 def _is_equal(line: Planned, differs: Sequence[str]) -> bool:

@@ -16,6 +16,9 @@ from partners.windows import JAPAN
 IDENTIFYING = ("detail", "code", "status", "why", "protocol", "function", "permission")
 """Parameters that tell causes of one reason apart; all others (fields, ids, dates, counts) do not."""
 
+RENEWED = timedelta(minutes=10)
+"""So old the numbers of an open alert may be."""
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -41,6 +44,8 @@ class Alert:
 
     alert_id: int
     fingerprint: str
+    seen_at: datetime
+    """When its numbers were stored."""
     gone_at: datetime | None
     """Since when its cause is not seen any more; None: it is."""
 
@@ -54,6 +59,8 @@ class Step:
     """By alert, its cause as it is now."""
     back: tuple[int, ...]
     """Of `seen`, those that were gone."""
+    aged: tuple[int, ...]
+    """Of `seen`, those whose stored numbers are older than RENEWED."""
     gone: tuple[int, ...]
     """Not seen since this look."""
     recovered: tuple[int, ...]
@@ -61,7 +68,7 @@ class Step:
     @property
     def is_news(self) -> bool:
         """Whether there is anything to store that somebody waits for."""
-        return bool(self.opened or self.back or self.gone or self.recovered)
+        return bool(self.opened or self.back or self.aged or self.gone or self.recovered)
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ def step(alerts: Iterable[Alert], troubles: Iterable[Trouble], now: datetime, ca
     current = {each.fingerprint: each for each in folded(troubles)}
     seen: dict[int, Trouble] = {}
     back: list[int] = []
+    aged: list[int] = []
     gone: list[int] = []
     recovered: list[int] = []
     for alert in alerts:
@@ -108,11 +116,13 @@ def step(alerts: Iterable[Alert], troubles: Iterable[Trouble], now: datetime, ca
             seen[alert.alert_id] = trouble
             if alert.gone_at is not None:
                 back.append(alert.alert_id)
+            elif now - alert.seen_at > RENEWED:
+                aged.append(alert.alert_id)
         elif alert.gone_at is None:
             gone.append(alert.alert_id)
         elif now - alert.gone_at >= calm:
             recovered.append(alert.alert_id)
-    return Step(tuple(current.values()), seen, tuple(back), tuple(gone), tuple(recovered))
+    return Step(tuple(current.values()), seen, tuple(back), tuple(aged), tuple(gone), tuple(recovered))
 
 
 def send_at(hours: Hours, now: datetime, *, is_urgent: bool = False) -> datetime:

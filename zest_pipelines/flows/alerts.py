@@ -22,17 +22,13 @@ from zest_pipelines.core.alarm import IDENTIFYING, Step, Trouble, send_at, step
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import alerts
-from zest_pipelines.store.alerts import Bounds, Notice, Plan, Target
+from zest_pipelines.store.alerts import Notice, Plan, Target, Wanted
 from zest_pipelines.store.database import Database, Transaction
 
 _log = logging.getLogger(__name__)
 
 CALM = timedelta(minutes=5)
 """So long a cause has to stay away before its alert has recovered."""
-LASTING = timedelta(minutes=30)
-"""So long a connection has to stand still for a fault of the partner's before it is an alert."""
-OLDEST = timedelta(hours=1)
-"""So long an edit that could go may wait."""
 _AT_ONCE, _TOGETHER = 10, 50
 """Notices of one target in one round: one by one, and in one message."""
 
@@ -75,7 +71,7 @@ def look(services: Services, extra: Sequence[Trouble] = ()) -> Step:
 
 
 def _found(tx: Transaction, now: datetime, extra: Sequence[Trouble]) -> Step:
-    return step(alerts.open_alerts(tx), (*alerts.troubles(tx, _bounds()), *extra), now, CALM)
+    return step(alerts.open_alerts(tx), (*alerts.troubles(tx, _wanted()), *extra), now, CALM)
 
 
 def send(services: Services, delivered: Deliver = deliver) -> Sent:
@@ -147,12 +143,17 @@ PLATFORM = (
 """Reasons that alerts alone give; each has a section of its own in the runbook."""
 
 
+_SECTIONS = {
+    Owner.PARTNER: "alert-of-a-fault-of-the-partners",
+    Owner.USER: "alert-of-what-a-tenants-people-have-to-do",
+}
+
+
 def section_of(code: str) -> str:
     """The anchor of the runbook's section about alerts of that reason."""
     if code in PLATFORM:
         return f"alert-{code}"
-    is_partners = code in _bounds().lasting
-    return "alert-of-a-fault-of-the-partners" if is_partners else "alert-of-a-fault-of-ours"
+    return _SECTIONS.get(reason(code).owner, "alert-of-a-fault-of-ours")
 
 
 def text_of(notice: Notice) -> str:
@@ -173,8 +174,11 @@ def text_of(notice: Notice) -> str:
 
 
 @cache
-def _bounds() -> Bounds:
+def _wanted() -> Wanted:
     wrong = [each for each in all_reasons() if each.severity is not Severity.INFORMATION]
-    ours = [each.code for each in wrong if each.owner is Owner.UNKNOWN or (each.owner is Owner.US and not each.retried)]
-    lasting = [each.code for each in wrong if each.owner is Owner.PARTNER]
-    return Bounds(ours, lasting, LASTING, reason="edits_wait_too_long", oldest=OLDEST)
+
+    def owned(owner: Owner) -> list[str]:
+        return [each.code for each in wrong if each.owner is owner]
+
+    ours = [each.code for each in wrong if each.owner is Owner.US and not each.retried]
+    return Wanted([*owned(Owner.UNKNOWN), *ours], owned(Owner.PARTNER), owned(Owner.USER), reason="edits_wait_too_long")

@@ -1,4 +1,5 @@
-"""The calls of an errand as they are kept with its result, so that support sees what was asked and answered.
+"""The calls of an errand, or at which a reading broke off, as they are kept with its result, so that support sees what
+was asked and answered.
 
 What is kept is masked before it is stored (`core/masking`): nothing that a person is known by leaves the process, and
 no credential does, since headers and forms are not looked at.
@@ -20,7 +21,7 @@ from partners.contract import FieldKind
 from zest_pipelines.core.masking import masked, masked_path
 
 MOST_CALLS = 4
-"""Of one errand; of more, the last ones."""
+"""Of one errand or reading; of more, the last ones."""
 _MOST_READ = 64 * 1024
 """Bytes of a body; a longer one is told by its length."""
 _MOST_KEPT = 8 * 1024
@@ -67,12 +68,18 @@ class Calls:
 
 
 def told(calls: Sequence[Call], kinds: Mapping[str, FieldKind], *, is_of_one: bool) -> list[dict[str, Any]]:
-    """The calls as JSON, masked; `is_of_one`: they were for one record, so that their bodies are told too."""
-    if is_of_one:
-        whole = [_told(each, kinds) for each in calls]
-        if len(json.dumps(whole, ensure_ascii=False)) <= _MOST_KEPT:
-            return whole
-    return [_told(each, None) for each in calls]
+    """The calls as JSON, masked. `is_of_one`: they were for one record, or for a reading, so that their bodies are told
+    too: those of the last calls first, as far as there is room."""
+    kept: list[dict[str, Any]] = []
+    room = _MOST_KEPT if is_of_one else 0
+    for call in reversed(calls):
+        whole = _told(call, kinds) if room else None
+        if whole is not None and (length := len(json.dumps(whole, ensure_ascii=False))) <= room:
+            room -= length
+        else:
+            whole, room = _told(call, None), 0
+        kept.append(whole)
+    return kept[::-1]
 
 
 def _told(call: Call, kinds: Mapping[str, FieldKind] | None) -> dict[str, Any]:

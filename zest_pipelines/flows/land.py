@@ -21,6 +21,7 @@ from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core.identifiers import landed_id
 from zest_pipelines.flows.absence import ask_for_suspects
+from zest_pipelines.flows.calls import Calls, told
 from zest_pipelines.flows.drift import told_once
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import connection_row, open_line
@@ -67,18 +68,22 @@ def _begin(services: Services, mapper: Mapper, reading: Reading) -> Begun | None
 def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) -> LandReport:
     pages = Pages(services, mapper, begun)
     gate: LedgerGate | None = None
+    calls: Calls | None = None
     try:
         try:
             with open_line(services, mapper.partner, row, PATIENCE) as line:
-                gate = line.gate
+                gate, calls = line.gate, line.calls
                 gate.before_call = pages.stay_alive
+                calls.begin()
                 _take_all(line.connector, begun, pages)
                 if pages.verdict is not None and pages.verdict.state == "certified":
                     ask_for_suspects(services, mapper, line.connector, pages)
         except PartnerError as error:
-            pages.break_off(error.reason, error.params, may_go_on=not isinstance(error, RejectedError))
+            heard = () if calls is None else calls.taken()
+            kept = told(heard, mapper.partner.shown, is_of_one=True)
+            pages.break_off(error.reason, error.params, kept, may_go_on=not isinstance(error, RejectedError))
         except VaultError:
-            pages.break_off("secret_unreadable", {}, may_go_on=False)
+            pages.break_off("secret_unreadable", {}, (), may_go_on=False)
     except SupersededError:
         return replace(_report(pages, gate), state="failed", reason="reading_under_way", params={})
     return _report(pages, gate)

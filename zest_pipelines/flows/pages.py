@@ -139,8 +139,13 @@ class Pages:
             progress, verdict = self._concluded(tx, self.progress, None)
         self.progress, self.verdict = progress, verdict
 
-    def break_off(self, reason: str, params: Mapping[str, str], *, may_go_on: bool) -> None:
-        """It broke off; `may_go_on`: nothing speaks against taking it up where it stands. Raises SupersededError."""
+    def break_off(
+        self, reason: str, params: Mapping[str, str], calls: Sequence[Mapping[str, Any]], *, may_go_on: bool
+    ) -> None:
+        """It broke off; `may_go_on`: nothing speaks against taking it up where it stands. Raises SupersededError.
+
+        `calls`: the last ones, as they are kept.
+        """
         with self._database.transaction(Login.LAND, self.reading.tenant) as tx:
             ids = sightings.count(tx, self.reading).ids
             progress = replace(self.progress, seen=replace(self.progress.seen, ids=ids))
@@ -148,6 +153,8 @@ class Pages:
             verdict = _verdict(progress, "incomplete" if is_list else "failed", reason, params, None)
             may_go_on = may_go_on and not is_list and self._resume is not None
             self._end(tx, replace(verdict, may_go_on=may_go_on))
+            if calls:
+                landing.keep_calls(tx, self.reading, calls)
         self.progress, self.verdict = progress, verdict
 
     def take_answer(self, partner_id: str, found: SourceRecord | None) -> None:

@@ -205,6 +205,7 @@ def _counted(report: PlanReport, plan: StandingPlan, agreement: Agreement) -> tu
         agreeing=report.agreeing + len(agreement.pairs) - len(differing),
         differing=report.differing + len(differing),
         missing_here=report.missing_here + len(agreement.missing_here),
+        no_visits=report.no_visits + len(agreement.no_visits),
         missing_there=report.missing_there + len(missing_there),
         unsure=report.unsure + len(agreement.missing_there) - len(missing_there),
     ), found

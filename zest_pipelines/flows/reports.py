@@ -105,6 +105,8 @@ class PlanReport:
     """Planned and confirmed for the same day, with another service or time."""
     missing_here: int = 0
     """Planned, and not confirmed."""
+    no_visits: int = 0
+    """Planned without a time, and no visit stands for it: such as additions to a fee, which nobody confirms."""
     missing_there: int = 0
     """Confirmed, and not planned."""
     unsure: int = 0

@@ -1,4 +1,4 @@
-"""The demo: the whole platform on one machine, with three made-up tenants, until both sides are equal.
+"""The demo: the whole platform on one machine, with four made-up tenants, until both sides are equal.
 
 The work goes through the real daemon and its schedules; the demo only plays the two outer sides, the people
 who edit in the product and the partners' servers, and looks on. However it ends, it ends its processes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,8 @@ from partners.registry import partner as partner_named
 from resources.logins import Login, Logins
 from resources.vault import Vault
 from zest_pipelines.local import dagster_home, machine
-from zest_pipelines.local.data_dir import DataDir
+from zest_pipelines.local.data_dir import VARIABLE, DataDir
+from zest_pipelines.local.demo_care import DemoOffice
 from zest_pipelines.local.demo_checks import Checks, read_checks
 from zest_pipelines.local.demo_clinic import crews_of
 from zest_pipelines.local.demo_comparison import Comparison
@@ -54,6 +56,7 @@ TENANTS: Mapping[str, DemoTenant] = {
     "demo-a": DemoTenant("社会福祉法人 ひまわり会", ["fhir"]),
     "demo-b": DemoTenant("株式会社 あおぞら訪問介護", ["fhir"]),
     "demo-clinic": DemoTenant("医療法人 さくら在宅ケア", ["smarthr", "orca"]),
+    "demo-care": DemoTenant("有限会社 こもれび介護", ["carecsv"]),
 }
 """By id."""
 
@@ -61,7 +64,9 @@ _LIMITS = ("tenant:6000/60s", "tenant:concurrent=4")
 _MATCH_ON = {Entity.STAFF: ("number", "family_kana", "given_kana")}
 """Of a partner that does not make the staff."""
 _LAND_EVERY = timedelta(hours=1)
-_SYNC_SECONDS = 60
+_LAND_FILES_EVERY = timedelta(minutes=1)
+"""Looking into a folder costs nothing, and the demo waits for the plan."""
+_COMMAND_SECONDS = 60
 _SHOWN = 10
 
 
@@ -105,22 +110,35 @@ def _start_partners(data_dir: DataDir, logins: Logins, stage: Stage) -> list[Pai
     pairs = []
     with contextlib.closing(Database(logins)) as database:
         for seed, (tenant, made_up) in enumerate(TENANTS.items(), start=1):
-            partners = {}
+            partners: dict[str, DemoPartner] = {}
+            office = None
             for name in made_up.partners:
                 folder = data_dir.sandbox / (tenant if name == "fhir" else f"{tenant}-{name}")
-                partners[name] = demo_partner(folder, tenant, name, seed)
-                stage.start(partners[name].child)
+                if name == "carecsv":
+                    office = _office(data_dir, DemoOffice(tenant, seed, folder), stage)
+                else:
+                    partners[name] = demo_partner(folder, tenant, name, seed)
+                    stage.start(partners[name].child)
             if "orca" in partners:
                 partners["smarthr"].put("crews", crews_of(partners["orca"].ask("state")[0]["staff"]))
             for number, partner in enumerate(partners.values()):
                 is_new = _connect(database, vault, partner)
                 if is_new and number + 1 < len(partners):  # who comes after it is linked to its masters
-                    _sync(data_dir, partner, stage)
-            pairs.append(Pair(tenant, Product(logins, tenant), partners, logins))
+                    _zest(data_dir, ["sync", tenant, partner.name], stage)
+            if office is not None:
+                _connect(database, vault, office)
+            pairs.append(Pair(tenant, Product(logins, tenant), partners, office, logins))
     return pairs
 
 
-def _connect(database: Database, vault: Vault, partner: DemoPartner) -> bool:
+def _office(data_dir: DataDir, office: DemoOffice, stage: Stage) -> DemoOffice:
+    """With its first files."""
+    if (words := office.first_words) is not None:
+        _zest(data_dir, words, stage)
+    return office
+
+
+def _connect(database: Database, vault: Vault, partner: DemoPartner | DemoOffice) -> bool:
     """Add tenant and connection, and whether that was new; left as it is where it points to the partner already."""
     tenant, declared = partner.tenant, partner_named(partner.name)
     with database.transaction(Login.OPERATOR, tenant) as tx:
@@ -138,7 +156,7 @@ def _connect(database: Database, vault: Vault, partner: DemoPartner) -> bool:
             Connection(tenant, partner.name, partner.url, {**defaults, **partner.settings}),
             timing="minute",
             limits=_LIMITS if declared.writes else None,
-            land_every=_LAND_EVERY,
+            land_every=_LAND_FILES_EVERY if partner.name == "carecsv" else _LAND_EVERY,
             ciphertext=vault.encrypt(partner.secret, tenant=tenant, partner=partner.name),
             match_on={} if is_first else _MATCH_ON,
             reads=declared.reads,
@@ -146,18 +164,19 @@ def _connect(database: Database, vault: Vault, partner: DemoPartner) -> bool:
     return True
 
 
-def _sync(data_dir: DataDir, partner: DemoPartner, stage: Stage) -> None:
-    """Have the partner's masters taken in now, as an operator would. If that fails, the comparison tells."""
-    words = ["sync", partner.tenant, partner.name]
+def _zest(data_dir: DataDir, words: Sequence[str], stage: Stage) -> None:
+    """Run a command now, as an operator would. If it fails, the comparison tells."""
     stage.say(f"zest {' '.join(words)}")
-    argv = [sys.executable, "-m", "zest_pipelines.cli", *words, "--data-dir", str(data_dir.path)]
-    place = data_dir.logs / f"sync-{partner.tenant}-{partner.name}.log"
+    argv = [sys.executable, "-m", "zest_pipelines.cli", *words]
+    env, place = {**os.environ, VARIABLE: str(data_dir.path)}, data_dir.logs / f"{'-'.join(words[:2])}.log"
     with place.open("wb") as log, contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=_SYNC_SECONDS, check=False)  # noqa: S603 (our own command)
+        subprocess.run(  # noqa: S603  # our own command
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=_COMMAND_SECONDS, check=False, env=env
+        )
 
 
 def _cycle(pairs: Sequence[Pair], ui: str, stage: Stage) -> None:
-    """In, then out twice. It ends at what is not equal in time; the comparison tells what that is."""
+    """In, then out twice, and a plan. It ends at what is not equal in time; the comparison tells what that is."""
     today = datetime.now(JAPAN).date()
     is_equal = stage.wait(
         "Dagster lands, compares and applies clients and staff",
@@ -171,8 +190,17 @@ def _cycle(pairs: Sequence[Pair], ui: str, stage: Stage) -> None:
             return
         for pair in pairs:
             act(pair.product, today)
+            pair.agree()
         is_equal = stage.wait(what, lambda: sum(pair.differing() for pair in pairs))
-    stage.wait("Dagster evaluates its checks", lambda: read_checks(ui, _partners()).missing)
+    if is_equal:
+        what = "The care manager has planned what is confirmed; Dagster lands the plan and compares it"
+        stage.wait(what, lambda: sum(pair.differing_plans() for pair in pairs))
+    stage.wait("Dagster evaluates its checks", lambda: _not_green(read_checks(ui, _partners())))
+
+
+def _not_green(checks: Checks) -> int:
+    """What differed on the way is told as equal a moment after it is."""
+    return checks.missing + len(checks.failed)
 
 
 def _partners() -> dict[str, Sequence[str]]:

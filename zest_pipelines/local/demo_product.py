@@ -98,7 +98,7 @@ class Product:
                 tx.execute("UPDATE schedule.visit SET status = %s WHERE visit_id = ANY (%s)", [status, numbers])
             tx.execute(
                 "UPDATE schedule.visit SET staff_id = %s WHERE staff_id IS NULL AND visit_id = ANY (%s)",
-                [staff[0], self._numbered(every=24, at=0)],
+                [next(iter(staff), None), self._numbered(every=24, at=0)],
             )
             self._record(tx, datetime.combine(today, time(), JAPAN))
 
@@ -136,14 +136,14 @@ def visit_id(tenant: str, number: int) -> UUID:
 
 
 def planned(tenant: str, number: int, clients: Sequence[UUID], staff: Sequence[UUID], today: date) -> Row:
-    """The visit of that number: one in ten a draft, one in twelve without staff yet."""
+    """The visit of that number: one in ten a draft, one in twelve without staff yet, or all where there are none."""
     day = today + timedelta(days=number % _DAYS - _DAYS_AGO)
     starts_at = datetime.combine(day, time(9 + number // _DAYS % 8, 30 * (number % 2)), JAPAN)
     return {
         "tenant_id": tenant,
         "visit_id": visit_id(tenant, number),
         "client_id": clients[number * 7 % len(clients)],
-        "staff_id": None if number % 12 == 0 else staff[number % len(staff)],
+        "staff_id": None if number % 12 == 0 or not staff else staff[number % len(staff)],
         "starts_at": starts_at,
         "ends_at": starts_at + timedelta(minutes=30 * (1 + number % 3)),
         "service_code": _SERVICES[number % len(_SERVICES)],

@@ -1,7 +1,7 @@
 """Looks from outside of Dagster whether it still works, and does the work of the alerts' station where it does not.
 
-Where the database does not answer either, nothing can be stored: who was to be told when it last did is told from
-memory, once when it begins and once when it is over. A process that dies meanwhile forgets that it has told.
+Where the database does not answer either, nothing can be stored: who wants to hear of the platform is told from memory,
+at any hour, once when it begins and once when it is over. A process that dies meanwhile forgets that it has told.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dagster import DagsterInstance
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
 
+from partners.reasons import reason
 from resources.alerting import deliver
 from resources.logins import Login
 from resources.vault import VaultError
@@ -84,7 +85,7 @@ class Lookout:
 
     def _remember(self) -> None:
         with self._services.database.transaction(Login.ALERT, None) as tx:
-            targets = alerts.targets(tx)
+            targets = [each for each in alerts.targets(tx) if reason(_AWAY).owner in each.owners]
         self._addresses = {}
         for each in targets:
             try:

@@ -31,7 +31,7 @@ from zest_pipelines.flows.alerts import is_wanted, look, send
 from zest_pipelines.orchestration.failures import failure, fault_of
 from zest_pipelines.orchestration.opened import NOT_ANSWERED, opened_services
 from zest_pipelines.orchestration.partitions import UNFINISHED
-from zest_pipelines.orchestration.steps import BACKGROUND_TAGS
+from zest_pipelines.orchestration.steps import BACKGROUND, BACKGROUND_TAGS, LANE
 from zest_pipelines.store.database import Database
 
 SENSOR = "something_to_tell"
@@ -39,21 +39,25 @@ _EVERY_SECONDS = 60
 _LOOKED_BACK = timedelta(hours=24)
 _MOST_QUEUED = timedelta(minutes=10)
 _MOST_RUNS = 200
+_ENDED = [DagsterRunStatus.FAILURE, DagsterRunStatus.SUCCESS]
 
 
 def troubles_of(instance: DagsterInstance, now: datetime) -> tuple[Trouble, ...]:
-    """Jobs whose newest finished run of the last day failed, and a queue in which a run has waited for ten minutes."""
-    ended = instance.get_run_records(
-        RunsFilter(statuses=[DagsterRunStatus.FAILURE, DagsterRunStatus.SUCCESS], updated_after=now - _LOOKED_BACK),
-        limit=_MOST_RUNS,
+    """Jobs whose newest finished run failed, and a queue in which a run has waited for ten minutes.
+
+    Of a job that nobody launches, until it has a good run; of any other one for a day: whoever launched it sees it.
+    """
+    recent = instance.get_run_records(
+        RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=now - _LOOKED_BACK), limit=_MOST_RUNS
     )
-    newest: dict[str, tuple[bool, datetime]] = {}
-    for record in ended:  # newest first
-        run = record.dagster_run
-        newest.setdefault(run.job_name, (run.status is DagsterRunStatus.FAILURE, record.create_timestamp))
-    failed = [
-        Trouble("", "run_failed", name, 1, 0, at) for name, (is_failed, at) in sorted(newest.items()) if is_failed
-    ]
+    unattended = instance.get_run_records(
+        RunsFilter(statuses=[DagsterRunStatus.FAILURE], tags={LANE: BACKGROUND}), limit=_MOST_RUNS
+    )
+    failed = []
+    for name in sorted({each.dagster_run.job_name for each in (*recent, *unattended)}):
+        (newest,) = instance.get_run_records(RunsFilter(job_name=name, statuses=_ENDED), limit=1)
+        if newest.dagster_run.status is DagsterRunStatus.FAILURE:
+            failed.append(Trouble("", "run_failed", name, 1, 0, newest.create_timestamp))
     queued = instance.get_run_records(
         RunsFilter(statuses=[DagsterRunStatus.QUEUED], created_before=now - _MOST_QUEUED), limit=_MOST_RUNS
     )

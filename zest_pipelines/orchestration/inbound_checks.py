@@ -111,6 +111,10 @@ def plan_agrees(asset: AssetKey, tenant: str, report: PlanReport) -> AssetCheckE
     compared = (
         f"{counted(report.plans, 'plan')} from this month on, {counted(report.agreeing, 'service')} as confirmed."
     )
+    if report.no_visits:
+        compared += (
+            f" {counted(report.no_visits, 'line')} without a time that no visit stands for, such as additions (加算)."
+        )
     if report.unsure:
         compared += f" {counted(report.unsure, 'visit')} may stand in lines that could not be taken (shape_known)."
     if report.agrees:

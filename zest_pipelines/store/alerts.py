@@ -77,7 +77,18 @@ def _detail(row: str) -> str:
     return f"left(concat_ws(' ', {told}), 200)"
 
 
-# Of what stands still for good or is in doubt: by cause. Index: the partial index of stopped rows.
+def _is_told(reason: str, since: str) -> str:
+    """Whether what has stood still for that reason, since then, is trouble by the bounds `b`."""
+    return f"""({reason} = ANY (CAST(:at_once AS text[]))
+        OR ({reason} = ANY (CAST(:partners AS text[])) AND {since} < clock_timestamp() - b.partner_after)
+        OR ({reason} = ANY (CAST(:users AS text[])) AND {since} < clock_timestamp() - b.users_after))"""
+
+
+TRIES = 8
+"""So often a record that is tried again by itself has failed before that is trouble: on average after five minutes."""
+
+# Of what stands still for good or is in doubt: by cause. Index: the partial index of stopped rows. An edit could go
+# since it was made, the connection was resumed, and its last hold was over.
 _TROUBLES = query(
     "troubles",
     Login.ALERT,
@@ -85,24 +96,25 @@ _TROUBLES = query(
     SELECT p.partner, p.reason, {_detail("p")} AS detail, count(*) AS records, count(DISTINCT p.tenant_id) AS tenants,
            min(p.since) AS since
     FROM sync.pending p
-    WHERE p.state IN ('parked', 'retry', 'unknown')
-      AND (p.reason = ANY (CAST(:codes AS text[]))
-           OR (p.reason = ANY (CAST(:lasting AS text[])) AND p.since < clock_timestamp() - CAST(:after AS interval)))
+    CROSS JOIN sync.alert_bounds b
+    WHERE p.state IN ('parked', 'retry', 'unknown') AND {_is_told("p.reason", "p.since")}
+      AND (p.state <> 'retry' OR p.attempts >= {TRIES} OR p.reason = ANY (CAST(:at_once AS text[])))
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT h.partner, h.reason, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
     FROM sync.hold h
-    WHERE h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
-      AND (h.reason = ANY (CAST(:codes AS text[]))
-           OR (h.reason = ANY (CAST(:lasting AS text[])) AND h.since < clock_timestamp() - CAST(:after AS interval)))
+    CROSS JOIN sync.alert_bounds b
+    WHERE h.lifted_at IS NULL AND h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
+      AND {_is_told("h.reason", "h.since")}
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT s.partner, s.reason, {_detail("s")}, count(*), count(DISTINCT s.tenant_id), min(first.at)
     FROM sync.connection c
-    CROSS JOIN (VALUES ('client'), ('staff')) AS master (entity)
+    CROSS JOIN sync.alert_bounds b
+    CROSS JOIN (VALUES ('client'), ('staff'), ('plan')) AS read (entity)
     CROSS JOIN LATERAL (
         SELECT n.tenant_id, n.partner, n.entity, n.state, n.reason, n.params FROM sync.snapshot n
-        WHERE n.tenant_id = c.tenant_id AND n.partner = c.partner AND n.entity = master.entity AND n.state <> 'reading'
+        WHERE n.tenant_id = c.tenant_id AND n.partner = c.partner AND n.entity = read.entity AND n.state <> 'reading'
         ORDER BY n.started_at DESC LIMIT 1) AS s
     CROSS JOIN LATERAL (
         SELECT min(bad.started_at) AS at FROM sync.snapshot bad
@@ -112,24 +124,25 @@ _TROUBLES = query(
               WHERE good.tenant_id = c.tenant_id AND good.partner = c.partner AND good.entity = s.entity
                 AND good.state = 'certified'
               ORDER BY good.started_at DESC LIMIT 1), '-infinity')) AS first
-    WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL
-      AND (s.reason = ANY (CAST(:codes AS text[]))
-           OR (s.reason = ANY (CAST(:lasting AS text[])) AND first.at < clock_timestamp() - CAST(:after AS interval)))
+    WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL AND {_is_told("s.reason", "first.at")}
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT p.partner, :reason, '', count(*), count(DISTINCT p.tenant_id), min(p.since)
-    FROM sync.pending p
+    SELECT p.partner, :waiting, '', count(*), count(DISTINCT p.tenant_id),
+           min(greatest(p.since, c.resumed_at, h.until))
+    FROM sync.alert_bounds b
+    JOIN sync.pending p ON p.since < clock_timestamp() - b.edits_after
     JOIN sync.connection c ON c.tenant_id = p.tenant_id AND c.partner = p.partner
+    LEFT JOIN sync.hold h ON h.tenant_id = p.tenant_id AND h.partner = p.partner
     WHERE p.state = 'due' AND p.waits_for IS NULL AND c.paused_at IS NULL
-      AND p.since < clock_timestamp() - CAST(:oldest AS interval)
-      AND NOT EXISTS (SELECT FROM sync.hold h WHERE h.tenant_id = p.tenant_id AND h.partner = p.partner
-                      AND h.until > clock_timestamp())
+      AND greatest(c.resumed_at, h.until, '-infinity') < clock_timestamp() - b.edits_after
     GROUP BY p.partner
     """,
 )
 _LOCK = query("lock_alerts", Login.ALERT, "SELECT pg_advisory_xact_lock(:number)")
 _OPEN = query(
-    "open_alerts", Login.ALERT, "SELECT alert_id, fingerprint, gone_at FROM sync.alert WHERE recovered_at IS NULL"
+    "open_alerts",
+    Login.ALERT,
+    "SELECT alert_id, fingerprint, seen_at, gone_at FROM sync.alert WHERE recovered_at IS NULL",
 )
 _OPENED = query(
     "open_alert",
@@ -212,6 +225,15 @@ _ADD_TARGET = query(
 _REMOVE_TARGET = query(
     "remove_alert_target", Login.OPERATOR, "DELETE FROM sync.alert_target WHERE name = :name RETURNING name"
 )
+_BOUNDS = query("alert_bounds", Login.OPERATOR, "SELECT partner_after, edits_after, users_after FROM sync.alert_bounds")
+_SET_BOUNDS = query(
+    "set_alert_bounds",
+    Login.OPERATOR,
+    """
+    UPDATE sync.alert_bounds
+    SET partner_after = :partner_after, edits_after = :edits_after, users_after = :users_after
+    """,
+)
 _LISTED = query(
     "alerts_listed",
     Login.OPERATOR,
@@ -229,28 +251,45 @@ _LISTED = query(
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What counts as trouble."""
+class Wanted:
+    """Which reasons are told, by when."""
 
-    codes: Sequence[str]
-    """Reasons that are told at once."""
-    lasting: Sequence[str]
-    """Reasons that are told once a connection has stood still for `after`."""
-    after: timedelta
+    at_once: Sequence[str]
+    partners: Sequence[str]
+    """Once a connection, a reading or a record has stood still for longer than `Bounds.partner_after`."""
+    users: Sequence[str]
+    """The same for `Bounds.users_after`."""
     reason: str
-    """The reason under which edits are told that could go and have waited for longer than `oldest`."""
-    oldest: timedelta
+    """Under which edits are told that could have gone for longer than `Bounds.edits_after`."""
 
 
-def troubles(tx: Transaction, bounds: Bounds) -> tuple[Trouble, ...]:
+@dataclass(frozen=True)
+class Bounds:
+    """How long something is wrong before it is told."""
+
+    partner_after: timedelta
+    edits_after: timedelta
+    users_after: timedelta
+
+
+def bounds(tx: Transaction) -> Bounds:
+    """Those that hold."""
+    return Bounds(**_BOUNDS.run(tx).mappings().one())
+
+
+def set_bounds(tx: Transaction, wanted: Bounds) -> None:
+    """From the next look on. Each is at least a minute."""
+    _SET_BOUNDS.run(tx, **vars(wanted))
+
+
+def troubles(tx: Transaction, wanted: Wanted) -> tuple[Trouble, ...]:
     """What is wrong now, over all tenants; one cause may stand in several."""
     rows = _TROUBLES.all(
         tx,
-        codes=list(bounds.codes),
-        lasting=list(bounds.lasting),
-        after=bounds.after,
-        reason=bounds.reason,
-        oldest=bounds.oldest,
+        at_once=list(wanted.at_once),
+        partners=list(wanted.partners),
+        users=list(wanted.users),
+        waiting=wanted.reason,
     )
     return tuple(Trouble(**row) for row in rows)
 

@@ -1,4 +1,5 @@
 """Why a connection's sending stands still, and until when: one row a connection, for closed hours and for the breaker.
+It stays when it is over, so that alerts know since when edits could go.
 
 Written by `zest_push`, read by the scheduler too.
 """
@@ -66,7 +67,10 @@ _IN_FORCE = query(
 _LAST = query(
     "last_hold",
     Login.PUSH,
-    f"SELECT {COLUMNS} FROM sync.hold h WHERE h.tenant_id = :tenant AND h.partner = :partner",
+    f"""
+    SELECT {COLUMNS} FROM sync.hold h
+    WHERE h.tenant_id = :tenant AND h.partner = :partner AND h.lifted_at IS NULL
+    """,
 )
 _PUT = query(
     "put_hold",
@@ -76,13 +80,16 @@ _PUT = query(
     VALUES (:tenant, :partner, :reason, CAST(:params AS jsonb), :failures, :since, :until, :noted_at)
     ON CONFLICT (tenant_id, partner) DO UPDATE SET
         reason = excluded.reason, params = excluded.params, failures = excluded.failures, since = excluded.since,
-        until = excluded.until, noted_at = excluded.noted_at
+        until = excluded.until, noted_at = excluded.noted_at, lifted_at = NULL
     """,
 )
 _LIFT = query(
     "lift_hold",
     Login.PUSH,
-    "DELETE FROM sync.hold WHERE tenant_id = :tenant AND partner = :partner",
+    """
+    UPDATE sync.hold SET until = least(until, clock_timestamp()), lifted_at = clock_timestamp()
+    WHERE tenant_id = :tenant AND partner = :partner AND lifted_at IS NULL
+    """,
 )
 
 
@@ -113,5 +120,5 @@ def put(tx: Transaction, target: Target, hold: Hold) -> None:
 
 
 def lift(tx: Transaction, target: Target) -> None:
-    """Forget the hold, if there is one."""
+    """The connection is as it should be: the hold is over, if there is one."""
     _LIFT.run(tx, **target.parameters())

@@ -106,6 +106,19 @@ _LOCK = query(
         concat_ws(' ', 'land', CAST(:tenant AS text), CAST(:partner AS text), CAST(:entity AS text)), 0))
     """,
 )
+# Index: snapshot_calls.
+_KEEP_CALLS = query(
+    "keep_calls_of_snapshot",
+    Login.LAND,
+    """
+    WITH former AS (
+        UPDATE sync.snapshot SET calls = NULL
+        WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity AND calls IS NOT NULL
+          AND snapshot_id <> :snapshot)
+    UPDATE sync.snapshot SET calls = CAST(:calls AS jsonb)
+    WHERE snapshot_id = :snapshot AND tenant_id = :tenant
+    """,
+)
 # What was read by another mapping, under other settings or at another address is no beginning to go on from, and what
 # was read too long ago has changed since. Whoever is storing a page of it is waited for, and what it stored is seen.
 # Index: snapshot_newest.
@@ -280,6 +293,11 @@ def end(tx: Transaction, reading: Reading, verdict: Conclusion) -> bool:
     """Note how a reading ended; False if another process took it up."""
     told = {**vars(verdict), "params": json.dumps(dict(verdict.params))}
     return _END.run(tx, **_mine(reading), **told).scalar_one_or_none() is not None
+
+
+def keep_calls(tx: Transaction, reading: Reading, calls: Sequence[Mapping[str, Any]]) -> None:
+    """What was asked and answered when the reading broke off, masked; that of the entity's earlier ones goes."""
+    _KEEP_CALLS.run(tx, snapshot=reading.snapshot, calls=json.dumps(list(calls)), **reading.parameters())
 
 
 def last_ended(tx: Transaction, reading: Reading, besides: Sequence[str]) -> EndedReading | None:

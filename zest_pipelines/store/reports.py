@@ -115,6 +115,8 @@ class ReadingStatus:
     pages: int
     records: int
     new_versions: int
+    calls: Sequence[Mapping[str, Any]] | None
+    """The last ones, masked, of the newest that broke off at a call."""
 
 
 _CONNECTIONS = query(
@@ -215,7 +217,8 @@ _READINGS = query(
     "recent_readings",
     Login.OPERATOR,
     """
-    SELECT started_at AS at, state, reason, params, is_full, pages, records, new_versions FROM sync.snapshot
+    SELECT started_at AS at, state, reason, params, is_full, pages, records, new_versions, calls
+    FROM sync.snapshot
     WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
     ORDER BY started_at DESC LIMIT :most
     """,

@@ -115,7 +115,7 @@ _RESUME = query(
     "resume_connection",
     Login.OPERATOR,
     """
-    UPDATE sync.connection SET paused_at = NULL, pause_reason = NULL
+    UPDATE sync.connection SET paused_at = NULL, pause_reason = NULL, resumed_at = clock_timestamp()
     WHERE tenant_id = :tenant AND partner = :partner AND paused_at IS NOT NULL
     RETURNING tenant_id
     """,

@@ -1,4 +1,4 @@
-"""What the certification needs of care CSV, in a folder of its own."""
+"""What the certification needs of care CSV, in a folder of its own: on this machine, and on a server."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 from partners.carecsv.actuals import parsed
-from partners.carecsv.layouts import INSURED, INSURER
+from partners.carecsv.layouts import COUNT, DAY, ENDS, INSURED, INSURER, STARTS
 from partners.carecsv.partner import CARECSV, STATE, STILL_SECONDS
 from partners.carecsv.reading import MOST_RECORDS
-from partners.carecsv.sandbox.office import RECEIVER, CareOffice, Row, made_up
-from partners.certification.bench import Bench, Sizes
-from partners.contract import Command, Entity, Verb, Visit
+from partners.carecsv.sandbox.office import RECEIVER, CareOffice, Row, made_up, planned
+from partners.certification.bench import Bench, BenchMissingError, LineFault, NotOffered, Sizes
+from partners.contract import Command, Entity, Plan, PlannedService, Verb, Visit
+from partners.windows import JAPAN
 
 _STARTS = datetime(2026, 12, 1, 0, 30, tzinfo=UTC)
 
@@ -30,11 +31,20 @@ class CareCsvBench(Bench):
     settings: Mapping[str, str] = {"office": RECEIVER, "kind": "13"}
     batch_settings: Mapping[str, str] = {}
     has_deletes = False
-    sizes = {Entity.CLIENT: Sizes(page=MOST_RECORDS, cap=2 * MOST_RECORDS)}  # noqa: RUF012  # nobody changes it
+    sizes = dict.fromkeys((Entity.CLIENT, Entity.PLAN), Sizes(page=MOST_RECORDS, cap=2 * MOST_RECORDS))
 
     def __init__(self, office: CareOffice) -> None:
         self._office, self.url = office, office.base.as_uri()
         self._time = datetime(2026, 11, 1, tzinfo=UTC)
+
+    @property
+    def nobody(self) -> str:
+        """There is none."""
+        raise NotOffered("it is a folder of this machine: nobody has to listen")
+
+    def befall(self, fault: LineFault) -> None:
+        """Nothing can."""
+        raise NotOffered("it is a folder of this machine: there is no line to it")
 
     def visit(self) -> Command:
         """As Bench."""
@@ -70,11 +80,87 @@ class CareCsvBench(Bench):
         row = next(row for row in (made_up(1, number) for number in range(1, 100)) if _id_of(row) == partner_id)
         self._put([row | {"利用者性別": "7", "利用者生年月日": "19251345", "利用者氏名": "　"}])
 
+    def hold_plans(self, count: int) -> Sequence[Plan]:
+        """Of every other client in the next month; a file for each hundred of a month."""
+        for file in self._office.folder.glob("*PLAN_*"):
+            file.unlink()
+        plans = {number: _plan(number, _MONTHS[number % 2]) for number in range(count)}
+        for at in range(0, count, 200):
+            for month in _MONTHS:
+                some = [(number, plan) for number, plan in plans.items() if at <= number < at + 200]
+                if rows := [row for number, plan in some if plan.month == month for row in _lines(number, plan)]:
+                    self._put_plans(rows, month)
+        return list(plans.values())
+
+    def replan(self, plan: Plan) -> Plan:
+        """In a later file, without the first service."""
+        number = _number(plan)
+        anew = _plan(number, plan.month, hour=14)
+        anew = replace(anew, services=(anew.services or ())[1:])
+        self._put_plans(_lines(number, anew), plan.month)
+        return anew
+
+    def plan_before(self, plan: Plan) -> None:
+        """In a file that is older by its name."""
+        rows = _lines(_number(plan), _plan(_number(plan), plan.month, hour=7))
+        self._still(self._office.send_plans(rows, f"{plan.month:%Y%m}", self._time - timedelta(days=9)))
+
+    def take_back(self, plan: Plan) -> None:
+        """In a later file."""
+        self._time += timedelta(minutes=1)
+        self._still(self._office.take_back([made_up(1, _number(plan))], f"{plan.month:%Y%m}", self._time))
+
+    def spoil_plan(self, plan: Plan) -> tuple[Plan, Mapping[str, str]]:
+        """In a later file, whose second line has no day."""
+        assert plan.services is not None
+        first, second, *others = _lines(_number(plan), plan)
+        name = self._put_plans([first, second | {DAY: "20261332"}, *others], plan.month)
+        rest = (plan.services[0], *plan.services[2:])
+        return replace(plan, services=rest), {"file": name, "line": "2"}
+
     def _put(self, rows: Sequence[Row]) -> None:
         self._time += timedelta(minutes=1)
-        file = self._office.folder / self._office.send(rows, self._time)
+        self._still(self._office.send(rows, self._time))
+
+    def _put_plans(self, rows: Sequence[Row], month: date) -> str:
+        self._time += timedelta(minutes=1)
+        return self._still(self._office.send_plans(rows, f"{month:%Y%m}", self._time))
+
+    def _still(self, name: str) -> str:
+        """As if nobody had touched it for a moment."""
+        file = self._office.folder / name
         still = file.stat().st_mtime - 2 * STILL_SECONDS
         os.utime(file, (still, still))
+        return name
+
+
+_MONTHS = (date(2026, 12, 1), date(2027, 1, 1))
+
+
+def _plan(number: int, month: date, hour: int = 9) -> Plan:
+    """Three services of a client: one with times, one without that is planned twice, and one until midnight."""
+    first, second, third = (month.replace(day=1 + (number + day) % 28) for day in range(3))
+    services = (
+        PlannedService(first, "131111", f"{hour:02}:00", f"{hour + 1:02}:30"),
+        PlannedService(second, "13A211", "", "", 2),
+        PlannedService(third, "131111", f"{hour + 8:02}:00", "00:00"),
+    )
+    return Plan(_id(number), month, "", services)
+
+
+def _lines(number: int, plan: Plan) -> list[Row]:
+    """As a file has them."""
+    client = made_up(1, number)
+    rows = []
+    for each in plan.services or ():
+        row = planned(client, datetime.combine(each.day, time(), JAPAN), _STARTS, each.service_code)
+        starts, ends = (said.replace(":", "") or "9999" for said in (each.starts, each.ends))
+        rows.append(row | {STARTS: starts, ENDS: "2400" if ends == "0000" else ends, COUNT: str(each.count)})
+    return rows
+
+
+def _number(plan: Plan) -> int:
+    return int(plan.client[-9:])
 
 
 def _id(number: int) -> str:
@@ -92,3 +178,24 @@ def running_bench() -> Iterator[Bench]:
         bench = CareCsvBench(CareOffice(Path(folder)))
         bench.hold(Entity.CLIENT, 3)
         yield bench
+
+
+@contextmanager
+def running_server_bench() -> Iterator[Bench]:
+    """The same on a server, by SFTP. BenchMissingError without asyncssh."""
+    try:
+        from partners.carecsv.sandbox.server_bench import CareCsvServerBench
+        from partners.carecsv.sandbox.sftp_server import SftpServer
+    except ModuleNotFoundError as error:
+        if error.name != "asyncssh":
+            raise
+        raise BenchMissingError("the server for SFTP needs asyncssh, which `make setup` installs") from None
+    with tempfile.TemporaryDirectory() as folder:
+        server = SftpServer(Path(folder))
+        with server.running():
+            bench = CareCsvServerBench(CareOffice(Path(folder)), server)
+            bench.hold(Entity.CLIENT, 3)
+            yield bench
+
+
+OTHERS = {"sftp": running_server_bench}

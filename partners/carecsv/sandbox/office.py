@@ -45,7 +45,10 @@ VERSION = "202410"
 
 @dataclass
 class CareOffice:
-    """It exchanges files with one folder, as a program between the two does: it fills `in`, and empties `out`."""
+    """It exchanges files with one folder, as a program between the two does: it fills `in`, and empties `out`.
+
+    Who makes another one of the same folder goes on from what lies there.
+    """
 
     base: Path
     receiver: str = RECEIVER
@@ -55,8 +58,10 @@ class CareOffice:
     """By insured and month: the rows that it was told last, all 25 columns."""
 
     def __post_init__(self) -> None:
-        for each in (self.folder, self.out):
+        for each in (self.folder, self.out, self.taken):
             each.mkdir(exist_ok=True)
+        for name in _oldest_first(self.taken):
+            self._do(name)
 
     @property
     def folder(self) -> Path:
@@ -68,21 +73,45 @@ class CareOffice:
         """Where it takes them from."""
         return self.base / "out"
 
+    @property
+    def taken(self) -> Path:
+        """Where it keeps what it took."""
+        return self.base / "taken"
+
+    def clients(self) -> dict[str, Row]:
+        """What its files say of the clients last, by insurer and insured."""
+        files = ((name, COLUMNS) for name in _oldest_first(self.folder) if name.startswith(f"{CLIENTS}_"))
+        rows = (row for name, columns in files for row in _read(self.folder / name, columns))
+        return {f"{row[INSURER]}-{row[INSURED]}": row for row in rows}
+
+    def plans(self) -> dict[tuple[str, str], list[Row]]:
+        """What its files say last of what is planned, by client (insurer and insured) and month (YYYYMM)."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        for name in _oldest_first(self.folder):
+            kind, month, *_ = name.split("_")
+            if kind in _PLANS:
+                told: dict[tuple[str, str], list[Row]] = {}
+                for row in _read(self.folder / name, _PLANS[kind]):
+                    told.setdefault((f"{row[INSURER]}-{row[INSURED]}", month), []).append(row)
+                found |= {whose: rows if kind == PLANS else [] for whose, rows in told.items()}
+        return {whose: rows for whose, rows in found.items() if rows}
+
     def take(self) -> list[str]:
         """Take all files that are there, oldest first, and do as they say; returns their names."""
-        names = sorted(
-            (each.name for each in self.out.iterdir() if each.suffix == ".CSV"), key=lambda name: name.rsplit("_", 1)[1]
-        )
+        names = _oldest_first(self.out)
         for name in names:
-            kind, month, *_ = name.split("_")
-            with (self.out / name).open(encoding=ENCODING, newline="") as file:
-                table = list(csv.reader(file))
-            of = {row[2]: [each for each in table if each[2] == row[2]] for row in table}
-            for insured, rows in of.items():
-                self.actuals[insured, month] = rows if kind == "UPJSK" else []
-            (self.out / name).unlink()
+            (self.out / name).rename(self.taken / name)
+            self._do(name)
             self.log.append(name)
         return names
+
+    def _do(self, name: str) -> None:
+        kind, month, *_ = name.split("_")
+        with (self.taken / name).open(encoding=ENCODING, newline="") as file:
+            table = list(csv.reader(file))
+        of = {row[2]: [each for each in table if each[2] == row[2]] for row in table}
+        for insured, rows in of.items():
+            self.actuals[insured, month] = rows if kind == "UPJSK" else []
 
     def send(self, clients: Sequence[Row], at: datetime | None = None, *, part: str = "43") -> str:
         """Put one file of clients into the folder, whole or not at all; returns its name. `at`: its time, now without.
@@ -120,6 +149,21 @@ class CareOffice:
         rest.rename(self.folder / name)
         self.log.append(name)
         return name
+
+
+_PLANS = {PLANS: PLAN_COLUMNS, PLAN_DELETIONS: DELETION_COLUMNS}
+
+
+def _oldest_first(folder: Path) -> list[str]:
+    """Names of the files, by their time; those of one time by name."""
+    names = sorted(each.name for each in folder.iterdir() if each.suffix == ".CSV")
+    return sorted(names, key=lambda name: name.rsplit("_", 1)[1])
+
+
+def _read(file: Path, columns: Sequence[Column]) -> list[Row]:
+    names = [each.name for each in columns]
+    with file.open(encoding=ENCODING, newline="") as opened:
+        return [dict(zip(names, row, strict=True)) for row in csv.reader(opened)]
 
 
 def spelled(rows: Sequence[Row], columns: Sequence[Column]) -> bytes:
