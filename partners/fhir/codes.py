@@ -19,6 +19,7 @@ from enum import StrEnum
 from partners.contract import CodeRow, Conflict, Json, Refused, Reply, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 from partners.fhir.elements import objects
+from partners.fhir.visits import fields_of
 from partners.reasons import Reason
 from partners.throttling import told
 from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page, read_json
@@ -247,9 +248,10 @@ def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> di
             return {"protocol": PROTOCOL}
         case "record_refused":
             outcome = resource_in(answered) or {}
-            paths = ", ".join(_paths(outcome))
-            detail = ", ".join(_issue_codes(outcome)) or f"HTTP {answered.status}"
-            return {"field": paths, "detail": detail} if paths else {"detail": detail}
+            paths = _paths(outcome)
+            ours = dict.fromkeys(field for path in paths for field in fields_of(path))
+            detail = " ".join([", ".join(_issue_codes(outcome)) or f"HTTP {answered.status}", ", ".join(paths)]).strip()
+            return {"field": ", ".join(ours), "detail": detail} if ours else {"detail": detail}
     return {}
 
 

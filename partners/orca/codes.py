@@ -106,8 +106,10 @@ _OURS = Meaning("request_malformed", Refused, RejectedError, "all pages: class m
 _LOCKED = Meaning("partner_locked", Retry, RetryableError, "all pages: 他端末使用中")
 _NOT_WRITTEN = Meaning("partner_failed_unsure", Unknown, RetryableError, "an error while it wrote")
 _SHOWN = "ORCA {code}"
-DEPARTMENT, DOCTOR, MEDICAL_CONTENT = "診療科 (department)", "ドクター (doctor)", "診療内容 (medical content)"
-"""What codes stand for, as a reason's sentences show it."""
+DEPARTMENT = "診療科 (department)"
+DOCTOR = "ドクター (doctors, default_doctor)"
+MEDICAL_CONTENT = "診療内容 (medical_content)"
+"""What codes stand for, as a reason's sentences show it, with the settings that say them."""
 
 _BY_CALL: Mapping[tuple[Api, str], Meaning] = {
     # Appointments (予約)

@@ -192,7 +192,10 @@ def test_a_time_named_with_a_failure_is_not_believed() -> None:
 def test_a_refused_record_names_fields_and_issue_types_and_nothing_else() -> None:
     secretive = outcome("value", "Appointment.participant[0].status", details={"text": "佐藤花子"})
     found = denial(Act.CREATE, answer(422, secretive), "Appointment")
-    assert found == Refused("record_refused", {"field": "Appointment.participant[0].status", "detail": "value"})
+    told = {"field": "client, staff", "detail": "value Appointment.participant[0].status"}
+    assert found == Refused("record_refused", told)
+    unfilled = denial(Act.CREATE, answer(422, outcome("value", "Appointment.basedOn[0]")), "Appointment")
+    assert unfilled == Refused("content_refused", {"detail": "value Appointment.basedOn[0]"})
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def test_a_misshapen_outcome_is_still_a_refusal(issue: object) -> None:
 
 def test_a_400_about_the_data_is_the_records_fault_and_another_one_ours() -> None:
     about_data = denial(Act.CREATE, answer(400, outcome("required", "Appointment.start")), "Appointment")
-    assert about_data == Refused("record_refused", {"field": "Appointment.start", "detail": "required"})
+    assert about_data == Refused("record_refused", {"field": "starts_at", "detail": "required Appointment.start"})
     about_form = denial(Act.CREATE, answer(400, outcome("structure")), "Appointment")
     assert about_form == Refused("request_malformed")
 

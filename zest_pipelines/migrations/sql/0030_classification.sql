@@ -393,10 +393,10 @@ LEFT JOIN LATERAL (
         WHERE h.tenant_id = c.tenant_id AND h.partner = c.partner AND h.until > clock_timestamp()
         UNION ALL
         SELECT last.reason, last.params, last.finished_at, NULL
-        FROM (VALUES ('client'), ('staff')) AS master (entity)
+        FROM (VALUES ('client'), ('staff'), ('plan')) AS read (entity)
         CROSS JOIN LATERAL (
             SELECT s.state, s.reason, s.params, s.finished_at FROM sync.snapshot s
-            WHERE s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = master.entity
+            WHERE s.tenant_id = c.tenant_id AND s.partner = c.partner AND s.entity = read.entity
               AND s.state <> 'reading'
             ORDER BY s.started_at DESC LIMIT 1) AS last
         WHERE last.state IN ('failed', 'incomplete')) AS cause
