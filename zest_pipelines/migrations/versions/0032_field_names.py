@@ -1,4 +1,4 @@
-"""What fields are called, and how the reading of plans stands."""
+"""What care staff call the fields that stand in reasons."""
 
 from __future__ import annotations
 
