@@ -21,6 +21,7 @@ from partners.contract import (
 )
 from partners.errors import AuthenticationError, RejectedError
 from partners.fhir.client import FhirConnector
+from partners.fhir.codes import code_row
 from partners.fhir.mapping import PATIENT_SYSTEM, STAFF_SYSTEM, map_record
 from partners.fhir.server import ENDPOINTS, Server, checked_base
 from partners.fhir.shape import unknown_fields
@@ -111,4 +112,5 @@ FHIR = Partner(
     endpoints=tuple(dict.fromkeys(ENDPOINTS.values())),
     unknown_fields=unknown_fields,
     shown=SHOWN,
+    code_row=code_row,
 )

@@ -9,6 +9,7 @@ import httpx
 from partners.contract import TLS_SECRETS, Capability, Connection, Connector, Entity, Gate, Partner, Recovery, Setting
 from partners.errors import AuthenticationError, RejectedError
 from partners.smarthr.client import SmartHrConnector
+from partners.smarthr.codes import code_row
 from partners.smarthr.mapping import BUSINESS, LEGAL, NAMES, QUALIFICATIONS, map_record
 from partners.smarthr.server import CREWS, Server, checked_base
 from partners.wire import is_token
@@ -55,4 +56,5 @@ SMARTHR = Partner(
     open=open_connector,
     parallel=1,
     endpoints=(CREWS,),
+    code_row=code_row,
 )

@@ -14,6 +14,7 @@ from zest_pipelines.cli import (
     bundle,
     certification,
     connections,
+    errors,
     identities,
     limits,
     machine,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 tenant = typer.Typer(help="The customer corporations.", no_args_is_help=True)
 alert = typer.Typer(help="What is wrong over all tenants, and where notices of it go.", no_args_is_help=True)
+error = typer.Typer(help="What nobody has explained yet, and which reason it is.", no_args_is_help=True)
 board_token = typer.Typer(help="Who may look at a tenant's board.", no_args_is_help=True)
 sandbox = typer.Typer(help="A partner's stand-in: a real server with made-up people.", no_args_is_help=True)
 
@@ -86,6 +88,11 @@ alert.command("remove")(alerts.remove)
 alert.command("bounds")(alerts.bounds)
 alert.command("watch")(alerts.watch)
 app.add_typer(alert, name="alerts")
+error.command("list")(errors.listed)
+error.command()(errors.classify)
+error.command()(errors.unclassify)
+error.command()(errors.export)
+app.add_typer(error, name="errors")
 board_token.command("add")(board.add)
 board_token.command("revoke")(board.revoke)
 board_token.command("list")(board.listed)
