@@ -157,6 +157,16 @@ def blind(self: CareCsvConnector, command: Command, _find: Any = CareCsvConnecto
         return Absent()
 
 
+def burying(
+    self: CareCsvConnector, entity: Entity, partner_id: str, _fetch: Any = CareCsvConnector.fetch
+) -> SourceRecord | Gone:
+    """Takes who cannot be looked for as gone."""
+    try:
+        return _fetch(self, entity, partner_id)  # type: ignore[no-any-return]
+    except PartnerError:
+        return Gone()
+
+
 class Other(Bad):
     """Says something else, and finds that it is as it should be."""
 
@@ -341,6 +351,12 @@ def _tell_nobody(*_: object) -> None:
             patched(carecsv_reading, "_rows", swallowing(carecsv_reading._rows)),
             "what cannot be read",
             "client: a reading ends well though something in it cannot be read",
+        ),
+        (
+            "carecsv",
+            patched(CareCsvConnector, "fetch", burying),
+            "what cannot be read",
+            "client: gone is who may be in",
         ),
         (
             "carecsv",
