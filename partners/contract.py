@@ -492,7 +492,12 @@ class AfterReadings:
             raise ValueError("absence from one reading proves nothing")
 
 
-ProofOfAbsence = PointRead | DeleteEvents | AfterReadings
+@dataclass(frozen=True)
+class NeverGone:
+    """Nothing does: no reading is of all, nobody is deleted there, and who does not come is there still."""
+
+
+ProofOfAbsence = PointRead | DeleteEvents | AfterReadings | NeverGone
 """What makes a delete of a record that did not come in a full reading."""
 
 

@@ -25,9 +25,9 @@ from partners.contract import (
     Capability,
     Connection,
     Connector,
-    DeleteEvents,
     Entity,
     Gate,
+    NeverGone,
     Partner,
     PlanPage,
     Recovery,
@@ -104,9 +104,7 @@ CARECSV = Partner(
     title="Care CSV (ケアプランデータ連携)",
     reads=(Entity.CLIENT,),
     writes={Entity.VISIT: FILES, Entity.VISIT_RECORD: FILES},
-    capability=Capability(
-        Recovery.CLIENT_ID, has_version_check=False, is_incremental=True, proves_absence=DeleteEvents()
-    ),
+    capability=Capability(Recovery.CLIENT_ID, has_version_check=False, is_incremental=True, proves_absence=NeverGone()),
     settings=_SETTINGS,
     secrets=(
         Setting("user", "by SFTP: as whom", ""),

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from importlib import import_module
 from typing import NoReturn
 from urllib.parse import urlsplit
+from uuid import uuid4
 
-from partners.contract import Command, Entity, Partner, Plan
+from partners.contract import Command, Entity, Master, Partner, Plan, Verb, Visit, VisitRecord
 
 
 class NotOffered(Exception):  # noqa: N818  # no fault: the row does not apply
@@ -66,8 +68,6 @@ class Bench:
     url: str
     secret: Mapping[str, str]
     settings: Mapping[str, str]
-    has_deletes = True
-    """False: its people delete nobody."""
     is_real = False
     """Whether it is a system in which no faults can be injected."""
     pace: float = 0.0
@@ -77,15 +77,23 @@ class Bench:
     batch_settings: Mapping[str, str] | None = None
     """Settings with which 9 commands go in one call; empty: they do unasked. None: it has no batches."""
 
+    tells_gate = True
+    """Whether its own dialect has a word for too many calls and for nothing else, so that the gate must hear of it."""
+
     @property
     def is_http(self) -> bool:
-        """False: it exchanges files, and what is about HTTP does not apply."""
-        return any(each.startswith("http") for each in self.partner.schemes)
+        """False: it exchanges files, and what is about HTTP does not apply. Not for the declaration to say."""
+        return self.scheme in ("http", "https")
 
     @property
     def scheme(self) -> str:
         """How its address begins."""
         return urlsplit(self.url).scheme
+
+    @property
+    def writes(self) -> tuple[Entity, ...]:
+        """What is tried of that which is written: visits alone at a real system, where all is taken back again."""
+        return tuple(each for each in self.partner.writes if each is Entity.VISIT or not self.is_real)
 
     @property
     def nobody(self) -> str:
@@ -103,6 +111,14 @@ class Bench:
         """The creation of a visit that it has not seen, with a note."""
         return _needs("visit that can be written")
 
+    def visit_record(self, visit: Command) -> Command:
+        """The creation of the record of a visit that was delivered: it began late and took longer."""
+        assert isinstance(visit.fields, Visit)
+        began, ended = visit.fields.starts_at + timedelta(minutes=3), visit.fields.ends_at + timedelta(minutes=5)
+        fields = VisitRecord(began, ended, "done", "変わりなし")
+        links = {**visit.links, Entity.VISIT: visit.partner_id or ""}
+        return Command(Entity.VISIT_RECORD, Verb.CREATE, visit.record_id, 1, str(uuid4()), fields, links)
+
     def refused_visit(self) -> Command:
         """The creation of a visit that it refuses for what it says."""
         return _lacks("visit that is refused")
@@ -111,6 +127,15 @@ class Bench:
         """What it has of a command's record, compared by equality alone."""
         return _needs("look at its copies")
 
+    def said(self, command: Command) -> Sequence[Mapping[str, object]]:
+        """What stands at the partner's side of a command's record, as its own people read it, each in our terms.
+
+        Looked at without the connector, and written down again here by hand, so that an error of the connector is not
+        made twice. By the names of Visit or VisitRecord, `client`, `staff` and `visit`: all that it has a place for,
+        with an empty text where it says nothing. `status` is booked, done or cancelled.
+        """
+        return _needs("word of what stands there")
+
     def edit_copy(self, command: Command) -> None:
         """Change its copy as its own people do."""
         _lacks("edits by its own people")
@@ -118,6 +143,11 @@ class Bench:
     def hold(self, entity: Entity, count: int) -> Collection[str]:
         """Have exactly so many masters, all sound, and say their ids."""
         return _needs("masters that can be set")
+
+    def people(self, entity: Entity) -> Mapping[str, Master]:
+        """Have a few masters and no others, as different from each other as can be, one of them not active if that can
+        be told; by id, what is to be made of each by these settings: written down by hand, not mapped."""
+        return _needs("people of whom it says who they are")
 
     def change(self, entity: Entity, ids: Collection[str]) -> None:
         """Change these masters, all at the same time by its clock."""
@@ -130,6 +160,13 @@ class Bench:
     def spoil(self, entity: Entity, partner_id: str) -> None:
         """Fill one with what no clean record has."""
         _lacks("dirty data")
+
+    def spoil_list(self, entity: Entity) -> None:
+        """Have something among what it is read from that cannot be read at all, until other masters or plans are
+        held."""
+        if not self.is_http:
+            _needs("file that cannot be read")
+        _lacks("lists that cannot be read: what is called over HTTP is tried by hostile answers")
 
     def hold_plans(self, count: int) -> Sequence[Plan]:
         """Have exactly so many plans, all sound, in more than one month if there are several, and say what they are.

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from partners.certification import hostile, lines, planning, reading, writing
+from partners.certification import hostile, lines, planning, reading, records, trouble, writing
 from partners.certification.bench import Bench, BenchIncompleteError, NotOffered
-from partners.certification.trial import Broken, ClientMaker, Trial, require
-from partners.contract import AfterReadings, DeleteEvents, Partner, PointRead, ProofOfAbsence, Recovery
+from partners.certification.trial import Broken, ClientMaker, Trial, broken, require
+from partners.contract import (
+    AfterReadings,
+    DeleteEvents,
+    Entity,
+    NeverGone,
+    Partner,
+    PointRead,
+    ProofOfAbsence,
+    Recovery,
+)
 from partners.errors import PartnerError
+from partners.limits import LimitError, parse_limits
 from partners.reasons import Language, UnknownReason, explain, reason
 from partners.windows import parse_windows
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 
 
 class Verdict(StrEnum):
@@ -99,6 +112,19 @@ class Certificate:
         )
 
 
+def declaration(trial: Trial) -> None:
+    """What is declared can be kept: name, limits, endpoints, and kinds of address, with that of the bench."""
+    partner, bench = trial.bench.partner, trial.bench
+    require(_NAME.fullmatch(partner.name) is not None, "its name is not a-z, 0-9 and _")
+    require(bench.scheme in partner.schemes, f"an address that begins with {bench.scheme} is none by its declaration")
+    try:
+        parse_limits(partner.limits, partner.endpoints)
+    except LimitError as error:
+        broken(str(error))
+    unknown = set(partner.writes.values()) - set(partner.endpoints or partner.writes.values())
+    require(not unknown, f"it writes by endpoints that are not declared: {', '.join(sorted(unknown))}")
+
+
 def windows(trial: Trial) -> None:
     """The times at which it is closed are times, and it is not always closed."""
     parse_windows(trial.bench.partner.closed)
@@ -123,6 +149,7 @@ _HAND = "records of its own people made or changed"
 _IN, _OUT, _ANY = Way.IN, Way.OUT, Way.ANY
 ROWS: tuple[Row, ...] = (
     Row("check", _ANY, reading.checked),
+    Row("declaration", _ANY, declaration),
     Row("closed times", _ANY, windows),
     Row("read all", _IN, reading.read_all),
     Row("point reads", _IN, reading.point_reads),
@@ -133,11 +160,17 @@ ROWS: tuple[Row, ...] = (
     Row("changes", _IN, reading.incremental, needs=_HAND),
     Row("deletes", _IN, reading.deletes, needs=_HAND),
     Row("dirty data", _IN, reading.dirty, needs=_HAND),
+    Row("who is read", _IN, reading.people, needs=_HAND),
+    Row("what cannot be read", _IN, reading.unreadable, needs=_HAND),
     Row("gate before reading", _IN, reading.gate_asked, needs=_FAULTS),
     Row("reading put off", _IN, reading.put_off),
     Row("only read", _IN, reading.only_read),
     Row("reading broken off", _IN, reading.broken_off, needs=_FAULTS),
     Row("hostile to readings", _IN, hostile.to_readings),
+    Row("looking: 429", _ANY, trouble.throttled, needs=_FAULTS),
+    Row("looking: throttled in its dialect", _ANY, trouble.throttled_there, needs=_FAULTS),
+    Row("looking: closed for the night", _ANY, trouble.closed, needs=_FAULTS),
+    Row("looking: failures", _ANY, trouble.failing, needs=_FAULTS),
     Row("plans", _IN, planning.complete, needs=_HAND),
     Row("plans again", _IN, planning.same_again),
     Row("plan made anew", _IN, planning.replanned, needs=_HAND),
@@ -146,11 +179,13 @@ ROWS: tuple[Row, ...] = (
     Row("plans out of order", _IN, planning.out_of_order, needs=_HAND),
     Row("plans put off", _IN, planning.put_off),
     Row("create, change, cancel", _OUT, writing.one_record, "one visit"),
+    Row("what is written", _OUT, writing.content, "one visit", needs=_HAND),
     Row("repeats", _OUT, writing.repeated, "one visit"),
     Row("duplicates", _OUT, writing.duplicate, "one visit, twice"),
     Row("read back", _OUT, writing.found, "one visit"),
     Row("outdated version", _OUT, writing.outdated, "one visit"),
     Row("edited at the partner", _OUT, writing.edited_there, "one visit", needs=_HAND),
+    Row("edited meanwhile", _OUT, writing.edited_meanwhile, "visits", needs=_FAULTS),
     Row("refusal", _OUT, writing.refused, "one visit that it refuses", needs=_HAND),
     Row("nobody listens", _OUT, writing.not_reached),
     Row("write put off", _OUT, writing.put_off, "one visit"),
@@ -158,14 +193,21 @@ ROWS: tuple[Row, ...] = (
     Row("answer lost", _OUT, writing.answer_lost, "visits", needs=_FAULTS),
     Row("answer to a change lost", _OUT, writing.change_lost, "visits", needs=_FAULTS),
     Row("answer to a cancellation lost", _OUT, writing.cancel_lost, "visits", needs=_FAULTS),
+    Row("record: create, change, cancel", _OUT, records.one_record, "a visit and its record"),
+    Row("record: what is written", _OUT, records.content, "two visits and their records", needs=_HAND),
+    Row("record: repeats", _OUT, records.repeated, "a visit and its record"),
+    Row("record: read back", _OUT, records.found, "two visits and their records"),
+    Row("record: answer lost", _OUT, records.answer_lost, "visits and their records", needs=_FAULTS),
     Row("429", _OUT, writing.throttled, needs=_FAULTS),
     Row("throttled in its dialect", _OUT, writing.throttled_there, "one visit", needs=_FAULTS),
     Row("closed for the night", _OUT, writing.closed, "one visit", needs=_FAULTS),
     Row("no batches unasked", _OUT, writing.no_batches),
     Row("batch in order", _OUT, writing.batch_in_order, "four visits", needs=_FAULTS),
+    Row("batch: what is written", _OUT, writing.batch_content, "visits and their records", needs=_HAND),
     Row("batch refused", _OUT, writing.batch_refused, "three visits", needs=_FAULTS),
     Row("batch lost", _OUT, writing.batch_lost, "three visits", needs=_FAULTS),
     Row("hostile to writes", _OUT, hostile.to_writes),
+    Row("hostile to read-backs", _OUT, hostile.to_read_backs, needs=_FAULTS),
     Row("another server", _ANY, lines.another_server, needs=_FAULTS),
     Row("line cut in the login", _ANY, lines.cut_at_login, needs=_FAULTS),
     Row("slow line", _ANY, lines.slow, needs=_FAULTS),
@@ -222,21 +264,26 @@ def certificate(bench: Bench, results: tuple[Result, ...]) -> Certificate:
 
 def _classes(bench: Bench, results: Mapping[str, Result]) -> tuple[Class, ...]:
     partner, declared, is_real = bench.partner, bench.partner.capability, bench.is_real
-    recovery = (
-        ["read back", "answer lost", "answer to a change lost"] if bench.is_http and not is_real else ["read back"]
-    )
+    recovery = ["read back"]
+    if Entity.VISIT_RECORD in bench.writes:
+        recovery += ["record: read back"]
+    if bench.is_http and not is_real:
+        recovery += ["answer lost", "answer to a change lost", "record: answer lost"][: 3 if len(recovery) > 1 else 2]
     if declared.recovery in (Recovery.KEY, Recovery.CLIENT_ID):
         recovery.append("duplicates")
+    if declared.recovery in writing.READ_BACK and bench.is_http and not is_real:
+        recovery += ["hostile to read-backs", "looking: failures"]
     if not partner.writes or declared.recovery is Recovery.NONE:
         recovery = []
     has_version_check = bool(partner.writes) and declared.has_version_check
+    versions = ["outdated version"] if is_real else ["outdated version", "edited meanwhile"]
     is_incremental = bool(partner.reads) and declared.is_incremental
     changes = ["since the cursor"] if is_real else ["since the cursor", "changes"]
     proof = "point reads" if isinstance(declared.proves_absence, PointRead) else "read all"
     absence = [proof] if is_real else [proof, "deletes"]
     return (
         _class("recovery", declared.recovery, Recovery.NONE, results, recovery),
-        _class("version check", _yes(has_version_check), "no", results, ["outdated version"] * has_version_check),
+        _class("version check", _yes(has_version_check), "no", results, versions * has_version_check),
         _class("incremental", _yes(is_incremental), "no", results, changes * is_incremental),
         _class("proof of absence", _absence(declared.proves_absence), "none", results, absence * bool(partner.reads)),
     )
@@ -261,3 +308,5 @@ def _absence(proof: ProofOfAbsence) -> str:
             return "delete events"
         case AfterReadings(count):
             return f"after {count} readings"
+        case NeverGone():
+            return "none needed: nobody is deleted"

@@ -19,7 +19,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
@@ -28,7 +28,7 @@ from pathlib import Path
 from partners.certification.bench import NotOffered
 from partners.certification.relay import plain
 from partners.certification.trial import Bounds, Trial, broken, require, told
-from partners.contract import Conflict, Refused, Reply, Retry, Unknown
+from partners.contract import Absent, Command, Conflict, Recovery, Refused, Reply, Retry, Unknown, Verb
 from partners.errors import PartnerError
 
 BOUNDS = Bounds(total_seconds=0.5, connect_seconds=0.4, max_body_bytes=1_000_000)
@@ -38,6 +38,8 @@ _AT_ONCE = 40
 _MOST_MEMORY = 12 * BOUNDS.max_body_bytes
 
 Kinds = tuple[type[Reply], ...]
+Act = Callable[[str, "Hostile"], str | None]
+"""Given an address and what is played there; what is wrong with what comes of it."""
 Play = Callable[[socket.socket, threading.Event], None]
 """Given a connection and what is set when the trial is over."""
 
@@ -327,13 +329,39 @@ def to_readings(trial: Trial) -> None:
 
 def to_writes(trial: Trial) -> None:
     """Each ends a write in time, and it is never Delivered, nor surely unwritten where that is not known."""
-    command = trial.bench.visit()
 
-    def write(url: str, hostile: Hostile) -> str | None:
-        reply = trial.send(command, url=url, bounds=BOUNDS)
-        return None if isinstance(reply, hostile.write) else told(reply)
+    def writes(command: Command) -> Act:
+        def write(url: str, hostile: Hostile) -> str | None:
+            reply = trial.send(command, url=url, bounds=BOUNDS)
+            return None if isinstance(reply, hostile.write) else told(reply)
 
-    _tried(trial, write)
+        return write
+
+    for entity in trial.bench.writes:
+        _tried(trial, writes(trial.new(entity)))
+
+
+def to_read_backs(trial: Trial) -> None:
+    """Each ends a read-back with a PartnerError, in time: who takes it for absence writes a second record."""
+    if trial.capability.recovery not in (Recovery.CLIENT_ID, Recovery.SEARCH):
+        raise NotOffered("no way to find is declared")
+
+    def finds(command: Command) -> Act:
+        def find(url: str, hostile: Hostile) -> str | None:
+            try:
+                with trial.connected(url=url, bounds=BOUNDS) as connector:
+                    found = connector.find(command)
+            except PartnerError:
+                return None
+            is_nothing = hostile.is_empty and command.partner_id is None and found == Absent()
+            how = "searched for" if command.partner_id is None else "by its id"
+            return None if is_nothing else f"a {command.entity} {how} is {type(found).__name__}"
+
+        return find
+
+    known = [trial.delivered(entity) for entity in trial.bench.writes]
+    unknown = [replace(each, verb=Verb.CREATE, partner_id=None, partner_version=None) for each in known]
+    _tried(trial, *map(finds, (*known, *unknown)))
 
 
 def in_little_memory(trial: Trial) -> None:
@@ -356,14 +384,14 @@ def in_little_memory(trial: Trial) -> None:
         require(most < _MOST_MEMORY, f"{each.name}: {most // 1_000_000} MB")
 
 
-def _tried(trial: Trial, *acts: Callable[[str, Hostile], str | None]) -> None:
+def _tried(trial: Trial, *acts: Act) -> None:
     _needs_http(trial)
 
     def answer(conn: socket.socket, over: threading.Event) -> None:
         _asked(conn)
         conn.sendall(plain(200, json.dumps({}).encode(), "content-type: application/json"))
 
-    def one(hostile: Hostile, act: Callable[[str, Hostile], str | None]) -> str | None:
+    def one(hostile: Hostile, act: Act) -> str | None:
         with _listening(hostile.play) as (place, came):
             begun = time.monotonic()
             try:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from partners.certification.bench import LineFault
 from partners.certification.trial import Bounds, Trial, broken, require, told
-from partners.contract import Command, Delivered, Refused, Reply, Retry, Unknown
+from partners.certification.writing import READ_BACK
+from partners.contract import Command, Delivered, Entity, Refused, Reply, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 
 _BOUNDS = Bounds(total_seconds=3.0, connect_seconds=2.0)
@@ -58,30 +59,36 @@ def slow(trial: Trial) -> None:
 
 
 def torn(trial: Trial) -> None:
-    """Half a file is never read as a whole one."""
+    """Half a file is never read as a whole one, nor taken for the word that a record is not there."""
     for fault in (LineFault.CUT_IN_READING, LineFault.ENDS_EARLY):
         _cannot_read(trial, fault, RetryableError)
+        if trial.capability.recovery not in READ_BACK:
+            continue
+        for entity in trial.bench.writes:
+            known = trial.delivered(entity)
+            with _befallen(trial, fault), trial.connected(bounds=_BOUNDS) as connector, suppress(PartnerError):
+                broken(f"{fault}: a {entity} that is there is {type(connector.find(known)).__name__}")
 
 
 def torn_there(trial: Trial) -> None:
     """Half a file is never left where its receiver takes it for a whole one."""
-    _written(trial, LineFault.CUT_IN_WRITING, (Retry,))
+    _all_written(trial, LineFault.CUT_IN_WRITING, (Retry,))
 
 
 def full(trial: Trial) -> None:
     """Where there is no room nothing is delivered, and it is tried again."""
-    _written(trial, LineFault.FULL, (Retry,))
+    _all_written(trial, LineFault.FULL, (Retry,))
 
 
 def forbidden(trial: Trial) -> None:
     """Where nothing may be written it is Refused: a person has to change that."""
-    _written(trial, LineFault.FORBIDDEN, (Refused,))
+    _all_written(trial, LineFault.FORBIDDEN, (Refused,))
 
 
 def renamed(trial: Trial) -> None:
     """What is said of a rename that failed, or whose answer is lost, is no more than is sure."""
-    _written(trial, LineFault.RENAME_FAILS, (Retry, Unknown))
-    _written(trial, LineFault.CUT_AT_RENAME, (Unknown,))
+    _all_written(trial, LineFault.RENAME_FAILS, (Retry, Unknown))
+    _all_written(trial, LineFault.CUT_AT_RENAME, (Unknown,))
 
 
 def _cannot_read(trial: Trial, fault: LineFault, kind: type[PartnerError]) -> None:
@@ -109,10 +116,15 @@ def _finding(act: Callable[[], object], kind: type[PartnerError]) -> str | None:
     return "goes to its end"
 
 
-def _written(trial: Trial, fault: LineFault, kinds: Kinds) -> None:
+def _all_written(trial: Trial, fault: LineFault, kinds: Kinds) -> None:
+    for entity in trial.bench.writes:
+        _written(trial, fault, kinds, entity)
+
+
+def _written(trial: Trial, fault: LineFault, kinds: Kinds, entity: Entity = Entity.VISIT) -> None:
     if not trial.bench.partner.writes:
         return
-    command = trial.bench.visit()
+    command = trial.new(entity)
     with _befallen(trial, fault):
         reply = trial.send(command, bounds=_BOUNDS)
     require(isinstance(reply, kinds), f"{fault}: a write is {told(reply)}")
@@ -126,6 +138,9 @@ def _goes_again(trial: Trial, fault: LineFault, command: Command) -> None:
     require(isinstance(reply, Delivered), f"{fault}: after it a write is {told(reply)}")
     count = len(trial.bench.copies(command))
     require(count == 1, f"{fault}: {count} records are there")
+    if command.entity is Entity.VISIT_RECORD:  # a visit itself may be told to nobody
+        count = len(trial.bench.said(command))
+        require(count == 1, f"{fault}: {count} records stand at the partner's side")
 
 
 @contextmanager

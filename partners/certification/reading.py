@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from partners.certification.bench import NotOffered
+from partners.certification.bench import Bench, BenchIncompleteError, NotOffered
 from partners.certification.trial import NotingGate, Trial, broken, require, told, whole
 from partners.contract import (
     AfterReadings,
@@ -15,6 +16,8 @@ from partners.contract import (
     DeleteEvents,
     Entity,
     Gone,
+    Master,
+    NeverGone,
     Page,
     PointRead,
     Recovery,
@@ -119,16 +122,78 @@ def incremental(trial: Trial) -> None:
         require(again[-1].is_last, f"{entity}: a reading without changes does not end")
 
 
+def people(trial: Trial) -> None:
+    """Who is read is who is there: each field of each master is what the partner's own people would say."""
+    for entity in trial.bench.partner.reads:
+        wanted = trial.bench.people(entity)
+        if len(set(map(repr, wanted.values()))) < 2:
+            raise BenchIncompleteError(f"the bench has no two different {entity}")
+        records = [each for page in trial.read(entity) for each in page.records]
+        missing = wanted.keys() - {each.partner_id for each in records}
+        require(not missing, f"{entity}: {len(missing)} of {len(wanted)} did not come")
+        for each in records:
+            _is_master(trial, entity, each, wanted.get(each.partner_id))
+        with trial.connected() as connector:
+            for partner_id, master in wanted.items():
+                found = connector.fetch(entity, partner_id)
+                if isinstance(found, Gone):
+                    broken(f"{entity}: who is there is fetched as gone")
+                _is_master(trial, entity, found, master)
+
+
+def _is_master(trial: Trial, entity: Entity, record: SourceRecord, said: Master | None) -> None:
+    """Broken unless it is mapped to what the bench says."""
+    master = trial.bench.partner.map(entity, record.content, trial.bench.settings)
+    if isinstance(master, Unmappable):
+        broken(f"{entity}: a sound one is quarantined for {master.reason}")
+    require(type(master) is type(said), f"{entity}: one came that is nobody, or as another kind of master")
+    wrong = [name for name, value in vars(said).items() if getattr(master, name) != value]
+    require(not wrong, f"{entity}: otherwise than the partner has it: {', '.join(wrong)}")
+
+
+def unreadable(trial: Trial) -> None:
+    """Where something that is read from cannot be read at all, no reading ends well, and nobody is said to be gone."""
+    bench = trial.bench
+    for entity in bench.partner.readings:
+        _hold(bench, entity)
+        bench.spoil_list(entity)
+        try:
+            _never_ends(trial, entity)
+        finally:
+            _hold(bench, entity)
+        _read_any(trial, entity)
+
+
+def _never_ends(trial: Trial, entity: Entity) -> None:
+    with suppress(PartnerError):
+        _read_any(trial, entity)
+        broken(f"{entity}: a reading ends well though something in it cannot be read")
+    if entity is Entity.PLAN:
+        return
+    with trial.connected() as connector, suppress(PartnerError):
+        found = connector.fetch(entity, "nobody")
+        broken(f"{entity}: {'gone' if found == Gone() else 'there'} is who may be in what cannot be read")
+
+
+def _hold(bench: Bench, entity: Entity) -> None:
+    if entity is Entity.PLAN:
+        bench.hold_plans(3)
+    else:
+        bench.hold(entity, 3)
+
+
+def _read_any(trial: Trial, entity: Entity) -> Sequence[object]:
+    return trial.read_plans() if entity is Entity.PLAN else trial.read(entity)
+
+
 def deletes(trial: Trial) -> None:
     """A deleted record comes no more, and is known to be gone in the way that is declared; nobody else is."""
     bench = trial.bench
     for entity in bench.partner.reads:
         kept, *_, gone = sorted(bench.hold(entity, max(3, bench.sizes[entity].least)))
         cursor = trial.read(entity)[-1].cursor
-        if not bench.has_deletes:
-            bench.hold(entity, 1)
-            told_gone = [each for start in (cursor, None) for page in trial.read(entity, start) for each in page.gone]
-            require(not told_gone, f"{entity}: told as deleted, where its people delete nobody")
+        if isinstance(trial.capability.proves_absence, NeverGone):
+            _nobody_goes(trial, entity, gone, cursor)
             continue
         bench.remove(entity, gone)
         pages = trial.read(entity)
@@ -136,6 +201,16 @@ def deletes(trial: Trial) -> None:
         require(gone not in seen, f"{entity}: a deleted record still comes")
         require(kept in seen, f"{entity}: a record that is there does not come")
         _known_as_gone(trial, entity, (kept, gone), cursor)
+
+
+def _nobody_goes(trial: Trial, entity: Entity, partner_id: str, cursor: str | None) -> None:
+    with suppress(NotOffered):
+        trial.bench.remove(entity, partner_id)
+        broken(f"{entity}: nobody is deleted there by the declaration, and its people delete")
+    trial.bench.hold(entity, max(1, trial.bench.sizes[entity].least))
+    pages = [page for start in (cursor, None) for page in trial.read(entity, start)]
+    require(not any(page.gone for page in pages), f"{entity}: told as deleted, where its people delete nobody")
+    require(not any(page.is_full for page in pages), f"{entity}: who is missing in a reading is suspect")
 
 
 def _known_as_gone(trial: Trial, entity: Entity, ids: tuple[str, str], cursor: str | None) -> None:
@@ -151,7 +226,7 @@ def _known_as_gone(trial: Trial, entity: Entity, ids: tuple[str, str], cursor: s
             told_gone = {each for page in trial.read(entity, cursor) for each in page.gone}
             require(gone in told_gone, f"{entity}: the delete was not told")
             require(kept not in told_gone, f"{entity}: a record that is there is told as deleted")
-        case AfterReadings():
+        case AfterReadings() | NeverGone():
             pass  # that it came no more is all that there is
 
 

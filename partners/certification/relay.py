@@ -51,6 +51,10 @@ def plain(status: int, body: bytes = b"", *headers: str) -> bytes:
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
+CLOSED = plain(503, b"<html>closed</html>", "content-type: text/html", "retry-after: 60")
+"""The answer of one that is closed for the night."""
+
+
 @contextmanager
 def relay_to(url: str) -> Iterator[Relay]:
     """Relay to `url`, http and on this machine, until the block ends."""

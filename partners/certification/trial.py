@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from partners.certification.bench import Bench, NotOffered
 from partners.certification.relay import Relay, relay_to
@@ -21,12 +22,15 @@ from partners.contract import (
     Entity,
     Found,
     Gate,
+    NeverGone,
     Page,
     PlanPage,
     ProofOfAbsence,
     Reply,
     Token,
     Verb,
+    Visit,
+    VisitRecord,
 )
 from partners.errors import PartnerError
 from partners.throttling import Told
@@ -87,6 +91,8 @@ class Trial:
     make_client: ClientMaker
     reasons: dict[str, Mapping[str, str]] = field(default_factory=dict)
     """Each reason that was given, with the parameters that came with it last."""
+    services: dict[UUID, str] = field(default_factory=dict)
+    """Of the visits that records were made of, by their ids."""
     _full: dict[Entity, list[Page]] = field(default_factory=dict, repr=False)
 
     @property
@@ -140,14 +146,29 @@ class Trial:
         self.note(reply)
         return reply
 
-    def delivered(self, command: Command | None = None) -> Command:
-        """The update of a visit that was delivered, which changes its note."""
-        command = command or self.bench.visit()
+    def new(self, entity: Entity = Entity.VISIT) -> Command:
+        """The creation of what the partner has not seen; that of a record after its visit was delivered."""
+        visit = self.bench.visit()
+        if entity is Entity.VISIT:
+            return visit
+        assert isinstance(visit.fields, Visit)
+        self.services[visit.record_id] = visit.fields.service_code
+        return self.bench.visit_record(self.accepted(visit))
+
+    def accepted(self, command: Command) -> Command:
+        """The same with the id and version that it was delivered under."""
         reply = self.send(command)
         if not isinstance(reply, Delivered):
-            broken(f"a sound visit was not delivered: {told(reply)}")
-        fields = replace(command.fields, note="another")
-        return following(command, reply, Verb.UPDATE, fields=fields)
+            broken(f"a sound {command.entity} was not delivered: {told(reply)}")
+        return replace(command, partner_id=reply.partner_id, partner_version=reply.partner_version)
+
+    def delivered(self, entity: Entity = Entity.VISIT) -> Command:
+        """The update of what was delivered, which changes its note; of a record also when it began."""
+        there = self.accepted(self.new(entity))
+        fields = replace(there.fields, note="another")
+        if isinstance(fields, VisitRecord) and fields.started_at is not None:
+            fields = replace(fields, started_at=fields.started_at + timedelta(minutes=6))
+        return replace(there, verb=Verb.UPDATE, version=2, key=str(uuid4()), fields=fields)
 
     def read(self, entity: Entity, cursor: str | None = None, resume: str | None = None, **how: object) -> list[Page]:
         """All pages of a reading."""
@@ -208,7 +229,7 @@ def whole(pages: Sequence[Page], ids: Collection[str], proof: ProofOfAbsence) ->
     """Broken unless the pages are a reading of exactly these records; full, if what is missing is to be suspect."""
     require(bool(pages) and pages[-1].is_last, "the last page does not say that it is the last")
     require(not any(page.is_last for page in pages[:-1]), "a page before the last says that it is the last")
-    is_full = all(page.is_full for page in pages) or isinstance(proof, DeleteEvents)
+    is_full = all(page.is_full for page in pages) or isinstance(proof, DeleteEvents | NeverGone)
     require(is_full, "a full reading does not say that it is full")
     seen = [each.partner_id for page in pages for each in page.records]
     missing, more = set(ids) - set(seen), set(seen) - set(ids)

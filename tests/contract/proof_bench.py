@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
-from partner import PROOFS
+from partner import KINDS, PROOFS
 from partner_process import RunningPartner
 
 from partners.certification.bench import Bench
@@ -23,6 +24,12 @@ _PLANNED = Command(
     Visit(_STARTS, _STARTS.replace(hour=2), "112345", "玄関は開いています"),
     {Entity.CLIENT: "c1", Entity.STAFF: "s1"},
 )
+
+
+def _said(row: dict[str, Any]) -> dict[str, object]:
+    moments = {name: at and datetime.fromisoformat(at) for name, at in row["content"].items() if name.endswith("_at")}
+    status = "cancelled" if row["is_cancelled"] else row["content"].get("status", "booked")
+    return {**row["content"], **moments, "status": status}
 
 
 class ProofBench(Bench):
@@ -45,9 +52,14 @@ class ProofBench(Bench):
         self._server.fail("reject", record_ids=[str(command.record_id)])
         return command
 
-    def copies(self, command: Command) -> Sequence[object]:
+    def copies(self, command: Command) -> Sequence[dict[str, Any]]:
         """As Bench."""
-        return [row for row in self._server.state() if row["record_id"] == str(command.record_id)]
+        of = str(command.record_id), KINDS[command.entity]
+        return [row for row in self._server.state() if (row["record_id"], row["kind"]) == of]
+
+    def said(self, command: Command) -> Sequence[Mapping[str, object]]:
+        """As Bench."""
+        return [_said(row) for row in self.copies(command)]
 
     def edit_copy(self, command: Command) -> None:
         """As Bench."""
@@ -55,7 +67,7 @@ class ProofBench(Bench):
 
     def throttle(self) -> None:
         """As Bench."""
-        self._server.fail("refuse")
+        self._server.fail("refuse", methods=("GET", "POST", "PUT"))
 
     def reject_batch(self, command: Command) -> None:
         """As Bench."""

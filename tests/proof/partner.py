@@ -44,7 +44,7 @@ from partners.contract import (
     Unknown,
     Verb,
 )
-from partners.errors import RejectedError, RetryableError
+from partners.errors import AuthenticationError, RejectedError, RetryableError
 from partners.throttling import retry_after
 from partners.wire import Answered, Cause, Exchange, NotSent, Request, exchange, read_json
 from resources.http import Http
@@ -56,6 +56,8 @@ from zest_pipelines.store.database import Database
 from zest_pipelines.store.masters import Scope
 
 KINDS: Mapping[Entity, str] = {Entity.VISIT: "visits", Entity.VISIT_RECORD: "records"}
+_NOT_HERE = {"error": "it is not here"}
+"""The partner's own word: a 404 alone may be a proxy's."""
 _LINKS: Mapping[Entity, tuple[Entity, ...]] = {
     Entity.VISIT: (Entity.CLIENT, Entity.STAFF),
     Entity.VISIT_RECORD: (Entity.CLIENT, Entity.STAFF, Entity.VISIT),
@@ -114,12 +116,12 @@ class ProofConnector:
         match self.capability.recovery:
             case Recovery.CLIENT_ID:
                 answer = self._ask("GET", f"{kind}/{command.record_id}", kind)
-                if isinstance(answer, Answered) and answer.status == 404:
+                if isinstance(answer, Answered) and answer.status == 404 and read_json(answer) == _NOT_HERE:
                     return Absent()
-                return _found(_taken(answer), command)
+                return _found(_taken(answer, "id", "version", "cancelled"), command)
             case Recovery.SEARCH:
                 answer = self._ask("GET", f"{kind}?record_id={command.record_id}", kind)
-                copies = _taken(answer)["found"]
+                copies = _taken(answer, "found")["found"]
                 if len(copies) > 1:
                     raise RejectedError("several_at_partner")
                 return _found(copies[0], command) if copies else Absent()
@@ -193,19 +195,20 @@ def _entries(answer: Exchange, asked: int) -> Iterator[Exchange]:
         yield Answered(entry["status"], answer.headers, body, answer.received_at)
 
 
-def _taken(answer: Exchange) -> dict[str, Any]:
-    """The object of a reading that went well; else the PartnerError that says why not."""
+def _taken(answer: Exchange, *names: str) -> dict[str, Any]:
+    """The object of a reading that went well, with these names; else the PartnerError that says why not."""
     if isinstance(answer, Answered) and answer.status == 200:
         told = read_json(answer)
-        if isinstance(told, dict):
+        if isinstance(told, dict) and told.keys() >= set(names):
             return told
     if isinstance(answer, Answered) and answer.status == 401:
-        raise RejectedError("credential_refused")
+        raise AuthenticationError("credential_refused")
     if isinstance(answer, Answered) and answer.status == 422:
         raise RejectedError("content_refused", {"detail": "HTTP 422"})
     if isinstance(answer, Answered):
         later = _named_time(answer)
-        raise RetryableError("partner_busy" if answer.status == 429 else "answer_unreadable", not_before=later)
+        reasons = {429: "partner_busy", 503: "partner_maintenance"}
+        raise RetryableError(reasons.get(answer.status, "answer_unreadable"), not_before=later)
     raise RetryableError("partner_unreachable")
 
 

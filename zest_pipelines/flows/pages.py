@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, assert_never
 
-from partners.contract import AfterReadings, DeleteEvents, Page, PointRead, SourceRecord
+from partners.contract import AfterReadings, DeleteEvents, NeverGone, Page, PointRead, SourceRecord
 from resources.logins import Login
 from zest_pipelines.core import certificate
 from zest_pipelines.flows.reports import MOST_PROBLEMS
@@ -221,7 +221,7 @@ class Pages:
         match self._mapper.partner.capability.proves_absence:
             case AfterReadings(count):
                 return suspicions.land_absent(tx, self.reading, count)
-            case PointRead() | DeleteEvents():
+            case PointRead() | DeleteEvents() | NeverGone():
                 return 0
             case other:
                 assert_never(other)

@@ -8,34 +8,47 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import count as counting
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from partners.carecsv.actuals import parsed
-from partners.carecsv.layouts import COUNT, DAY, ENDS, INSURED, INSURER, STARTS
+from partners.carecsv.layouts import (
+    CLIENTS,
+    COUNT,
+    DAY,
+    ENDS,
+    INSURED,
+    INSURER,
+    PLAN_COLUMNS,
+    PLANS,
+    SERVICE,
+    STARTS,
+)
 from partners.carecsv.partner import CARECSV, STATE, STILL_SECONDS
 from partners.carecsv.reading import MOST_RECORDS
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, Row, made_up, planned
 from partners.certification.bench import Bench, BenchMissingError, LineFault, NotOffered, Sizes
-from partners.contract import Command, Entity, Plan, PlannedService, Verb, Visit
+from partners.contract import Client, Command, Entity, Master, Plan, PlannedService, Verb, Visit
 from partners.windows import JAPAN
 
 _STARTS = datetime(2026, 12, 1, 0, 30, tzinfo=UTC)
 
 
 class CareCsvBench(Bench):
-    """An office that puts files there. Nobody answers a file, and no file tells of a delete."""
+    """An office that puts files there, and takes ours. Nobody answers a file, and no file tells of a delete."""
 
     partner = CARECSV
     secret: Mapping[str, str] = {}
     settings: Mapping[str, str] = {"office": RECEIVER, "kind": "13"}
     batch_settings: Mapping[str, str] = {}
-    has_deletes = False
     sizes = dict.fromkeys((Entity.CLIENT, Entity.PLAN), Sizes(page=MOST_RECORDS, cap=2 * MOST_RECORDS))
 
     def __init__(self, office: CareOffice) -> None:
         self._office, self.url = office, office.base.as_uri()
         self._time = datetime(2026, 11, 1, tzinfo=UTC)
+        self._days = counting()
+        self._day_of: dict[UUID, str] = {}
 
     @property
     def nobody(self) -> str:
@@ -47,9 +60,11 @@ class CareCsvBench(Bench):
         raise NotOffered("it is a folder of this machine: there is no line to it")
 
     def visit(self) -> Command:
-        """As Bench."""
-        fields = Visit(_STARTS, _STARTS + timedelta(hours=1), "131111", "玄関は開いています")
-        return Command(Entity.VISIT, Verb.CREATE, uuid4(), 1, str(uuid4()), fields, {Entity.CLIENT: _id(1)})
+        """On a day that no other has: what the office is told of does not name our visits."""
+        starts, record_id = _STARTS + timedelta(days=next(self._days)), uuid4()
+        self._day_of[record_id] = f"{starts:%Y%m%d}"
+        fields = Visit(starts, starts + timedelta(hours=1), "131111", "玄関は開いています")
+        return Command(Entity.VISIT, Verb.CREATE, record_id, 1, str(uuid4()), fields, {Entity.CLIENT: _id(1)})
 
     def refused_visit(self) -> Command:
         """Of a service that has no code."""
@@ -62,6 +77,48 @@ class CareCsvBench(Bench):
         kept = (parsed(file.read_bytes()) for file in (self._office.base / STATE).glob("*.json"))
         told = (each.told(command.entity, str(command.record_id)) for each in kept)
         return [each for each in told if each is not None]
+
+    def said(self, command: Command) -> Sequence[Mapping[str, object]]:
+        """What the office has in the files that it took: nothing of a visit before it was."""
+        if command.entity is Entity.VISIT:
+            raise NotOffered("no file tells of a visit before it was: it goes with its record")
+        self._office.take()
+        names = [each.name for each in PLAN_COLUMNS]
+        rows = [dict(zip(names, row, strict=True)) for table in self._office.actuals.values() for row in table]
+        return [
+            {
+                "status": "done",
+                "client": f"{row[INSURER]}-{row[INSURED]}",
+                "started_at": _at(row[DAY], row[STARTS]),
+                "ended_at": _at(row[DAY], row[ENDS]),
+                "service_code": row[SERVICE],
+            }
+            for row in rows
+            if row[DAY] == self._day_of[command.record_id]
+        ]
+
+    def people(self, entity: Entity) -> Mapping[str, Master]:
+        """One with all that can be said, and one of whom little is known, in one file."""
+        self.hold(entity, 1)
+        first, second = made_up(1, 1), made_up(1, 2)
+        told = {"利用者氏名": "森　梅", "利用者氏名フリガナ": "モリ ウメ", "利用者性別": "2"}
+        told |= {"利用者生年月日": "19500101", "利用者郵便番号": "160-0023", "利用者電話番号": "03-0000-0001"}
+        told |= {"利用者住所１": "東京都新宿区", "利用者住所２": "１－１"}
+        scant = dict.fromkeys(told, "") | {"利用者氏名フリガナ": "オオノ ケンイチ"}
+        self._put([first | told, second | scant])
+        whole = ("1950-01-01", "female", "160-0023", "東京都新宿区１－１", "03-0000-0001")
+        return {
+            "139999-9000000001": Client("9000000001", "森", "梅", "モリ", "ウメ", *whole, active=True),
+            "139999-9000000002": Client(
+                "9000000002", "", "", "オオノ", "ケンイチ", "", "unknown", "", "", "", active=True
+            ),
+        }
+
+    def spoil_list(self, entity: Entity) -> None:
+        """A file that is none of the standard's."""
+        self._time += timedelta(minutes=1)
+        kind, month = (PLANS, f"{_MONTHS[0]:%Y%m}") if entity is Entity.PLAN else (CLIENTS, "")
+        self._still(self._office.put(b"\x81,", self._time, kind=kind, month=month))
 
     def hold(self, entity: Entity, count: int) -> Collection[str]:
         """In one file."""
@@ -132,6 +189,10 @@ class CareCsvBench(Bench):
         still = file.stat().st_mtime - 2 * STILL_SECONDS
         os.utime(file, (still, still))
         return name
+
+
+def _at(day: str, clock: str) -> datetime:
+    return datetime.strptime(day + clock, "%Y%m%d%H%M").replace(tzinfo=JAPAN)
 
 
 _MONTHS = (date(2026, 12, 1), date(2027, 1, 1))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 from partners.certification.bench import Bench, Sizes
-from partners.contract import Command, Entity, Verb, Visit
+from partners.contract import Client, Command, Entity, Master, Staff, Verb, Visit
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.config import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 
+Json = dict[str, Any]
 _PAGE = 10
 _KINDS: Mapping[Entity, str] = {Entity.CLIENT: "Patient", Entity.STAFF: "Practitioner"}
 _SCRIPT = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
@@ -53,11 +54,16 @@ class FhirBench(Bench):
 
     def copies(self, command: Command) -> Sequence[object]:
         """As Bench."""
-        return self._appointments(command)
+        return self._stored(command)
+
+    def said(self, command: Command) -> Sequence[Mapping[str, object]]:
+        """What its Appointments and Encounters say."""
+        tell = _appointment if command.entity is Entity.VISIT else _encounter
+        return [tell(each) for each in self._stored(command)]
 
     def edit_copy(self, command: Command) -> None:
         """As Bench."""
-        self._sandbox.put(self._appointments(command)[0] | {"comment": "電話あり"})
+        self._sandbox.put(self._stored(command)[0] | {"comment": "電話あり"})
 
     def hold(self, entity: Entity, count: int) -> Collection[str]:
         """As Bench."""
@@ -67,6 +73,42 @@ class FhirBench(Bench):
         for partner_id, number in wanted.items():
             self._sandbox.put(self._person(entity, partner_id, number))
         return set(wanted)
+
+    def people(self, entity: Entity) -> Mapping[str, Master]:
+        """One with all that can be said, one who has left, one of whom little is known."""
+        self.hold(entity, 0)
+        whole, left, scant = (self._person(entity, f"{entity}-{number}", number) for number in (1, 2, 3))
+        left |= {"name": [_name("IDE", "大野", "健一"), _name("SYL", "オオノ", "ケンイチ")], "active": False}
+        left |= {"gender": "male", "birthDate": "1948-02"}
+        scant["name"] = [{"family": "林", "given": ["桜"]}]
+        del scant["gender"], scant["birthDate"], scant["active"]
+        place = {"postalCode": "160-0023", "text": "東京都新宿区西新宿1-1"}
+        if entity is Entity.CLIENT:
+            whole |= {"address": [place], "telecom": [{"system": "phone", "value": "03-0000-0001"}]}
+        for each in (whole, left, scant):
+            self._sandbox.put(each)
+        if entity is Entity.CLIENT:
+            said = ("160-0023", "東京都新宿区西新宿1-1", "03-0000-0001")
+            return {
+                "client-1": Client("00000001", "森", "梅", "モリ", "ウメ", "1950-01-01", "female", *said, active=True),
+                "client-2": Client(
+                    "00000002", "大野", "健一", "オオノ", "ケンイチ", "1948-02", "male", "", "", "", active=False
+                ),
+                "client-3": Client("00000003", "林", "桜", "", "", "", "unknown", "", "", "", active=True),
+            }
+        period = {"start": "2020-04-01", "end": "2027-03-31"}
+        employed = {
+            "code": [{"text": "看護師"}],
+            "period": period,
+            "practitioner": {"reference": "Practitioner/staff-1"},
+        }
+        self._sandbox.put({"resourceType": "PractitionerRole", "id": "role-1", "active": True, **employed})
+        days = (date(2020, 4, 1), date(2027, 3, 31))
+        return {
+            "staff-1": Staff("00000001", "森", "梅", "モリ", "ウメ", "看護師", *days, active=True),
+            "staff-2": Staff("00000002", "大野", "健一", "オオノ", "ケンイチ", "", None, None, active=False),
+            "staff-3": Staff("00000003", "林", "桜", "", "", "", None, None, active=True),
+        }
 
     def change(self, entity: Entity, ids: Collection[str]) -> None:
         """As near to each other as its clock, which always goes on, allows."""
@@ -97,24 +139,52 @@ class FhirBench(Bench):
     def _ids(self, entity: Entity) -> list[str]:
         return [each["id"] for each in self._sandbox.state(_KINDS[entity])]
 
-    def _appointments(self, command: Command) -> list[dict[str, Any]]:
+    def _stored(self, command: Command) -> list[Json]:
         value = str(command.record_id)
-        return [each for each in self._sandbox.state("Appointment") if each["identifier"][0]["value"] == value]
+        kind = "Appointment" if command.entity is Entity.VISIT else "Encounter"
+        return [each for each in self._sandbox.state(kind) if each["identifier"][0]["value"] == value]
 
-    def _person(self, entity: Entity, partner_id: str, number: int) -> dict[str, Any]:
-        names = [("IDE", "森", "梅"), ("SYL", "モリ", "ウメ")]
+    def _person(self, entity: Entity, partner_id: str, number: int) -> Json:
         return {
             "resourceType": _KINDS[entity],
             "id": partner_id,
             "identifier": [{"system": self._systems[entity], "value": f"{number:08}"}],
             "active": True,
-            "name": [
-                {"extension": [{"url": _SCRIPT, "valueCode": script}], "family": family, "given": [given]}
-                for script, family, given in names
-            ],
+            "name": [_name("IDE", "森", "梅"), _name("SYL", "モリ", "ウメ")],
             "gender": "female",
             "birthDate": "1950-01-01",
         }
+
+
+def _name(script: str, family: str, given: str) -> Json:
+    return {"extension": [{"url": _SCRIPT, "valueCode": script}], "family": family, "given": [given]}
+
+
+def _appointment(told: Json) -> dict[str, object]:
+    people = [each["actor"]["reference"].split("/") for each in told["participant"]]
+    services = [each["coding"][0]["code"] for each in told.get("serviceType", [])]
+    return {
+        "status": told["status"],
+        "starts_at": datetime.fromisoformat(told["start"]),
+        "ends_at": datetime.fromisoformat(told["end"]),
+        "service_code": ",".join(services),
+        "note": told.get("comment", ""),
+        "client": ",".join(each for kind, each in people if kind == "Patient"),
+        "staff": ",".join(each for kind, each in people if kind == "Practitioner"),
+    }
+
+
+def _encounter(told: Json) -> dict[str, object]:
+    period, staff = told.get("period", {}), [each["individual"]["reference"] for each in told.get("participant", [])]
+    return {
+        "status": {"finished": "done"}.get(told["status"], told["status"]),
+        "started_at": datetime.fromisoformat(period["start"]) if "start" in period else None,
+        "ended_at": datetime.fromisoformat(period["end"]) if "end" in period else None,
+        "note": "".join(each["valueAnnotation"]["text"] for each in told.get("extension", [])),
+        "client": told["subject"]["reference"].removeprefix("Patient/"),
+        "staff": ",".join(staff).replace("Practitioner/", ""),
+        "visit": ",".join(each["reference"] for each in told.get("appointment", [])).replace("Appointment/", ""),
+    }
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from partners.certification.bench import Bench, Sizes
-from partners.contract import Entity
+from partners.contract import Entity, Master, Staff
 from partners.smarthr.partner import SMARTHR
 from partners.smarthr.sandbox.crews import spelled
 from partners.smarthr.sandbox.server import FaultKind, SmartHrConfig
@@ -25,7 +25,7 @@ class SmartHrBench(Bench):
     partner = SMARTHR
     secret: Mapping[str, str] = {"token": "a-token"}
     wrong_secret: Mapping[str, str] = {"token": "another"}
-    settings: Mapping[str, str] = {}
+    settings: Mapping[str, str] = {"qualifications": "看護師,理学療法士"}
     sizes = {Entity.STAFF: Sizes(page=AT_ONCE, cap=3 * AT_ONCE)}  # noqa: RUF012  # nobody changes it
 
     def __init__(self, smarthr: RunningSmartHr) -> None:
@@ -36,6 +36,23 @@ class SmartHrBench(Bench):
         crews = [_crew(number) for number in range(count)]
         self._smarthr.put_crews(crews)
         return [crew["id"] for crew in crews]
+
+    def people(self, entity: Entity) -> Mapping[str, Master]:
+        """A nurse, one who has left, one with a business name."""
+        left: Json = {"emp_status": "retired", "last_name": "大野", "first_name": "健一", "resigned_at": "2026-03-31"}
+        left |= {"last_name_yomi": "オオノ", "first_name_yomi": "ケンイチ", "positions": ["主任", "理学療法士"]}
+        business: Json = {"business_last_name": "林", "business_first_name": "桜", "business_last_name_yomi": "ハヤシ"}
+        business |= {"business_first_name_yomi": "サクラ", "emp_status": "absent", "entered_at": None}
+        first, second, third = (_crew(number) for number in range(3))
+        self._smarthr.put_crews([first | {"job_category": "看護師"}, second | left, third | business])
+        since, until = date(2020, 4, 1), date(2026, 3, 31)
+        return {
+            first["id"]: Staff("00000", "森", "梅", "モリ", "ウメ", "看護師", since, None, active=True),
+            second["id"]: Staff(
+                "00001", "大野", "健一", "オオノ", "ケンイチ", "理学療法士", since, until, active=False
+            ),
+            third["id"]: Staff("00002", "林", "桜", "ハヤシ", "サクラ", "", None, None, active=True),
+        }
 
     def change(self, entity: Entity, ids: Collection[str]) -> None:
         """As Bench."""
@@ -53,8 +70,8 @@ class SmartHrBench(Bench):
         self._smarthr.put_crew(partner_id, **dirt, positions={"name": None}, updated_at="yesterday")
 
     def throttle(self) -> None:
-        """As Bench."""
-        self._smarthr.fail(FaultKind.ERROR, code=_NUMBER_OF_TOO_MANY)
+        """By its code: the status says nothing."""
+        self._smarthr.fail(FaultKind.ERROR, code=_NUMBER_OF_TOO_MANY, status=403)
 
     def heal(self) -> None:
         """As Bench."""
