@@ -63,7 +63,8 @@ def repeated(trial: Trial) -> None:
 def duplicate(trial: Trial) -> None:
     """A creation that is sent twice makes no second record, where the recovery that is declared says so."""
     if trial.capability.recovery not in _REPEATED:
-        raise NotOffered(f"a repeat is not promised with recovery {trial.capability.recovery}: it is read back instead")
+        instead = "a person looks there" if trial.capability.recovery is Recovery.NONE else "it is read back"
+        raise NotOffered(f"a repeat is not promised with recovery {trial.capability.recovery}: {instead} instead")
     command = trial.bench.visit()
     replies = [trial.send(command), trial.send(command)]
     require(all(isinstance(each, Delivered) for each in replies), f"the repeat is {told(replies[1])}")

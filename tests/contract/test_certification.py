@@ -55,7 +55,7 @@ from partners.errors import AuthenticationError, Deferred, PartnerError, Rejecte
 from partners.fhir.sandbox.testing import running_sandbox
 from partners.reasons import Language, explain
 from partners.registry import PARTNERS
-from zest_pipelines.cli import run
+from zest_pipelines.cli import new_partner, run
 from zest_pipelines.cli.new_partner import write_partner
 
 _HOSTILE = hostile.hostile_answers
@@ -774,8 +774,29 @@ def test_a_new_partner_is_told_what_is_not_written_yet(
     assert found["deletes"] == "the bench offers no sizes of readings"
 
 
-def test_a_partner_that_is_there_is_not_written_over(zest: Callable[..., tuple[int, str, str]]) -> None:
-    for name, finding in (("fhir", "is there already"), ("Kagayaki", "is not a-z, 0-9 and _")):
-        code, _, error = zest("new-partner", name)
-        assert code == 2
-        assert finding in error
+_SHARED = sorted(
+    file.stem for file in Path(partners.__path__[0]).glob("*.py") if file.stem != "__init__"
+)  # contract, wire and all others
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("fhir", "is there already"),
+        ("certification", "is there already"),
+        ("Kagayaki", "is not a-z, 0-9 and _"),
+        ("__init__", "is not a-z, 0-9 and _"),
+        *((name, f"{name}.py is a module that all partners share") for name in _SHARED),
+        *((name, f"'{name}' is a word of Python's") for name in ("class", "import", "def", "lambda")),
+        ("tls_secrets", "TLS_SECRETS is what the contract calls something else"),
+        ("k" * 77, "The name has 77 characters, and 30 are the most"),
+    ],
+)
+def test_a_name_that_would_break_something_is_refused_in_a_sentence(
+    zest: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, name: str, finding: str
+) -> None:
+    monkeypatch.setattr(new_partner, "write_partner", lambda *_: pytest.fail("it is written"))
+    code, _, error = zest("new-partner", name)
+    assert code == 2
+    assert finding in error
+    assert len(error.splitlines()) == 1

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from zest_pipelines.cli import partner_code
 from zest_pipelines.cli.connections import checked_secret, checked_settings, checked_url
 from zest_pipelines.cli.options import InputError, JsonOption, PartnerArgument, counted, out, print_json, tell
 from zest_pipelines.cli.secret_files import read_secret
@@ -66,19 +67,15 @@ def certify(
 
 def _at_the_sandbox(declared: Partner, *, as_json: bool) -> list[Certificate]:
     """A certificate for each kind of address."""
-    from partners.certification.bench import BenchMissingError, benches_of
     from partners.certification.certificate import certificate
     from partners.certification.certificate import certify as run_rows
 
     made = []
-    try:
-        for running in benches_of(declared.name).values():
-            with running() as bench:
-                results: list[Result] = []
-                _run(run_rows(bench, _maker({})), results, as_json=as_json)
-                made.append(certificate(bench, tuple(results)))
-    except BenchMissingError as error:
-        raise InputError(str(error)) from None
+    for maker in partner_code.benches(declared.name).values():
+        with partner_code.running(declared.name, maker) as bench:
+            results: list[Result] = []
+            _run(run_rows(bench, _maker({})), results, as_json=as_json)
+            made.append(certificate(bench, tuple(results)))
     return made
 
 
