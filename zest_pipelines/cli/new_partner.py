@@ -46,8 +46,8 @@ def new_partner(
         raise InputError("The title holds a quote, a backslash, a $ or what cannot be printed: give another --title")
     write_partner(folder, name, shown)
     tell(
-        f"{folder} is there. Next: add its line to partners/registry.py and its name to the import contracts in "
-        f"pyproject.toml, then fill it until zest certify {name} passes (CONTRIBUTING.md, Adding a partner)"
+        f"{folder} is there. Next: add its line to partners/registry.py, then fill it until zest certify {name} passes "
+        "(CONTRIBUTING.md, Adding a partner)"
     )
 
 
