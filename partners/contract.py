@@ -566,6 +566,9 @@ class Partner:
     that somebody looks. None: not looked for."""
     schemes: tuple[str, ...] = ("https", "http")
     """How its addresses begin: `file` for a folder on this machine."""
+    leaves: str = ""
+    """What stays there of a visit that was cancelled, told to whoever has tried it at a real system. Empty: the
+    visit itself, as cancelled; nothing, if it `replaces`."""
     full_every: timedelta = timedelta(days=1)
     """How often all records are read, where changed ones alone can be; longer where that costs it many calls."""
     read_plans: Callable[[Connector, str | None], Iterator[PlanPage]] | None = None

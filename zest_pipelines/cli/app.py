@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from zest_pipelines.cli import (
@@ -98,8 +100,14 @@ board_token.command("revoke")(board.revoke)
 board_token.command("list")(board.listed)
 app.add_typer(board_token, name="board-token")
 app.command(context_settings=bench.CONTEXT)(bench.bench)
-sandbox.command("fhir")(sandboxes.fhir)
-sandbox.command("orca")(sandboxes.orca)
-sandbox.command("smarthr")(sandboxes.smarthr)
-sandbox.command("carecsv")(sandboxes.carecsv)
+_SANDBOXES: dict[str, Callable[..., None]] = {
+    "fhir": sandboxes.fhir,
+    "orca": sandboxes.orca,
+    "smarthr": sandboxes.smarthr,
+    "carecsv": sandboxes.carecsv,
+}
+for _name, _command in _SANDBOXES.items():
+    sandbox.command(_name)(_command)
+for _name, _help, _command in sandboxes.of_others(_SANDBOXES):
+    sandbox.command(_name, help=_help)(_command)
 app.add_typer(sandbox, name="sandbox")
