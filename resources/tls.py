@@ -63,8 +63,11 @@ def begins_at(tls: Tls) -> datetime:
 
 
 def trusted_until(tls: Tls) -> datetime:
-    """When the last of the authorities given can no longer be trusted, aware. Of those that `context` takes."""
-    return max(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(_bytes(tls.ca)))
+    """When the last of the authorities given can no longer be trusted, aware. Raises TlsError."""
+    try:
+        return max(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(_bytes(tls.ca)))
+    except ValueError:  # OpenSSL takes more than this
+        raise TlsError("The CA certificate is no PEM certificate: give the authority's own file as it is") from None
 
 
 @lru_cache(maxsize=256)

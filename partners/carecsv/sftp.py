@@ -32,7 +32,7 @@ class Bounds:
     """For one listing, one file read or one file put, with the connection that it needs: whatever the server does in
     between, and though it answers a byte a second."""
     connect_seconds: float = 5.0
-    """Until the server's machine is reached; within the total."""
+    """Until the server's machine is reached, for each of its addresses."""
 
 
 @dataclass(frozen=True)

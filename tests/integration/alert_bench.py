@@ -100,20 +100,19 @@ class Trouble:
         reason: str = "unknown",
         state: str = "parked",
         minutes: int = 0,
-        attempts: int = 1,
     ) -> None:
         """Records that stopped; of what stands with the reason, `detail` alone tells causes apart."""
         self._admin.execute(
             """
             INSERT INTO sync.pending (tenant_id, partner, entity, record_id, version, month, op, client_id, on_date,
-                                      state, reason, params, attempts, edited_at, since)
+                                      state, reason, params, edited_at, since, turned_at)
             SELECT 'tenant-' || n %% %s, 'fhir', 'visit', gen_random_uuid(), 1, date_trunc('month', now()), 'upsert',
                    gen_random_uuid(), current_date, %s, %s,
-                   jsonb_build_object('detail', %s::text, 'record', n::text, 'value', %s::text), %s,
-                   now(), now() - %s * interval '1 minute'
+                   jsonb_build_object('detail', %s::text, 'record', n::text, 'value', %s::text),
+                   now() - interval '9 days', now() - interval '9 days', now() - %s * interval '1 minute'
             FROM generate_series(1, %s) n
             """,
-            [tenants, state, reason, detail, CANARY, attempts, minutes, records],
+            [tenants, state, reason, detail, CANARY, minutes, records],
         )
 
     def hold(self, tenants: int, reason: str, *, minutes: int, failures: int) -> None:
@@ -134,13 +133,18 @@ class Trouble:
         self._admin.execute(
             """
             INSERT INTO sync.pending (tenant_id, partner, entity, record_id, version, month, op, client_id, on_date,
-                                      edited_at, since)
+                                      edited_at, since, turned_at)
             SELECT 'tenant-' || 1 + n %% %s, 'fhir', 'visit', gen_random_uuid(), 1, date_trunc('month', now()),
-                   'upsert', gen_random_uuid(), current_date, now(), now() - %s * interval '1 minute'
+                   'upsert', gen_random_uuid(), current_date, now(), now() - interval '9 days',
+                   now() - %s * interval '1 minute'
             FROM generate_series(1, %s) n
             """,
             [tenants, minutes, records],
         )
+
+    def turn(self, state: str, reason: str) -> None:
+        """What waited stands so now."""
+        self._admin.execute("UPDATE sync.pending SET state = %s, reason = %s", [state, reason])
 
     def open(self, *, minutes: int) -> None:
         """Nothing has held a connection back for so long."""

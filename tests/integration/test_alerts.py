@@ -174,10 +174,14 @@ def test_a_reading_that_the_partner_fails_is_an_alert_once_that_has_lasted_and_o
 def test_a_record_that_the_partner_fails_is_no_alert_for_how_long_ago_it_was_edited(
     receiver: Receiver, trouble: Trouble, minute: Minute
 ) -> None:
-    trouble.fail(3, "", reason=PARTNERS_FAULT, state="retry", minutes=300, attempts=alerts.TRIES - 1)
+    for state in ("retry", "unknown"):
+        trouble.fail(3, "", reason=PARTNERS_FAULT, state=state, minutes=20)
+    trouble.wait(4, tenants=1, minutes=50)
+    trouble.turn("retry", PARTNERS_FAULT)
     minute(1)
     assert receiver.took == []
-    trouble.fail(2, "", reason=PARTNERS_FAULT, state="retry", minutes=300, attempts=alerts.TRIES)
+    trouble.mend()
+    trouble.fail(2, "", reason=PARTNERS_FAULT, state="retry", minutes=40)
     minute(1)
     assert receiver.kinds() == (1, 0)
     assert "records 2," in receiver.took[0][1]

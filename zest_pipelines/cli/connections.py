@@ -304,21 +304,21 @@ def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
         raise InputError('The secret file is not as it should be: write a JSON object of texts, {"token": "..."}')
     secret = _complete(partner.secrets, given, "secret", "the JSON of --secret-file")
     tls = tls_of(secret)
+    now = datetime.now(UTC)
     try:
-        until = expires_at(tls)
         if not tls.is_plain:
             context(tls)
+        until = expires_at(tls)
+        begins = begins_at(tls) if tls.certificate else now
+        trusted = trusted_until(tls) if tls.ca else None
     except TlsError as error:
         raise InputError(str(error)) from None
-    now = datetime.now(UTC)
     if until is not None and until <= now:
         raise InputError(f"The client certificate has expired ({utc(until)}): have the partner issue another one")
-    if tls.certificate and (begins := begins_at(tls)) > now:
-        raise InputError(
-            f"The client certificate is not valid before {utc(begins)}: give it then, or one that is valid now"
-        )
-    if tls.ca and (ends := trusted_until(tls)) <= now:
-        raise InputError(f"The CA certificate has expired ({utc(ends)}): give the one that the authority has now")
+    if begins > now:
+        raise InputError(f"The client certificate is not valid before {utc(begins)}: give one that is valid now")
+    if trusted is not None and trusted <= now:
+        raise InputError(f"The CA certificate has expired ({utc(trusted)}): give the one that the authority has now")
     return secret
 
 

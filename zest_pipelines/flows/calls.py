@@ -8,6 +8,7 @@ no credential does, since headers and forms are not looked at.
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +18,11 @@ import httpx
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from partners.contract import FieldKind
+from partners.contract import FieldKind, Partner
 from zest_pipelines.core.masking import masked, masked_path
+from zest_pipelines.flows.places import place_of
+
+_log = logging.getLogger(__name__)
 
 MOST_CALLS = 4
 """Of one errand or reading; of more, the last ones."""
@@ -28,11 +32,21 @@ _MOST_KEPT = 8 * 1024
 """Characters of what is kept of all calls of an errand; beyond that no bodies are."""
 
 
+class Heard(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes | None
+    """None: it is too long to be looked at."""
+    length: int
+
+
 class Call(NamedTuple):
     """One call, as the client made it."""
 
     request: httpx.Request
-    response: httpx.Response | None
+    heard: Heard | None
     """None: no whole answer came."""
 
 
@@ -64,7 +78,9 @@ class Calls:
 
     def _answered(self, response: httpx.Response) -> None:
         if self._noted is not None:
-            self._noted[-1] = Call(response.request, response)
+            body = response.read()  # the transport has read it already
+            kept = body if len(body) <= _MOST_READ else None
+            self._noted[-1] = Call(response.request, Heard(response.status_code, response.headers, kept, len(body)))
 
 
 def told(calls: Sequence[Call], kinds: Mapping[str, FieldKind], *, is_of_one: bool) -> list[dict[str, Any]]:
@@ -82,23 +98,33 @@ def told(calls: Sequence[Call], kinds: Mapping[str, FieldKind], *, is_of_one: bo
     return kept[::-1]
 
 
+def kept_calls(calls: Sequence[Call], partner: Partner, tenant: str, *, is_of_one: bool) -> list[dict[str, Any]] | None:
+    """As `told`; None if that fails: how it ended is stored, whatever the partner's words look like."""
+    try:
+        return told(calls, partner.shown, is_of_one=is_of_one)
+    except Exception as error:  # noqa: BLE001
+        _log.warning("%s at %s: no calls: %s", tenant, partner.name, place_of(error))
+        return None
+
+
 def _told(call: Call, kinds: Mapping[str, FieldKind] | None) -> dict[str, Any]:
-    request, response = call.request, call.response
+    request, heard = call.request, call.heard
+    asked = request.read()
     return {
         "method": request.method,
         "path": masked_path(request.url.path),
-        "asked": _shown(request.headers, request.read(), kinds),
-        "status": None if response is None else response.status_code,
-        "answer": None if response is None else _shown(response.headers, response.read(), kinds),
+        "asked": _shown(request.headers, asked, len(asked), kinds),
+        "status": None if heard is None else heard.status,
+        "answer": None if heard is None else _shown(heard.headers, heard.body, heard.length, kinds),
     }
 
 
-def _shown(headers: httpx.Headers, body: bytes, kinds: Mapping[str, FieldKind] | None) -> Any:
+def _shown(headers: httpx.Headers, body: bytes | None, length: int, kinds: Mapping[str, FieldKind] | None) -> Any:
     """The body's content, or what can be said of it: a page, an empty answer, what cannot be read."""
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    content = None if kinds is None or len(body) > _MOST_READ else _content(media_type, body)
+    content = None if kinds is None or body is None or length > _MOST_READ else _content(media_type, body)
     if content is None or kinds is None:
-        return {"‹body›": masked_path(media_type), "‹bytes›": len(body)}
+        return {"‹body›": masked_path(media_type), "‹bytes›": length}
     return masked(content, kinds)
 
 

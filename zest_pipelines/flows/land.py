@@ -23,7 +23,7 @@ from zest_pipelines.core.alarm import detail_of
 from zest_pipelines.core.classification import UNKNOWN
 from zest_pipelines.core.identifiers import landed_id
 from zest_pipelines.flows.absence import ask_for_suspects
-from zest_pipelines.flows.calls import Calls, told
+from zest_pipelines.flows.calls import Calls, kept_calls
 from zest_pipelines.flows.drift import told_once
 from zest_pipelines.flows.gate import LedgerGate
 from zest_pipelines.flows.opening import connection_row, open_line
@@ -82,7 +82,7 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
                     ask_for_suspects(services, mapper, line.connector, pages)
         except PartnerError as error:
             heard = () if calls is None else calls.taken()
-            kept = told(heard, mapper.partner.shown, is_of_one=True)
+            kept = kept_calls(heard, mapper.partner, begun.reading.tenant, is_of_one=True) or ()
             pages.break_off(error.reason, error.params, kept, may_go_on=not isinstance(error, RejectedError))
         except VaultError:
             pages.break_off("secret_unreadable", {}, (), may_go_on=False)

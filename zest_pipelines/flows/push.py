@@ -36,7 +36,7 @@ from zest_pipelines.core.classification import Classification
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.calls import Call, told
+from zest_pipelines.flows.calls import Call, kept_calls
 from zest_pipelines.flows.delivery import End, Rules, end_by_word, end_of_suspicion, grouped, may_be_there, plan
 from zest_pipelines.flows.errands import Errand, Heard, Send, carry_out, record_of
 from zest_pipelines.flows.gate import Later, Slot
@@ -274,11 +274,8 @@ class _Push:
         """The end with what was asked and answered, if there is anything to explain about it."""
         if not isinstance(end, Result) or end.reason is None or not answer.calls:
             return end
-        try:
-            return replace(end, calls=told(answer.calls, self._partner.shown, is_of_one=len(answer.heard) == 1))
-        except Exception as error:  # noqa: BLE001  # how it ended is stored, whatever the partner's words look like
-            _log.warning("%s at %s: no calls: %s", self._target.tenant, self._partner.name, place_of(error))
-            return end
+        is_of_one = len(answer.heard) == 1
+        return replace(end, calls=kept_calls(answer.calls, self._partner, self._target.tenant, is_of_one=is_of_one) or ())
 
     def _is_closed(self) -> bool:
         """Whether the partner takes no calls now; then the push stops, and is not begun before it does again."""

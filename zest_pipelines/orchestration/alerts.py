@@ -39,6 +39,8 @@ _EVERY_SECONDS = 60
 _LOOKED_BACK = timedelta(hours=24)
 _MOST_QUEUED = timedelta(minutes=10)
 _MOST_RUNS = 200
+_MOST_FAILED = 1000
+"""One job that fails each minute for a night does not hide what another one did."""
 _ENDED = [DagsterRunStatus.FAILURE, DagsterRunStatus.SUCCESS]
 
 
@@ -51,13 +53,13 @@ def troubles_of(instance: DagsterInstance, now: datetime) -> tuple[Trouble, ...]
         RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=now - _LOOKED_BACK), limit=_MOST_RUNS
     )
     unattended = instance.get_run_records(
-        RunsFilter(statuses=[DagsterRunStatus.FAILURE], tags={LANE: BACKGROUND}), limit=_MOST_RUNS
+        RunsFilter(statuses=[DagsterRunStatus.FAILURE], tags={LANE: BACKGROUND}), limit=_MOST_FAILED
     )
     failed = []
     for name in sorted({each.dagster_run.job_name for each in (*recent, *unattended)}):
-        (newest,) = instance.get_run_records(RunsFilter(job_name=name, statuses=_ENDED), limit=1)
-        if newest.dagster_run.status is DagsterRunStatus.FAILURE:
-            failed.append(Trouble("", "run_failed", name, 1, 0, newest.create_timestamp))
+        for newest in instance.get_run_records(RunsFilter(job_name=name, statuses=_ENDED), limit=1):
+            if newest.dagster_run.status is DagsterRunStatus.FAILURE:
+                failed.append(Trouble("", "run_failed", name, 1, 0, newest.create_timestamp))
     queued = instance.get_run_records(
         RunsFilter(statuses=[DagsterRunStatus.QUEUED], created_before=now - _MOST_QUEUED), limit=_MOST_RUNS
     )

@@ -86,21 +86,17 @@ def _is_told(row: str, since: str) -> str:
         OR ({reason} = ANY (CAST(:users AS text[])) AND {since} < clock_timestamp() - b.users_after))"""
 
 
-TRIES = 8
-"""So often a record that is tried again by itself has failed before that is trouble: on average after five minutes."""
-
 # Of what stands still for good or is in doubt: by cause. Index: the partial index of stopped rows. An edit could go
-# since it was made, the connection was resumed, and its last hold was over.
+# since nothing was awaited for it any more, the connection was resumed, and its last hold was over.
 _TROUBLES = query(
     "troubles",
     Login.ALERT,
     f"""
     SELECT p.partner, {told("p")} AS reason, {_detail("p")} AS detail, count(*) AS records,
-           count(DISTINCT p.tenant_id) AS tenants, min(p.since) AS since
+           count(DISTINCT p.tenant_id) AS tenants, min(p.turned_at) AS since
     FROM sync.pending p
     CROSS JOIN sync.alert_bounds b
-    WHERE p.state IN ('parked', 'retry', 'unknown') AND {_is_told("p", "p.since")}
-      AND (p.state <> 'retry' OR p.attempts >= {TRIES} OR {told("p")} = ANY (CAST(:at_once AS text[])))
+    WHERE p.state IN ('parked', 'retry', 'unknown') AND {_is_told("p", "p.turned_at")}
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT h.partner, {told("h")}, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
@@ -130,9 +126,9 @@ _TROUBLES = query(
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT p.partner, :waiting, '', count(*), count(DISTINCT p.tenant_id),
-           min(greatest(p.since, c.resumed_at, h.until))
+           min(greatest(p.turned_at, c.resumed_at, h.until))
     FROM sync.alert_bounds b
-    JOIN sync.pending p ON p.since < clock_timestamp() - b.edits_after
+    JOIN sync.pending p ON p.turned_at < clock_timestamp() - b.edits_after
     JOIN sync.connection c ON c.tenant_id = p.tenant_id AND c.partner = p.partner
     LEFT JOIN sync.hold h ON h.tenant_id = p.tenant_id AND h.partner = p.partner
     WHERE p.state = 'due' AND p.waits_for IS NULL AND c.paused_at IS NULL

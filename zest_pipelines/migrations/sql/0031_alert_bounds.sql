@@ -23,7 +23,20 @@ ALTER TABLE sync.connection
     ADD COLUMN resumed_at timestamptz; -- the last time
 GRANT SELECT (lifted_at) ON sync.hold TO zest_alert;
 GRANT SELECT (resumed_at) ON sync.connection TO zest_alert;
-GRANT SELECT (attempts) ON sync.pending TO zest_alert;
+
+-- How long a record stands as it does. It was edited long before, perhaps: while hours were closed, or for a later week.
+ALTER TABLE sync.pending
+    ADD COLUMN turned_at timestamptz NOT NULL DEFAULT clock_timestamp(); -- since when it has this state and waits for that
+CREATE FUNCTION sync.note_turn() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    NEW.turned_at := clock_timestamp();
+    RETURN NEW;
+END $$;
+REVOKE EXECUTE ON FUNCTION sync.note_turn() FROM PUBLIC;
+CREATE TRIGGER note_turn BEFORE UPDATE ON sync.pending
+    FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.waits_for IS DISTINCT FROM NEW.waits_for)
+    EXECUTE FUNCTION sync.note_turn();
+GRANT SELECT (turned_at) ON sync.pending TO zest_alert;
 
 -- As before, but a hold that is lifted is no occurrence.
 DROP TRIGGER note_unexplained ON sync.hold;
