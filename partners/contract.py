@@ -26,6 +26,7 @@ from partners.errors import PartnerError, RetryableError
 if TYPE_CHECKING:
     import httpx
 
+    from partners.reasons import Reason
     from partners.throttling import Told
 
 Json = dict[str, Any]
@@ -519,6 +520,18 @@ class Capability:
 
 
 @dataclass(frozen=True)
+class CodeRow:
+    """A row for a table that says what a partner's answers mean, so that an unknown error is known to the code too."""
+
+    file: str
+    """From the root of the code."""
+    table: str
+    """The name that is bound to the table."""
+    line: str
+    """As it stands there, without the end of the line."""
+
+
+@dataclass(frozen=True)
 class Partner:
     """A partner's declaration: the only thing that the registry holds."""
 
@@ -553,6 +566,9 @@ class Partner:
     that somebody looks. None: not looked for."""
     schemes: tuple[str, ...] = ("https", "http")
     """How its addresses begin: `file` for a folder on this machine."""
+    leaves: str = ""
+    """What stays there of a visit that was cancelled, told to whoever has tried it at a real system. Empty: the
+    visit itself, as cancelled; nothing, if it `replaces`."""
     full_every: timedelta = timedelta(days=1)
     """How often all records are read, where changed ones alone can be; longer where that costs it many calls."""
     read_plans: Callable[[Connector, str | None], Iterator[PlanPage]] | None = None
@@ -561,6 +577,9 @@ class Partner:
     shown: Mapping[str, FieldKind] = field(default_factory=dict)
     """What stands in the fields of its requests and answers, by name, or by what it stands in and name
     (`telecom.value`). What is not named is masked as text, so an omission hides a code and shows no person."""
+    code_row: Callable[[str, Reason], CodeRow | None] | None = None
+    """Pure: the row that makes an answer of unknown cause that reason, by the `detail` which was told of the answer.
+    None: its table has it already, or cannot say it. No function: its answers are never of unknown cause."""
 
     @property
     def masters(self) -> tuple[Entity, ...]:

@@ -22,6 +22,8 @@ from types import MappingProxyType
 
 import yaml
 
+from partners.params import shown
+
 
 class Owner(StrEnum):
     """Whose turn it is."""
@@ -143,25 +145,29 @@ def all_reasons() -> tuple[Reason, ...]:
     return tuple(_catalogue().values())
 
 
-def explain(code: str, params: Mapping[str, str], language: Language = Language.JAPANESE) -> tuple[str, str]:
+def explain(
+    code: str, params: Mapping[str, str], language: Language = Language.JAPANESE, missing: str = ""
+) -> tuple[str, str]:
     """What happened and what to do next, as sentences.
 
-    A parameter that is missing reads 不明 or "unknown", one too many is ignored. Raises UnknownReason.
+    Fields of the product read as care staff call them (`params`). A parameter that is missing reads `missing`, without
+    that 不明 or "unknown"; one too many is ignored. Raises UnknownReason.
     """
     message, action = reason(code).texts(language)
-    filled = _Filled(params, "不明" if language is Language.JAPANESE else "unknown")
+    given = {name: shown(name, value, language) for name, value in params.items()}
+    filled = _Filled(given, missing or ("不明" if language is Language.JAPANESE else "unknown"))
     return message.format_map(filled), action.format_map(filled)
 
 
 def sentences(
-    code: str, params: Mapping[str, str], reference: str, language: Language = Language.ENGLISH
+    code: str, params: Mapping[str, str], reference: str, language: Language = Language.ENGLISH, missing: str = ""
 ) -> tuple[str, str]:
     """As `explain`, for any code that is stored: one that the catalogue lacks reads as an unknown error of its name.
 
     `reference`: what support can find it by (`core.reference`).
     """
     try:
-        return explain(code, {**params, REFERENCE: reference}, language)
+        return explain(code, {**params, REFERENCE: reference}, language, missing)
     except UnknownReason:
         return explain("unknown", {"detail": code, REFERENCE: reference}, language)
 
@@ -260,6 +266,12 @@ _WORDINGS: tuple[tuple[Callable[[Reason], bool], str, str, str], ...] = (
         "a user's action names the place to act, in 「」 and in quotes",
         "「.+?」",
         '".+?"',
+    ),
+    (
+        lambda each: each.owner is Owner.USER,
+        "a user's action says how it goes on when that is done",
+        "自動で|次の取込|「再送」|「反映済みにする」|「再開」|もう一度実行|サポートに",
+        r'\bby (itself|themselves)\b|next import|"Send again"|"Mark as delivered"|"Resume"|launch it again|support',
     ),
     (
         lambda each: each.owner is Owner.PARTNER and each.retried,

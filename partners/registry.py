@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from partners.carecsv.partner import CARECSV
@@ -21,8 +22,14 @@ class UnknownPartnerError(LookupError):
     """There is no partner of that name; the message names those that there are."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"no partner is called {name!r}; there are: {', '.join(sorted(PARTNERS))}")
+        super().__init__(f"no partner is called {name!r}; there are: {', '.join(sorted(PARTNERS))}{_hint(name)}")
         self.name = name
+
+
+def _hint(name: str) -> str:
+    """For whoever has written the folder alone."""
+    is_there = name.isidentifier() and (Path(__file__).parent / name / "partner.py").exists()
+    return ". Its folder is there, its line in partners/registry.py is not: add it" if is_there else ""
 
 
 def partner(name: str) -> Partner:

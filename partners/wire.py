@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -250,6 +251,11 @@ def is_web_page(answered: Answered) -> bool:
     """Whether it is a page for people, by its type or its first letters."""
     kind = answered.headers.get("content-type", "").lower()
     return "html" in kind or answered.body[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
+
+
+def is_token(text: str) -> bool:
+    """Whether a header can carry it as a credential: letters, digits and signs of ASCII, and no space."""
+    return re.fullmatch("[!-~]+", text) is not None
 
 
 class Flaw(StrEnum):

@@ -57,6 +57,16 @@ def expires_at(tls: Tls) -> datetime | None:
     return _identity(tls)[0].not_valid_after_utc if tls.certificate else None
 
 
+def begins_at(tls: Tls) -> datetime:
+    """When the certificate that is shown can first be, aware. Raises TlsError."""
+    return _identity(tls)[0].not_valid_before_utc
+
+
+def trusted_until(tls: Tls) -> datetime:
+    """When the last of the authorities given can no longer be trusted, aware. Of those that `context` takes."""
+    return max(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(_bytes(tls.ca)))
+
+
 @lru_cache(maxsize=256)
 def context(tls: Tls) -> ssl.SSLContext:
     """The one context for these. Raises TlsError."""

@@ -38,11 +38,13 @@ from partners.contract import (
     Verb,
     unsent,
 )
-from partners.errors import Deferred, PartnerError
+from partners.errors import Deferred, PartnerError, RejectedError
 
 MOST_AT_ONCE = 500
 _CLIENT = re.compile(r"(\d{6})-(\d{10}|H[0-9A-Z]{9})(?:/.*)?", re.ASCII)
 _SERVICE = re.compile(r"[0-9A-Z]{6}", re.ASCII)
+SERVICE_CODE_FORM = "英数字6桁 (6 letters or digits)"
+"""The same, for people."""
 
 
 @dataclass
@@ -115,7 +117,7 @@ class CareCsvConnector:
         try:
             self.outbox.open()
             for number, command in enumerate(commands):
-                replies[number] = self._taken(number, command, work)
+                replies[number] = self._answered(number, command, work)
             letters = self._letters(work, replies)
             for (kind, receiver, month), rows in letters.items():
                 self.outbox.put(kind, self.office, receiver, month, rows, self.now())
@@ -170,6 +172,13 @@ class CareCsvConnector:
         self.outbox.place.close()
         self.client.close()
 
+    def _answered(self, number: int, command: Command, work: dict[Client, _Work]) -> Reply:
+        """As `_taken`; what we keep of one client and cannot read any more stops that client alone."""
+        try:
+            return self._taken(number, command, work)
+        except RejectedError as error:
+            return unsent(error)
+
     def _taken(self, number: int, command: Command, work: dict[Client, _Work]) -> Reply:
         """What is answered if all goes well; what is to be told of it then stands in `work`."""
         client, record = _client_of(command), str(command.record_id)
@@ -179,7 +188,7 @@ class CareCsvConnector:
         told, facts = mine.after.told(command.entity, record), actuals.facts_of(command)
         is_visit, old = command.entity is Entity.VISIT, _client_in(command.partner_id)
         if is_visit and command.verb is not Verb.CANCEL and not _SERVICE.fullmatch(facts["service_code"]):
-            return Refused("record_refused", {"field": "service_code", "detail": "[0-9A-Z]{6}"})
+            return Refused("record_refused", {"field": "service_code", "detail": SERVICE_CODE_FORM})
         if is_visit and old is not None and old != client:
             is_told_of = bool(self._work(old, work).after.sent)
             if not self._receiver(client) or (is_told_of and not self._receiver(old)):  # before it is taken from there

@@ -53,7 +53,7 @@ class Outbox:
         try:
             return Kept() if content is None else parsed(content)
         except ValueError:
-            raise RejectedError("file_unreadable", {"file": self.state, "why": "state"}) from None
+            raise RejectedError("internal_error") from None
 
     def keep(self, client: Client, kept: Kept) -> None:
         """Store it, whole or not at all. OSError."""

@@ -117,5 +117,6 @@ CARECSV = Partner(
     open=open_connector,
     endpoints=(FILES,),
     schemes=("file", "sftp"),
+    leaves=f"that it is, in its client's file in {STATE}; nothing in {OUT}, where only what was done is told",
     read_plans=plans_of,
 )

@@ -27,8 +27,8 @@ from pathlib import Path
 
 from partners.certification.bench import NotOffered
 from partners.certification.relay import plain
-from partners.certification.trial import Bounds, Trial, broken, require, told
-from partners.contract import Absent, Command, Conflict, Recovery, Refused, Reply, Retry, Unknown, Verb
+from partners.certification.trial import Bounds, NotingGate, Trial, broken, require, told
+from partners.contract import Absent, Command, Conflict, Recovery, Refused, Reply, Retry, Token, Unknown, Verb
 from partners.errors import PartnerError
 
 BOUNDS = Bounds(total_seconds=0.5, connect_seconds=0.4, max_body_bytes=1_000_000)
@@ -304,13 +304,21 @@ def _listening(play: Play) -> Iterator[tuple[str, list[int]]]:
                 thread.join()
 
 
+class _GivenToken(NotingGate):
+    """Where the partner gives tokens there is one: the answer is to the call itself, and not to the asking."""
+
+    def token(self, ask: Callable[[], Token], refused: str = "") -> str:
+        """Another one only in the place of one that is refused."""
+        return super().token(ask, refused) if refused else "a-token"
+
+
 def to_readings(trial: Trial) -> None:
     """Each ends a reading, and the proof before a delete, with a PartnerError, in time."""
     entity = trial.bench.partner.reads[0]
 
     def read(url: str, hostile: Hostile) -> str | None:
         try:
-            pages = trial.read(entity, url=url, bounds=BOUNDS)
+            pages = trial.read(entity, url=url, bounds=BOUNDS, gate=_GivenToken())
         except PartnerError:
             return None
         is_nothing = hostile.is_empty and not any(page.records or page.gone for page in pages)
@@ -318,7 +326,7 @@ def to_readings(trial: Trial) -> None:
 
     def fetch(url: str, hostile: Hostile) -> str | None:
         try:
-            with trial.connected(url=url, bounds=BOUNDS) as connector:
+            with trial.connected(url=url, bounds=BOUNDS, gate=_GivenToken()) as connector:
                 connector.fetch(entity, "1")
         except PartnerError:
             return None
@@ -332,7 +340,7 @@ def to_writes(trial: Trial) -> None:
 
     def writes(command: Command) -> Act:
         def write(url: str, hostile: Hostile) -> str | None:
-            reply = trial.send(command, url=url, bounds=BOUNDS)
+            reply = trial.send(command, url=url, bounds=BOUNDS, gate=_GivenToken())
             return None if isinstance(reply, hostile.write) else told(reply)
 
         return write

@@ -39,6 +39,8 @@ def same_again(trial: Trial) -> None:
         trial.bench.hold_plans(3)
     pages = trial.read_plans()
     before = {_whose(plan): plan for page in pages for plan in page.plans}
+    if not before:
+        raise NotOffered("it has no plan")
     for cursor in (None, pages[-1].cursor):
         again = trial.read_plans(cursor)
         require(again[-1].cursor is not None, "a reading ends without a cursor")

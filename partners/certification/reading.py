@@ -237,7 +237,7 @@ def point_reads(trial: Trial) -> None:
     for entity in trial.bench.partner.reads:
         listed = next((each for page in trial.full(entity) for each in page.records), None)
         if listed is None:
-            raise NotOffered(f"it has no {entity}")
+            raise NotOffered(f"it has no {entity}: have the bench begin with one at least")
         with trial.connected() as connector:
             found = connector.fetch(entity, listed.partner_id)
         is_same = isinstance(found, SourceRecord) and found.partner_id == listed.partner_id

@@ -124,7 +124,8 @@ def duplicate(trial: Trial) -> None:
     that says something else meanwhile, where it is kept under our own id."""
     recovery = trial.capability.recovery
     if recovery not in _REPEATED:
-        raise NotOffered(f"a repeat is not promised with recovery {recovery}: it is read back instead")
+        instead = "a person looks there" if recovery is Recovery.NONE else "it is read back"
+        raise NotOffered(f"a repeat is not promised with recovery {recovery}: {instead} instead")
     command = trial.bench.visit()
     replies = [trial.send(command), trial.send(command)]
     require(all(isinstance(each, Delivered) for each in replies), f"the repeat is {told(replies[1])}")

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from partners.contract import Conflict, Json, Refused, Reply, Retry, Unknown
+from partners.contract import CodeRow, Conflict, Json, Refused, Reply, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 from partners.fhir.elements import objects
+from partners.fhir.visits import fields_of
+from partners.reasons import Reason
 from partners.throttling import told
 from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page, read_json
 
@@ -87,6 +89,8 @@ _SERVER_FAILED = _row("partner_failed", Unknown, RetryableError, "RFC 9110 15.6:
 _THROTTLED = _row("partner_busy", Retry, RetryableError, "R4 IssueType throttled; a 403 that names a time")
 _WEB_PAGE = _row("html_instead_of_data", Unknown, RetryableError, "not the application's word")
 _DEFAULT = _row("answer_unreadable", Unknown, RetryableError, "unknown: nothing is said of what was done")
+
+_UNKNOWN = _row("unknown", Unknown, RetryableError, "no row: nothing is said of what was done")
 
 _UNSURE = {"partner_failed": "partner_failed_unsure", "partner_maintenance": "partner_maintenance_unsure"}
 """How a reason reads when it is about a write."""
@@ -197,7 +201,24 @@ def _meaning(act: Act, answered: Answered) -> Meaning:
         return _THROTTLED
     if status == 400 and _DATA_ISSUES.intersection(codes):
         return _BY_STATUS[422]  # many servers answer 400 where R4 says 422
-    return _BY_ACT.get((act, status)) or _BY_STATUS.get(status, _DEFAULT)
+    without = _DEFAULT if 200 <= status <= 299 else _UNKNOWN
+    return _BY_ACT.get((act, status)) or _BY_STATUS.get(status, without)
+
+
+_TOLD = re.compile(r"(create|update|read) HTTP ([1-9][0-9]{2})")
+
+
+def code_row(detail: str, given: Reason) -> CodeRow | None:
+    """`Partner.code_row`: by what was asked for and the status. Nobody has said whether it was applied."""
+    told = _TOLD.fullmatch(detail)
+    if told is None or given.parameters():
+        return None
+    act, status = Act(told[1]), int(told[2])
+    if (act, status) in _BY_ACT or status in _BY_STATUS:
+        return None
+    error = "RetryableError" if given.retried else "RejectedError"
+    line = f'    (Act.{act.name}, {status}): _row("{given.code}", Unknown, {error}, "classified"),'
+    return CodeRow("partners/fhir/codes.py", "_BY_ACT", line)
 
 
 def _not_before(answered: Answered) -> datetime | None:
@@ -221,13 +242,16 @@ def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> di
             return {"permission": what}
         case "function_closed":
             return {"function": what}
+        case "unknown":
+            return {"detail": f"{act} HTTP {answered.status}"}
         case "not_this_protocol":
             return {"protocol": PROTOCOL}
         case "record_refused":
             outcome = resource_in(answered) or {}
-            paths = ", ".join(_paths(outcome))
-            detail = ", ".join(_issue_codes(outcome)) or f"HTTP {answered.status}"
-            return {"field": paths, "detail": detail} if paths else {"detail": detail}
+            paths = _paths(outcome)
+            ours = dict.fromkeys(field for path in paths for field in fields_of(path))
+            detail = " ".join([", ".join(_issue_codes(outcome)) or f"HTTP {answered.status}", ", ".join(paths)]).strip()
+            return {"field": ", ".join(ours), "detail": detail} if ours else {"detail": detail}
     return {}
 
 

@@ -19,14 +19,16 @@ from partners.contract import (
     Recovery,
     Setting,
 )
-from partners.errors import RejectedError
+from partners.errors import AuthenticationError, RejectedError
 from partners.fhir.client import FhirConnector
+from partners.fhir.codes import code_row
 from partners.fhir.mapping import PATIENT_SYSTEM, STAFF_SYSTEM, map_record
 from partners.fhir.server import ENDPOINTS, Server, checked_base
 from partners.fhir.shape import unknown_fields
 from partners.fhir.shown import SHOWN
 from partners.fhir.tokens import SCOPES_V1, SCOPES_V2, Service, read_key
 from partners.fhir.visits import IDENTIFIER_SYSTEMS, RESOURCE_TYPES, SERVICE_SYSTEM
+from partners.wire import is_token
 
 BATCH_SIZE = "batch_size"
 SCOPES = "scopes"
@@ -69,6 +71,8 @@ def open_connector(connection: Connection, secret: Mapping[str, str], client: ht
             raise RejectedError("settings_missing", {"key": key})
     service = _service(secret, complete)
     token = "" if service else secret.get("token", "").strip()
+    if token and not is_token(token):
+        raise AuthenticationError("credential_refused")
     server = Server(client, gate, checked_base(connection.base_url), token, service)
     return FhirConnector(server, complete, _batch_size(complete[BATCH_SIZE]))
 
@@ -108,4 +112,5 @@ FHIR = Partner(
     endpoints=tuple(dict.fromkeys(ENDPOINTS.values())),
     unknown_fields=unknown_fields,
     shown=SHOWN,
+    code_row=code_row,
 )

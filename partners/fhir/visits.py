@@ -12,6 +12,7 @@ partner's copy: `merged` puts what the product owns into the copy and leaves eve
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -40,6 +41,30 @@ _HOME_HEALTH = {
 _CLIENT, _STAFF, _VISIT = "Patient/", "Practitioner/", "Appointment/"
 
 Settings = Mapping[str, str]
+
+_FIELDS: Mapping[str, str] = {
+    "Appointment.start": "starts_at",
+    "Appointment.end": "ends_at",
+    "Appointment.comment": "note",
+    "Appointment.serviceType": "service_code",
+    "Appointment.participant": "client, staff",  # which of them, the number alone does not say
+    "Encounter.status": "status",
+    "Encounter.subject": "client",
+    "Encounter.participant": "staff",
+    "Encounter.period.start": "started_at",
+    "Encounter.period.end": "ended_at",
+    "Encounter.period": "started_at, ended_at",
+    "Encounter.extension": "note",
+}
+"""What the product calls the elements that it fills."""
+
+
+def fields_of(path: str) -> tuple[str, ...]:
+    """The product's fields that stand at an element's path, indexes and all; none: it fills no such element."""
+    parts = re.sub(r"\[\d+\]", "", path).split(".")
+    outwards = (".".join(parts[:length]) for length in range(len(parts), 1, -1))
+    found = next((_FIELDS[each] for each in outwards if each in _FIELDS), "")
+    return tuple(filter(None, found.split(", ")))
 
 
 def business_identifier(command: Command, settings: Settings) -> tuple[str, str]:

@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from partners.contract import Conflict, Refused, Reply, Retry, Unknown
+from partners.contract import CodeRow, Conflict, Refused, Reply, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 from partners.orca import xml2
 from partners.orca.apis import Api
+from partners.reasons import Reason
 from partners.throttling import told
 from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page
 
@@ -93,7 +94,7 @@ class Meaning:
     """For a read."""
     source: str
     params: Mapping[str, str] = field(default_factory=dict)
-    """`{code}` and `{api}` in them stand for the answer's."""
+    """`{code}`, `{api}` and `{status}` in them stand for the answer's."""
 
 
 def _data(reason: str, source: str, **params: str) -> Meaning:
@@ -105,8 +106,10 @@ _OURS = Meaning("request_malformed", Refused, RejectedError, "all pages: class m
 _LOCKED = Meaning("partner_locked", Retry, RetryableError, "all pages: 他端末使用中")
 _NOT_WRITTEN = Meaning("partner_failed_unsure", Unknown, RetryableError, "an error while it wrote")
 _SHOWN = "ORCA {code}"
-DEPARTMENT, DOCTOR, MEDICAL_CONTENT = "診療科 (department)", "ドクター (doctor)", "診療内容 (medical content)"
-"""What codes stand for, as a reason's sentences show it."""
+DEPARTMENT = "診療科 (department)"
+DOCTOR = "ドクター (doctors, default_doctor)"
+MEDICAL_CONTENT = "診療内容 (medical_content)"
+"""What codes stand for, as a reason's sentences show it, with the settings that say them."""
 
 _BY_CALL: Mapping[tuple[Api, str], Meaning] = {
     # Appointments (予約)
@@ -165,6 +168,7 @@ _BY_CODE: Mapping[str, Meaning] = {
 _MISSING = re.compile(r"0{0,2}0[1-9]")
 """What is missing or wrong in the form of a request, at every call: ours to send."""
 _USERS_REFUSE = re.compile(r"89[0-9]{2}")
+_UNKNOWN_STATUS = Meaning("unknown", Unknown, RetryableError, "no row", {"detail": "{api} HTTP {status}"})
 _UNKNOWN_CODE = Meaning("unknown", Unknown, RetryableError, "no page", {"detail": "{api} {code}"})
 
 _BY_STATUS: Mapping[int, Meaning] = {
@@ -252,13 +256,41 @@ def _of_status(answered: Answered) -> Meaning:
         return _REDIRECT
     if is_web_page(answered) and status not in (*_AT_THE_DOOR, 404, 405):
         return _WEB_PAGE
-    return _BY_STATUS.get(status, _DEFAULT)
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return _DEFAULT if 200 <= status <= 299 else _UNKNOWN_STATUS
+
+
+_TOLD = re.compile(r"(\w+) (?:HTTP ([1-9][0-9]{2})|([A-Z]?[0-9]{1,4}))")
+
+
+def code_row(detail: str, given: Reason) -> CodeRow | None:
+    """`Partner.code_row`: by the call and its result, or by the status. A result that may hold data is not told, so
+    there is no row for it. Whether it was taken nobody has said: it is looked up, whatever the reason."""
+    told = _TOLD.fullmatch(detail)
+    if told is None or told[1] not in set(Api):
+        return None
+    api, status, code = Api(told[1]), told[2], told[3]
+    error = "RetryableError" if given.retried else "RejectedError"
+    more = ', {"detail": _SHOWN}' if given.parameters() else ""
+    said = f'{error}, "classified"{more}),'
+    if status is not None:
+        if int(status) in _BY_STATUS or given.parameters():
+            return None
+        return CodeRow(_FILE, "_BY_STATUS", f'    {status}: Meaning("{given.code}", Unknown, {said}')
+    if (api, code) in _BY_CALL or code in _BY_CODE:
+        return None
+    return CodeRow(_FILE, "_BY_CALL", f'    (Api.{api.name}, "{code}"): Meaning("{given.code}", Unknown, {said}')
+
+
+_FILE = "partners/orca/codes.py"
 
 
 def _params(meaning: Meaning, api: Api, answered: Answered) -> dict[str, str]:
     code = result(answered)
     shown = code if _CODE.fullmatch(code) else "?"
-    return {name: text.format(code=shown, api=api.value) for name, text in meaning.params.items()}
+    told = {"code": shown, "api": api.value, "status": answered.status}
+    return {name: text.format(**told) for name, text in meaning.params.items()}
 
 
 def _not_before(answered: Answered) -> datetime | None:

@@ -17,6 +17,7 @@ from partners.errors import RejectedError
 from partners.orca.apis import ENDPOINTS
 from partners.orca.assignment import AssignmentError, parse_assignments
 from partners.orca.client import Options, OrcaConnector
+from partners.orca.codes import code_row
 from partners.orca.mapping import map_record
 from partners.orca.reading import RangeError, parse_ranges
 from partners.orca.server import Server, checked_base
@@ -92,4 +93,5 @@ ORCA = Partner(
     endpoints=ENDPOINTS,
     full_every=timedelta(days=7),  # a call a patient; the log and the list of changes tell the rest
     shown=SHOWN,
+    code_row=code_row,
 )

@@ -8,12 +8,14 @@ where there is no SmartHR.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from partners.contract import Json
+from partners.contract import CodeRow, Json
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
+from partners.reasons import Reason
 from partners.throttling import told
 from partners.wire import Answered, Cause, Exchange, NotSent, is_web_page, read_json
 
@@ -97,7 +99,27 @@ def _meaning(answered: Answered) -> Meaning:
         return _BY_STATUS[status]
     if 500 <= status <= 599:
         return _SERVER_FAILED
-    return _WEB_PAGE if is_web_page(answered) else _DEFAULT
+    if is_web_page(answered):
+        return _WEB_PAGE
+    if 200 <= status <= 299:
+        return _DEFAULT
+    return Meaning("unknown", RetryableError, "no row", {"detail": f"HTTP {status}"})
+
+
+_TOLD = re.compile(r"(SmartHR|HTTP) ([0-9]{1,4})")
+
+
+def code_row(detail: str, given: Reason) -> CodeRow | None:
+    """`Partner.code_row`: by the error's code, or by the status where there was none."""
+    told = _TOLD.fullmatch(detail)
+    if told is None or given.parameters():
+        return None
+    number, is_status = int(told[2]), told[1] == "HTTP"
+    if number in (_BY_STATUS if is_status else _BY_CODE):
+        return None
+    error = "RetryableError" if given.retried else "RejectedError"
+    line = f'    {number}: Meaning("{given.code}", {error}, "classified"),'
+    return CodeRow("partners/smarthr/codes.py", "_BY_STATUS" if is_status else "_BY_CODE", line)
 
 
 def _code(answered: Answered) -> int | None:

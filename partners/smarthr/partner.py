@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import httpx
 
 from partners.contract import TLS_SECRETS, Capability, Connection, Connector, Entity, Gate, Partner, Recovery, Setting
-from partners.errors import RejectedError
+from partners.errors import AuthenticationError, RejectedError
 from partners.smarthr.client import SmartHrConnector
+from partners.smarthr.codes import code_row
 from partners.smarthr.mapping import BUSINESS, LEGAL, NAMES, QUALIFICATIONS, map_record
 from partners.smarthr.server import CREWS, Server, checked_base
+from partners.wire import is_token
 
 _SETTINGS = (
     Setting(
@@ -34,6 +36,8 @@ def open_connector(connection: Connection, secret: Mapping[str, str], client: ht
     token = secret.get("token", "").strip()
     if not token:
         raise RejectedError("secret_missing")
+    if not is_token(token):
+        raise AuthenticationError("credential_refused")
     return SmartHrConnector(Server(client, gate, checked_base(connection.base_url), token))
 
 
@@ -52,4 +56,5 @@ SMARTHR = Partner(
     open=open_connector,
     parallel=1,
     endpoints=(CREWS,),
+    code_row=code_row,
 )

@@ -182,6 +182,15 @@ def test_clients_of_two_offices_go_to_each_ones_own_and_who_has_none_waits(offic
     assert [name.split("_")[4] for name in office.take()] == ["1370000008"]
 
 
+def test_what_we_keep_of_a_client_and_cannot_read_is_ours_to_mend_and_stops_no_other(office: CareOffice) -> None:
+    first, second = deliver(office, visit(1), visit(2))
+    (file,) = [each for each in (office.base / "zest-state").iterdir() if insured(1) in each.name]
+    file.write_text("{")
+    replies = send(office, visit_record(first), visit_record(second))
+    assert replies[0] == Refused("internal_error")
+    assert isinstance(replies[1], Delivered)
+
+
 @pytest.mark.parametrize("why", ["service code", "receiver"])
 def test_a_visit_that_its_new_client_cannot_have_stays_whose_it_was(office: CareOffice, why: str) -> None:
     (plan,) = deliver(office, first := visit(1))

@@ -16,6 +16,7 @@ import fhir_bench
 import httpx
 import paramiko
 import pytest
+import token_bench
 from partner import PROOFS
 from partner_process import RunningPartner, running_partner
 from proof_bench import ProofBench
@@ -23,6 +24,8 @@ from test_connectors import http_client
 
 import partners
 from partners.carecsv import client, sftp
+from partners.carecsv.sandbox.bench import CareCsvBench
+from partners.carecsv.sandbox.office import CareOffice
 from partners.carecsv.sftp import Sftp
 from partners.certification import certificate as certificate_
 from partners.certification import hostile, lines, real
@@ -50,10 +53,12 @@ from partners.contract import (
 )
 from partners.errors import AuthenticationError, Deferred, PartnerError, RejectedError, RetryableError
 from partners.fhir.sandbox.testing import running_sandbox
+from partners.reasons import Language, explain
 from partners.registry import PARTNERS
-from zest_pipelines.cli import run
+from zest_pipelines.cli import new_partner, run
 from zest_pipelines.cli.new_partner import write_partner
 
+_HOSTILE = hostile.hostile_answers
 _BY_NAME = {row.name: row for row in ROWS}
 
 
@@ -193,7 +198,7 @@ class Prying(Bad):
 @pytest.fixture
 def few_hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     """One hostile answer is enough to see that a row notices."""
-    each = next(each for each in hostile.hostile_answers("") if each.name == "a web page with 200")
+    each = next(each for each in _HOSTILE("") if each.name == "a web page with 200")
     monkeypatch.setattr(hostile, "hostile_answers", lambda _: (each,))
 
 
@@ -605,13 +610,133 @@ def test_the_command_writes_at_a_real_system_if_that_is_allowed_and_cancels_it(
     with running_sandbox(fhir_bench.CONFIG) as sandbox:
         typed = ("certify", "fhir", "--base-url", sandbox.url, "--secret-file", str(secret), *settings)
         code, output, _ = zest(*typed)
-        assert code == 1, "what is declared of writing was not tried"
+        assert code == 0, output
         assert "it writes one visit: allow it with --write" in output
+        assert "is certified for reading; writing was not tried: allow it with --write." in output
         assert sandbox.state("Appointment") == []
-        code, output, _ = zest(*typed, "--write")
+        code, output, told = zest(*typed, "--write")
         assert code == 0, output
         assert {each["status"] for each in sandbox.state("Appointment")} == {"cancelled"}
+        assert f"{len(sandbox.state('Appointment'))} visits were written" in told
+        assert "What stays there of a cancelled one: the visit, as cancelled" in told
         assert "a-token" not in output
+
+
+def test_a_system_that_gives_tokens_is_certified(
+    zest: Callable[..., tuple[int, str, str]], few_hostile: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real, "parse_limits", lambda *_: ())
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps(token_bench.SECRET))
+    settings = (text for pair in fhir_bench.SETTINGS.items() for text in ("--set", "=".join(pair)))
+    with running_sandbox(token_bench.CONFIG) as sandbox:
+        code, output, _ = zest(
+            "certify", "fhir", "--base-url", sandbox.url, "--secret-file", str(secret), *settings, "--write", "--json"
+        )
+    told = {each["row"]: each for each in json.loads(output)["results"]}
+    assert told["hostile to writes"]["verdict"] == "holds", told["hostile to writes"]["detail"]
+    assert told["hostile to readings"]["verdict"] == "holds"
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("secret", "params", "verdict"),
+    [
+        ("us", {"detail": "busy"}, Verdict.HOLDS),
+        ("us", {"detail": "of us"}, Verdict.FAILS),
+        ("a-long-secret", {"detail": "it is a-long-secret."}, Verdict.FAILS),
+    ],
+)
+def test_a_secret_is_shown_by_what_the_connector_says_and_not_by_the_catalogue(
+    secret: str, params: Mapping[str, str], verdict: Verdict, crews: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crews, "secret", {"token": secret}, raising=False)
+    trial = Trial(crews, http_client, {"partner_busy": {}, "content_refused": params})
+    assert run_row(_BY_NAME["reasons"], trial).verdict is verdict
+
+
+def test_a_folder_is_certified_and_what_stays_there_is_told(
+    zest: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    settings = [text for pair in CareCsvBench.settings.items() for text in ("--set", "=".join(pair))]
+    bench = CareCsvBench(CareOffice(tmp_path))
+    bench.hold(Entity.CLIENT, 3)
+    typed = ("certify", "carecsv", "--base-url", tmp_path.as_uri(), *settings)
+    code, output, _ = zest(*typed)
+    assert code == 0, output
+    assert not (tmp_path / "zest-state").exists()
+    code, output, told = zest(*typed, "--write")
+    assert code == 0, output
+    assert "in its client's file in zest-state; nothing in out" in told
+    assert len(list((tmp_path / "zest-state").glob("*.json"))) == 1
+    assert not list((tmp_path / "out").glob("*"))
+    bench.hold_plans(2)
+    code, output, _ = zest(*typed, "--write", "--json")
+    assert code == 0
+    assert {each["row"]: each["verdict"] for each in json.loads(output)["results"]}["plans again"] == "holds"
+
+
+def test_a_wrong_secret_is_no_fault_of_the_connector_and_its_next_step_is_told(
+    zest: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"token": "another"}))
+    settings = [text for pair in fhir_bench.SETTINGS.items() for text in ("--set", "=".join(pair))]
+    with running_sandbox(fhir_bench.CONFIG) as sandbox:
+        code, output, _ = zest(
+            "certify", "fhir", "--base-url", sandbox.url, "--secret-file", str(secret), *settings, "--write", "--json"
+        )
+        assert len(sandbox.journal()) <= 4, "a wrong secret is shown again and again"
+    assert code == 1
+    told = {each["row"]: each for each in json.loads(output)["results"]}
+    assert {each["verdict"] for each in told.values()} == {"could not be tried", "does not apply", "holds"}
+    assert [row for row, each in told.items() if each["verdict"] == "holds"] == ["closed times", "reasons"]
+    assert told["read all"]["detail"] == "the check ends with AuthenticationError(credential_refused)"
+    assert told["read all"]["meaning"] == " ".join(explain("credential_refused", {}, Language.ENGLISH))
+
+
+def test_a_web_page_at_the_address_is_no_fault_of_the_connector(
+    zest: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"token": "a-token"}))
+    settings = [text for pair in fhir_bench.SETTINGS.items() for text in ("--set", "=".join(pair))]
+    with fhir_bench.scripted_server(lambda _: (200, {"content-type": "text/html"}, b"<html></html>")) as server:
+        code, output, _ = zest(
+            "certify", "fhir", "--base-url", server.url, "--secret-file", str(secret), *settings, "--write"
+        )
+    assert code == 1
+    assert "does not hold" not in output
+    assert "rows could not be tried." in output
+    assert " ".join(explain("not_this_protocol", {"protocol": "FHIR R4"}, Language.ENGLISH)) in output
+
+
+@pytest.mark.parametrize("name", ["proof_none", "proof_key"])
+def test_what_cannot_be_read_back_is_cancelled_at_a_real_system_too(name: str, server: RunningPartner) -> None:
+    made = ProofBench(name, server)
+    bench = real.RealBench(made.partner, (made.url, {}, {}), http_client, datetime.now(UTC))
+    bench._people = {Entity.CLIENT: "c1", Entity.STAFF: "s1"}  # a proof's partner has no masters
+    trial = Trial(bench, http_client)
+    command = bench.visit()
+    trial.send(command)
+    assert [row["is_cancelled"] for row in made.copies(command)] == [False]  # type: ignore[index]
+    bench.heal()
+    assert [row["is_cancelled"] for row in made.copies(command)] == [True]  # type: ignore[index]
+    assert (bench.written, bench.left) == (1, [])
+    lost = bench.visit()
+    server.fail("cut_after", record_ids=[str(lost.record_id)])
+    trial.send(lost)
+    server.heal()
+    bench.clean(1)
+    if name == "proof_key":  # repeated, it is the same, and can be cancelled
+        assert bench.left == []
+        assert [row["is_cancelled"] for row in made.copies(lost)] == [True]  # type: ignore[index]
+    else:
+        assert [(each.record_id, each.is_there, each.reason) for each in bench.left] == [
+            (str(lost.record_id), False, "cannot_be_read_back")
+        ]
+    assert bench.written == 2
 
 
 @pytest.mark.parametrize(
@@ -649,8 +774,29 @@ def test_a_new_partner_is_told_what_is_not_written_yet(
     assert found["deletes"] == "the bench offers no sizes of readings"
 
 
-def test_a_partner_that_is_there_is_not_written_over(zest: Callable[..., tuple[int, str, str]]) -> None:
-    for name, finding in (("fhir", "is there already"), ("Kagayaki", "is not a-z, 0-9 and _")):
-        code, _, error = zest("new-partner", name)
-        assert code == 2
-        assert finding in error
+_SHARED = sorted(
+    file.stem for file in Path(partners.__path__[0]).glob("*.py") if file.stem != "__init__"
+)  # contract, wire and all others
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("fhir", "is there already"),
+        ("certification", "is there already"),
+        ("Kagayaki", "is not a-z, 0-9 and _"),
+        ("__init__", "is not a-z, 0-9 and _"),
+        *((name, f"{name}.py is a module that all partners share") for name in _SHARED),
+        *((name, f"'{name}' is a word of Python's") for name in ("class", "import", "def", "lambda")),
+        ("tls_secrets", "TLS_SECRETS is what the contract calls something else"),
+        ("k" * 77, "The name has 77 characters, and 30 are the most"),
+    ],
+)
+def test_a_name_that_would_break_something_is_refused_in_a_sentence(
+    zest: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, name: str, finding: str
+) -> None:
+    monkeypatch.setattr(new_partner, "write_partner", lambda *_: pytest.fail("it is written"))
+    code, _, error = zest("new-partner", name)
+    assert code == 2
+    assert finding in error
+    assert len(error.splitlines()) == 1

@@ -279,7 +279,8 @@ def test_a_search_that_passes_over_the_identifier_proves_no_absence(sandbox: Run
 
 def test_a_visit_for_a_client_who_is_not_there_is_refused_by_field(sandbox: RunningSandbox) -> None:
     new = visit(sandbox, links={Entity.CLIENT: "nobody"})
-    refused = Refused("record_refused", {"field": "Appointment.participant[0].actor", "detail": "not-found"})
+    told = {"field": "client, staff", "detail": "not-found Appointment.participant[0].actor"}
+    refused = Refused("record_refused", told)
     reply = send(sandbox, new)
     assert reply == refused
     is_told("record_refused", reply.params)
@@ -501,7 +502,8 @@ def test_a_batch_is_answered_entry_by_entry_and_one_that_is_refused_stops_no_oth
     assert isinstance(first, Delivered)
     assert isinstance(final, Delivered)
     assert (stored(sandbox, new)[0]["id"], stored(sandbox, last)[0]["id"]) == (first.partner_id, final.partner_id)
-    assert refused == Refused("record_refused", {"field": "Appointment.participant[0].actor", "detail": "not-found"})
+    told = {"field": "client, staff", "detail": "not-found Appointment.participant[0].actor"}
+    assert refused == Refused("record_refused", told)
     assert updated == Delivered(update.partner_id or "", "2")
     assert others == [
         Conflict("changed_at_partner"),

@@ -244,7 +244,7 @@ def test_a_record_that_somebody_has_open_is_tried_later(orca: RunningOrca, entit
         ("01", Refused("request_malformed")),
         ("10", Refused("client_gone_at_partner")),
         ("13", Refused("code_unknown_at_partner", {"what": "診療科 (department)"})),
-        ("14", Refused("code_unknown_at_partner", {"what": "ドクター (doctor)"})),
+        ("14", Refused("code_unknown_at_partner", {"what": "ドクター (doctors, default_doctor)"})),
         ("17", Refused("character_refused", {"field": "note"})),
         ("20", Refused("slot_taken")),
         ("25", Conflict("record_gone_at_partner")),

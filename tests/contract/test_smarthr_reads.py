@@ -359,6 +359,8 @@ def test_the_check_reads_one_crew_and_tells(smarthr: RunningSmartHr, connector: 
         ({"token": "another"}, "credential_refused"),
         ({"url": "http://nobody.invalid"}, "address_wrong"),
         ({"token": " "}, "secret_missing"),
+        ({"token": "one\nand another"}, "credential_refused"),
+        ({"token": "秘密"}, "credential_refused"),
         ({"url": "https://u:p@kaisha.smarthr.jp"}, "address_wrong"),
         ({"url": "kaisha.smarthr.jp"}, "address_wrong"),
         ({"names": "nickname"}, "settings_missing"),

@@ -52,6 +52,10 @@ derived from ids and stored nowhere; the board fills it in, and `zest explain` p
 partner, `landed:` and its number), in UTF-8 with line feeds between them, is taken as one big-endian number and divided
 {LENGTH} times by {len(ALPHABET)}; each remainder in turn is a place, counted from 0, in `{ALPHABET}`.
 
+`{{field}}` and `{{fields}}` are fields of the product, which the board and the commands show by the names in
+`sync.field` (`note`: 備考, Note), or places at the partner, as it calls them. Whoever shows the sentences of
+`sync.reason` looks there too. JSON keeps the field.
+
 | of | number |
 |---|---|
 | `{" ".join(_A_RECORD)}` | `{reference(*_A_RECORD)}` |
@@ -68,7 +72,8 @@ def _head(reasons: Sequence[Reason]) -> Iterator[str]:
     yield ""
     yield f"Written by `{COMMAND}` from `partners/reasons.yaml`; a test says when it is stale. Each reason that a"
     yield f"badge, a check, a command or the board gives is one of these {len(reasons)}. How one is added:"
-    yield "[CONTRIBUTING.md](../CONTRIBUTING.md)."
+    yield "[CONTRIBUTING.md](../CONTRIBUTING.md). What the tenant's people are told to do is done to the letter in"
+    yield "[test_fixes](../tests/integration/test_fixes.py), and turns ok."
     yield ""
     for owner, (english, japanese, about) in _OWNERS.items():
         count = sum(each.owner is owner for each in reasons)

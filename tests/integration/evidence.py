@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from partners.params import shown
 from partners.reasons import Language, explain, reason
 
 TESTS = Path(__file__).parents[1]
@@ -32,12 +33,13 @@ def is_told(code: str, params: Mapping[str, str] | None = None) -> dict[Language
     missing = known.parameters() - given.keys()
     assert not missing, f"{code} was told without {sorted(missing)}"
     assert all(given[name] for name in known.parameters()), f"{code} was told with nothing for one of its parameters"
-    shown = {language: explain(code, given | {"reference": _A_NUMBER}, language) for language in Language}
-    for language, sentences in shown.items():
+    told = {language: explain(code, given | {"reference": _A_NUMBER}, language) for language in Language}
+    for language, sentences in told.items():
         text = " ".join(sentences)
         assert "{" not in text
-        assert all(given[name] in text for name in known.parameters()), f"{code} keeps a parameter back in {language}"
-    return shown
+        kept_back = [name for name in known.parameters() if shown(name, given[name], language) not in text]
+        assert not kept_back, f"{code} keeps {kept_back} back in {language}"
+    return told
 
 
 def evidence(root: Path = TESTS, rooms: Collection[str] = ROOMS) -> Mapping[str, tuple[str, ...]]:

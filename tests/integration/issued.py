@@ -42,8 +42,8 @@ class Issued:
         ).decode()
 
 
-def issue(by: Issued | None = None, lasts: timedelta = YEAR) -> Issued:
-    """One for 127.0.0.1; without an issuer its own authority."""
+def issue(by: Issued | None = None, lasts: timedelta = YEAR, begins: timedelta = timedelta(days=-2)) -> Issued:
+    """One for 127.0.0.1; without an issuer its own authority. `begins`, `lasts`: from now."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "under test" if by else "authority under test")])
     now = datetime.now(UTC)
@@ -53,7 +53,7 @@ def issue(by: Issued | None = None, lasts: timedelta = YEAR) -> Issued:
         .issuer_name(by.certificate.subject if by else name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=2))
+        .not_valid_before(now + begins)
         .not_valid_after(now + lasts)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)

@@ -141,12 +141,16 @@ _ROWS = (
     SELECT tenant_id, partner, entity, partner_id, landed_no, 'new', 'somebody' FROM sync.master_change
     WHERE tenant_id = %(tenant)s
     """,
+    """
+    INSERT INTO sync.unexplained (tenant_id, fingerprint, partner, params)
+    VALUES (%(tenant)s, '0a1b2c3d', 'fhir', '{}')
+    """,
     "INSERT INTO sync.audit (tenant_id, actor, act, subject) VALUES (%(tenant)s, 'somebody', 'test', 'a subject')",
 )
 
 
 LATER_THAN_0001 = (
-    *("access_token", "board_token", "landed_plan"),
+    *("access_token", "board_token", "landed_plan", "sync.unexplained"),
     *("sync.retry_request", "sync.repair", "sync.hold", "sync.decision", "theirs"),
     *("sync.sighting", "sync.suspicion", "sync.unknown_field", "sync.approval", "sync.identity_"),
 )

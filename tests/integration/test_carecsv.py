@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 from care_office_tenant import connect
-from conftest import Tenant
+from conftest import Said, Tenant
 from flow_bench import expire_lease, forget_backoff, push_now
 
 from partners.carecsv import partner as declaration
 from partners.carecsv.layouts import INSURED
-from partners.carecsv.sandbox.office import CareOffice, made_up
+from partners.carecsv.sandbox.office import RECEIVER, CareOffice, made_up
 from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.flows.apply import apply
@@ -141,3 +141,13 @@ def test_a_folder_that_is_gone_takes_nobody_with_it(tenant: Tenant, office: Care
     told, _ = take_in(tenant)
     assert (told.state, told.reason) == ("failed", "folder_missing")
     assert len(in_force(tenant)) == 1
+
+
+def test_what_cannot_be_opened_is_refused_by_connect_with_no_credential_given_too(zest: Said, tmp_path: Path) -> None:
+    anew = ["connect", "sakura", "carecsv", "--base-url", tmp_path.as_uri(), "--timing", "minute", "--set", "kind=13"]
+    assert zest("tenant", "add", "sakura", "--name", "Sakura")[0] == 0
+    code, _, told = zest(*anew, "--set", "office=1")
+    assert code != 0
+    assert "office" in told
+    code, _, told = zest(*anew, "--set", f"office={RECEIVER}")
+    assert code == 0, told

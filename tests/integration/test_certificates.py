@@ -132,9 +132,13 @@ def test_an_authority_that_is_none_and_an_expired_certificate_are_refused_when_t
     for none in ("nothing", "ＭＩＩ"):
         with pytest.raises(InputError, match="no PEM certificate"):
             checked_secret(FHIR, {"ca_certificate": none})
-    certificate, password = FORMS["PKCS#12"](issue(authority, timedelta(days=-1)))
-    with pytest.raises(InputError, match="has expired"):
-        checked_secret(FHIR, {"client_certificate": certificate, "client_certificate_password": password})
+    over = timedelta(days=-1)
+    with pytest.raises(InputError, match="The CA certificate has expired"):
+        checked_secret(FHIR, {"ca_certificate": issue(lasts=over).pem})
+    for dates, word in (({"lasts": over}, "has expired"), ({"begins": -over}, "is not valid before")):
+        certificate, password = FORMS["PKCS#12"](issue(authority, **dates))
+        with pytest.raises(InputError, match=word):
+            checked_secret(FHIR, {"client_certificate": certificate, "client_certificate_password": password})
 
 
 def test_no_key_is_left_on_the_disk(ours: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

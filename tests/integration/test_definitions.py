@@ -136,7 +136,7 @@ def test_partners_that_are_not_named_are_not_shown() -> None:
 
 
 def test_a_named_partner_that_there_is_none_of_is_an_error_that_lists_those_there_are() -> None:
-    with pytest.raises(ShownPartnersError, match=r"ZEST_PARTNERS.*'fihr'.*there are: carecsv, fhir"):
+    with pytest.raises(ShownPartnersError, match=r"ZEST_PARTNERS.*'fihr'.*there are: .*fhir"):
         shown_partners("fhir,fihr")
 
 
@@ -193,4 +193,4 @@ def test_dagster_says_why_the_code_location_does_not_load(tmp_path: Path) -> Non
     done = _validated(tmp_path, ZEST_PARTNERS="fihr")
 
     assert done.returncode != 0
-    assert "ZEST_PARTNERS: no partner is called 'fihr'; there are: carecsv, fhir, orca, smarthr." in done.stdout
+    assert f"ZEST_PARTNERS: no partner is called 'fihr'; there are: {', '.join(sorted(PARTNERS))}." in done.stdout

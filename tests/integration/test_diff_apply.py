@@ -182,7 +182,7 @@ def test_a_record_that_the_database_refuses_is_rejected_alone(sandbox: RunningSa
     _, applied = take_in(careless)
     assert (applied.applied, applied.rejected, applied.equals_landed) == (CLIENTS - 1, 1, True)
     (problem,) = applied.problems
-    assert (problem.reason, problem.params) == ("field_invalid", {"field": "client_birth_date_check"})
+    assert (problem.reason, problem.params) == ("field_invalid", {"field": "birth_date"})
     (version,) = tenant.sql("SELECT landed_no FROM sync.master_change WHERE partner_id = :id", Login.OPERATOR, id=odd)
     assert problem.record == f"landed:{version.landed_no}"  # the partner's own id may be the patient's number
     assert odd not in clients(tenant)

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from partners.reasons import Language, all_reasons
 from resources.logins import Login, Logins
+from zest_pipelines.core.alarm import fingerprint_of
 from zest_pipelines.core.reference import reference
 from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.orchestration.failures import fault_of
@@ -108,8 +109,9 @@ def install_only(revision: str, server: EmbeddedServer, logins: Logins) -> None:
     upgrade = command.upgrade
 
     def put_reasons(connection: sa.Connection) -> None:
-        names = "code, owner, message_ja, action_ja, message_en, action_en"
-        connection.execute(sa.text(f"INSERT INTO sync.reason ({names}) VALUES ('old', 'us', 'a', 'b', 'c', 'd')"))
+        row = {"code": "old", "owner": "us", "message_ja": "a", "action_ja": "b", "message_en": "c", "action_en": "d"}
+        row |= {"severity": "error", "retry": "by_hand"} if revision >= "0024" else {}
+        connection.execute(sa.text(f"INSERT INTO sync.reason ({', '.join(row)}) VALUES (:{', :'.join(row)})"), row)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(installation, "_put_reasons", put_reasons)
@@ -218,6 +220,31 @@ def test_what_was_settled_before_there_was_a_table_for_it_is_taken_over(
         assert waiting == [("client", 8), (None, 8)]  # those in doubt, and what came late, wait for nothing
         ids = admin.execute("SELECT DISTINCT system_id FROM sync.event_cursor").fetchall()
         assert ids == admin.execute("SELECT system_identifier FROM pg_control_system()").fetchall()
+
+
+def test_unknown_errors_that_were_seen_before_they_were_counted_are_counted(
+    server: EmbeddedServer, elsewhere: Logins
+) -> None:
+    install_only("0029", server, elsewhere)
+    with psycopg.connect(server.admin_url, dbname=elsewhere.database, autocommit=True) as admin:
+        for tenant in ("sakura", "momiji"):
+            tenant_rows.fill(admin, tenant, but_not=["sync.unexplained"])
+            admin.execute("SELECT set_config('app.tenant', %s, false)", [tenant])
+            for reason in ("unknown", "unknown", "partner_busy"):
+                admin.execute(
+                    """
+                    INSERT INTO sync.result (month, tenant_id, partner, entity, record_id, version, outcome, reason,
+                                             params)
+                    SELECT month, tenant_id, 'fhir', entity, record_id, version, 'retry', %s,
+                           '{"detail": "read HTTP 418"}' FROM sync.change WHERE tenant_id = %s LIMIT 1
+                    """,
+                    [reason, tenant],
+                )
+        install(server.admin_url, elsewhere)
+        found = admin.execute("SELECT tenant_id, fingerprint, params, occurrences FROM sync.unexplained ORDER BY 1")
+        cause = fingerprint_of("fhir", "unknown", "read HTTP 418")
+        told = {"detail": "read HTTP 418"}
+        assert found.fetchall() == [("momiji", cause, told, 2), ("sakura", cause, told, 2)]
 
 
 def test_two_installations_at_once_both_succeed(server: EmbeddedServer, elsewhere: Logins) -> None:

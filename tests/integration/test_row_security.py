@@ -19,7 +19,10 @@ from zest_pipelines.local.embedded import EmbeddedServer
 OURS, THEIRS = "sakura", "momiji"
 _OF_ALL_TENANTS = {Login.SCHEDULE, Login.MIGRATOR, Login.ALERT}
 """Who looks across tenants: who is due, which month is settled, and what is wrong."""
-_OF_NO_TENANT = {"sync.budget", "sync.reason", "sync.alert_target", "sync.alert_bounds", "sync.alert", "sync.notice"}
+_OF_NO_TENANT = {
+    *("sync.budget", "sync.reason", "sync.field"),
+    *("sync.alert_target", "sync.alert_bounds", "sync.alert", "sync.notice", "sync.classification"),
+}
 _BINDS = "(tenant_id = current_setting('app.tenant'::text, true))"
 _CATALOGUE = """
     SELECT format('%I.%I', n.nspname, c.relname), c.relispartition, c.relrowsecurity AND c.relforcerowsecurity,

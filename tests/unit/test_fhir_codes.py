@@ -35,7 +35,7 @@ WRITES = [
     (Act.CREATE, 202, Unknown, "answer_unreadable"),
     (Act.CREATE, 302, Unknown, "address_wrong"),
     (Act.CREATE, 303, Unknown, "address_wrong"),
-    (Act.CREATE, 304, Unknown, "answer_unreadable"),
+    (Act.CREATE, 304, Unknown, "unknown"),
     (Act.CREATE, 307, Refused, "address_wrong"),
     (Act.CREATE, 400, Refused, "request_malformed"),
     (Act.CREATE, 401, Refused, "credential_refused"),
@@ -49,7 +49,7 @@ WRITES = [
     (Act.CREATE, 412, Refused, "several_at_partner"),
     (Act.CREATE, 413, Refused, "content_refused"),
     (Act.CREATE, 415, Refused, "not_this_protocol"),
-    (Act.CREATE, 418, Unknown, "answer_unreadable"),
+    (Act.CREATE, 418, Unknown, "unknown"),
     (Act.CREATE, 422, Refused, "content_refused"),
     (Act.CREATE, 429, Retry, "partner_busy"),
     (Act.CREATE, 500, Unknown, "partner_failed_unsure"),
@@ -58,7 +58,7 @@ WRITES = [
     (Act.CREATE, 503, Unknown, "partner_maintenance_unsure"),
     (Act.CREATE, 504, Unknown, "partner_failed_unsure"),
     (Act.CREATE, 599, Unknown, "partner_failed_unsure"),
-    (Act.CREATE, 999, Unknown, "answer_unreadable"),
+    (Act.CREATE, 999, Unknown, "unknown"),
     (Act.UPDATE, 404, Conflict, "record_gone_at_partner"),
     (Act.UPDATE, 409, Conflict, "changed_at_partner"),
     (Act.UPDATE, 410, Conflict, "record_gone_at_partner"),
@@ -83,7 +83,7 @@ READS = [
     (404, RejectedError, "address_wrong"),
     (405, RejectedError, "function_closed"),
     (409, RetryableError, "changed_at_partner"),
-    (418, RetryableError, "answer_unreadable"),
+    (418, RetryableError, "unknown"),
     (429, RetryableError, "partner_busy"),
     (500, RetryableError, "partner_failed"),
     (503, RetryableError, "partner_maintenance"),
@@ -192,7 +192,10 @@ def test_a_time_named_with_a_failure_is_not_believed() -> None:
 def test_a_refused_record_names_fields_and_issue_types_and_nothing_else() -> None:
     secretive = outcome("value", "Appointment.participant[0].status", details={"text": "佐藤花子"})
     found = denial(Act.CREATE, answer(422, secretive), "Appointment")
-    assert found == Refused("record_refused", {"field": "Appointment.participant[0].status", "detail": "value"})
+    told = {"field": "client, staff", "detail": "value Appointment.participant[0].status"}
+    assert found == Refused("record_refused", told)
+    unfilled = denial(Act.CREATE, answer(422, outcome("value", "Appointment.basedOn[0]")), "Appointment")
+    assert unfilled == Refused("content_refused", {"detail": "value Appointment.basedOn[0]"})
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def test_a_misshapen_outcome_is_still_a_refusal(issue: object) -> None:
 
 def test_a_400_about_the_data_is_the_records_fault_and_another_one_ours() -> None:
     about_data = denial(Act.CREATE, answer(400, outcome("required", "Appointment.start")), "Appointment")
-    assert about_data == Refused("record_refused", {"field": "Appointment.start", "detail": "required"})
+    assert about_data == Refused("record_refused", {"field": "starts_at", "detail": "required Appointment.start"})
     about_form = denial(Act.CREATE, answer(400, outcome("structure")), "Appointment")
     assert about_form == Refused("request_malformed")
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from partners.contract import Entity
 from partners.reasons import Language, sentences
 from partners.registry import PARTNERS
+from zest_pipelines.board.words import words
 from zest_pipelines.core.badge import Badge, worst
 from zest_pipelines.core.identifiers import landed_id
 from zest_pipelines.core.reference import reference
@@ -32,7 +33,7 @@ def overview(tx: Transaction, tenant: str, language: Language) -> Json:
     records = [
         {"partner": each.partner, "title": _title(each.partner), "entity": each.entity, "badge": each.badge}
         | {"records": each.records, "oldest": utc(each.oldest), "next_at": utc(each.next_at)}
-        | _words(each.reason, each.params, reference(tenant, each.partner), language)
+        | _words(each.reason, each.params, reference(tenant, each.partner), language, is_of_many=each.records > 1)
         for each in badges.digest(tx, tenant)
     ]
     return {"tenant": tenant, "connections": connections, "records": records}
@@ -102,6 +103,10 @@ def _title(partner: str | None) -> str | None:
     return PARTNERS[partner].title if partner is not None and partner in PARTNERS else partner
 
 
-def _words(reason: str | None, params: Mapping[str, str], number: str, language: Language) -> Json:
-    message, action = (None, None) if reason is None else sentences(reason, params, number, language)
+def _words(
+    reason: str | None, params: Mapping[str, str], number: str, language: Language, *, is_of_many: bool = False
+) -> Json:
+    """Of many, what they do not have in common is to be seen at each of them."""
+    missing = words(language)["each_its_own"] if is_of_many else ""
+    message, action = (None, None) if reason is None else sentences(reason, params, number, language, missing)
     return {"reason": reason, "message": message, "next_action": action}

@@ -17,14 +17,30 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command, its arguments without the program's name; the exit code."""
-    from zest_pipelines.cli.app import app
-
     try:
+        from zest_pipelines.cli.app import app
+
         app(args=list(arguments), prog_name="zest")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:  # noqa: BLE001  # the edge: whatever is left becomes a sentence
-        from zest_pipelines.cli.failures import report
-
-        return report(error)
+        return _reported(error)
     return 0
+
+
+def _reported(error: Exception) -> int:
+    """Tell it; where a partner's module is broken, everything that imports the registry is, the teller too."""
+    from zest_pipelines.cli.partner_code import import_fault
+
+    told = import_fault(error)
+    if told is None:
+        try:
+            from zest_pipelines.cli.failures import report
+        except Exception as broken:  # the same edge
+            told = import_fault(broken)
+            if told is None:
+                raise
+        else:
+            return report(error)
+    sys.stderr.write(f"{told}\n")
+    return 2

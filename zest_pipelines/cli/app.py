@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from zest_pipelines.cli import (
@@ -14,6 +16,7 @@ from zest_pipelines.cli import (
     bundle,
     certification,
     connections,
+    errors,
     identities,
     limits,
     machine,
@@ -37,6 +40,7 @@ app = typer.Typer(
 )
 tenant = typer.Typer(help="The customer corporations.", no_args_is_help=True)
 alert = typer.Typer(help="What is wrong over all tenants, and where notices of it go.", no_args_is_help=True)
+error = typer.Typer(help="What nobody has explained yet, and which reason it is.", no_args_is_help=True)
 board_token = typer.Typer(help="Who may look at a tenant's board.", no_args_is_help=True)
 sandbox = typer.Typer(help="A partner's stand-in: a real server with made-up people.", no_args_is_help=True)
 
@@ -86,13 +90,24 @@ alert.command("remove")(alerts.remove)
 alert.command("bounds")(alerts.bounds)
 alert.command("watch")(alerts.watch)
 app.add_typer(alert, name="alerts")
+error.command("list")(errors.listed)
+error.command()(errors.classify)
+error.command()(errors.unclassify)
+error.command()(errors.export)
+app.add_typer(error, name="errors")
 board_token.command("add")(board.add)
 board_token.command("revoke")(board.revoke)
 board_token.command("list")(board.listed)
 app.add_typer(board_token, name="board-token")
 app.command(context_settings=bench.CONTEXT)(bench.bench)
-sandbox.command("fhir")(sandboxes.fhir)
-sandbox.command("orca")(sandboxes.orca)
-sandbox.command("smarthr")(sandboxes.smarthr)
-sandbox.command("carecsv")(sandboxes.carecsv)
+_SANDBOXES: dict[str, Callable[..., None]] = {
+    "fhir": sandboxes.fhir,
+    "orca": sandboxes.orca,
+    "smarthr": sandboxes.smarthr,
+    "carecsv": sandboxes.carecsv,
+}
+for _name, _command in _SANDBOXES.items():
+    sandbox.command(_name)(_command)
+for _name, _help, _command in sandboxes.of_others(_SANDBOXES):
+    sandbox.command(_name, help=_help)(_command)
 app.add_typer(sandbox, name="sandbox")

@@ -37,6 +37,7 @@ from zest_pipelines.core.identifiers import check_tenant_id
 if TYPE_CHECKING:
     from partners.contract import Gate
     from zest_pipelines.flows.check import Checked
+    from zest_pipelines.flows.services import Services
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=7)
@@ -168,6 +169,8 @@ def connect(
     if secret is not None:
         check_opens(declared, connection, secret)
     with open_session(chosen_data_dir(data_dir)) as session:
+        if secret is None and (kept := kept_secret(session.services(), declared, tenant)) is not None:
+            check_opens(declared, connection, kept)
         sealed = None if secret is None else session.seal(secret, tenant, declared.name)
         with session.transaction(Login.OPERATOR, tenant) as tx:
             rows = [each for each in tenants.connections(tx, tenant) if each.connection.partner == declared.name]
@@ -292,7 +295,7 @@ def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
 
     What stands in it as an object, such as a JWK, is kept as its text.
     """
-    from resources.tls import TlsError, context, expires_at
+    from resources.tls import TlsError, begins_at, context, expires_at, trusted_until
     from zest_pipelines.flows.opening import tls_of
 
     if isinstance(given, dict):
@@ -307,9 +310,33 @@ def checked_secret(partner: Partner, given: object) -> Mapping[str, str]:
             context(tls)
     except TlsError as error:
         raise InputError(str(error)) from None
-    if until is not None and until <= datetime.now(UTC):
+    now = datetime.now(UTC)
+    if until is not None and until <= now:
         raise InputError(f"The client certificate has expired ({utc(until)}): have the partner issue another one")
+    if tls.certificate and (begins := begins_at(tls)) > now:
+        raise InputError(
+            f"The client certificate is not valid before {utc(begins)}: give it then, or one that is valid now"
+        )
+    if tls.ca and (ends := trusted_until(tls)) <= now:
+        raise InputError(f"The CA certificate has expired ({utc(ends)}): give the one that the authority has now")
     return secret
+
+
+def kept_secret(services: Services, partner: Partner, tenant: str) -> Mapping[str, str] | None:
+    """The credential that the connection has; an empty one where it needs none; None: one has still to be given.
+
+    Raises VaultError.
+    """
+    from zest_pipelines.flows.opening import connection_row
+    from zest_pipelines.store.errors import UnknownConnectionError
+
+    try:
+        sealed = connection_row(services, partner, tenant, Login.LAND).ciphertext
+    except UnknownConnectionError:
+        sealed = None
+    if sealed is not None:
+        return services.vault.decrypt(sealed, tenant=tenant, partner=partner.name)
+    return None if any(each.default is None for each in partner.secrets) else {}
 
 
 def check_opens(partner: Partner, connection: Connection, secret: Mapping[str, str]) -> None:
@@ -335,7 +362,8 @@ def _complete(declared: Sequence[Setting], given: Mapping[str, str], kind: str, 
         raise InputError(f"This partner has no {kind} {', '.join(unknown)}: it knows {', '.join(known) or 'none'}")
     missing = [s.key for s in declared if not given.get(s.key, "").strip() and s.default is None]
     if missing:
-        raise InputError(f"The {kind} {', '.join(missing)} is missing: give it in {where}")
+        few = "is missing: give it" if len(missing) == 1 else "are missing: give them"
+        raise InputError(f"The {kind} {', '.join(missing)} {few} in {where}")
     return {s.key: given.get(s.key) or s.default or "" for s in declared}
 
 

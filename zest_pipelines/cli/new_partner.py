@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -14,6 +15,7 @@ import typer
 from zest_pipelines.cli.options import InputError, tell
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_LONGEST = 30
 
 
 def new_partner(
@@ -22,19 +24,30 @@ def new_partner(
 ) -> None:
     """Write the folder of a new partner into the clone: declaration, client, mapping, codes, sandbox and bench."""
     import partners
+    from partners import contract
 
     folder = Path(partners.__path__[0]) / name
     if not _NAME.fullmatch(name):
         raise InputError("The name is not a-z, 0-9 and _, beginning with a letter: choose another")
+    if len(name) > _LONGEST:
+        raise InputError(f"The name has {len(name)} characters, and {_LONGEST} are the most: choose a shorter one")
+    if keyword.iskeyword(name):
+        raise InputError(f"{name!r} is a word of Python's, so no module can be called that: choose another name")
+    if name.upper() in vars(contract):
+        raise InputError(f"{name.upper()} is what the contract calls something else: choose another name")
     if folder.exists():
         raise InputError(f"{folder} is there already: choose another name, or remove it")
+    if (module := folder.with_suffix(".py")).exists():
+        raise InputError(
+            f"{module} is a module that all partners share, and the folder would hide it: choose another name"
+        )
     shown = title.strip() or name
     if not shown.isprintable() or set(shown) & set('"\\$'):
         raise InputError("The title holds a quote, a backslash, a $ or what cannot be printed: give another --title")
     write_partner(folder, name, shown)
     tell(
-        f"{folder} is there. Next: add its line to partners/registry.py and its name to the import contracts in "
-        f"pyproject.toml, then fill it until zest certify {name} passes (CONTRIBUTING.md, Adding a partner)"
+        f"{folder} is there. Next: add its line to partners/registry.py, then fill it until zest certify {name} passes "
+        "(CONTRIBUTING.md, Adding a partner)"
     )
 
 

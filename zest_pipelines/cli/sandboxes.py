@@ -1,16 +1,23 @@
-"""`zest sandbox`: a partner's stand-in as a process of its own."""
+"""`zest sandbox`: a partner's stand-in as a process of its own.
+
+Those with options of their own are functions here; all others are started as their bench does it.
+"""
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import partners
+from zest_pipelines.cli import partner_code
 from zest_pipelines.cli.options import InputError, JsonOption
 from zest_pipelines.cli.secret_files import read_secret
 
@@ -142,6 +149,35 @@ def carecsv(
     if plans is not None:
         lines = [each for number in range(first, first + clients) for each in made_up_plan(seed, number, plans, office)]
         _tell_url(sender.send_plans(lines, f"{plans:%Y%m}"))
+
+
+def of_others(own: Collection[str]) -> Iterator[tuple[str, str, Callable[..., None]]]:
+    """(name, help, command) for each partner whose folder has a bench and that has none of its `own`; nothing is
+    imported for that."""
+    found = {file.parts[-3] for root in partners.__path__ for file in Path(root).glob("*/sandbox/bench.py")}
+    for name in sorted(found.difference(own)):
+        told = f"The sandbox of {name} as its bench starts it, until Ctrl-C. It prints its address once it answers."
+        yield name, told, _as_its_bench_does(name)
+
+
+def _as_its_bench_does(name: str) -> Callable[..., None]:
+    def command(
+        people: Annotated[int, typer.Option(min=1, help="How many of each kind of master it has.")] = 10,
+        json_: Annotated[
+            bool, typer.Option("--json", help="Print JSON: address, made-up credential and settings.")
+        ] = False,
+    ) -> None:
+        closing = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: closing.set())
+        with partner_code.running(name, partner_code.benches(name)[""]) as bench:
+            for entity in bench.partner.masters:
+                bench.hold(entity, people)
+            told = {"url": bench.url, "secret": dict(bench.secret), "settings": dict(bench.settings)}
+            _tell_url(json.dumps(told, ensure_ascii=False) if json_ else bench.url)
+            closing.wait()
+
+    return command
 
 
 def _config(values: dict[str, Any]) -> SandboxConfig:

@@ -20,6 +20,16 @@ RENEWED = timedelta(minutes=10)
 """So old the numbers of an open alert may be."""
 
 
+def detail_of(params: Mapping[str, str]) -> str:
+    """What of a reason's parameters tells its causes apart; `sync.detail` says the same in the database."""
+    return " ".join(told for name in IDENTIFYING if (told := params.get(name)))[:200]
+
+
+def fingerprint_of(partner: str, reason: str, detail: str) -> str:
+    """Eight hexadecimal digits that stand for a cause; of an unknown one `sync.cause` says the same."""
+    return sha256("\0".join((partner, reason, detail)).encode()).hexdigest()[:8]
+
+
 @dataclass(frozen=True)
 class Trouble:
     """Something that is wrong now, over all tenants."""
@@ -35,7 +45,7 @@ class Trouble:
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that stand for the cause."""
-        return sha256("\0".join((self.partner, self.reason, self.detail)).encode()).hexdigest()[:8]
+        return fingerprint_of(self.partner, self.reason, self.detail)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -24,8 +24,9 @@ from partners.contract import (
     Verb,
 )
 from partners.errors import PartnerError, RetryableError
-from partners.reasons import ReasonScope, reason
+from partners.reasons import ReasonScope
 from zest_pipelines.core.backoff import delay
+from zest_pipelines.core.classification import Classification
 from zest_pipelines.core.coalesce import Op, Version, decide
 from zest_pipelines.core.commands import command, idempotency_key
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
@@ -54,6 +55,8 @@ class Rules:
     under_way: timedelta
     """How long a call whose answer we have not got may still take effect."""
     random: Callable[[], float]
+    classified: Classification = field(default_factory=Classification)
+    """What unknown errors of the partner are by now."""
 
     @property
     def compares_content(self) -> bool:
@@ -272,9 +275,10 @@ def _copy(
     )
 
 
-def is_of_record(error: PartnerError) -> bool:
+def is_of_record(rules: Rules, error: PartnerError) -> bool:
     """Whether the fault is the record's own, and stays."""
-    return not isinstance(error, RetryableError) and reason(error.reason).scope is ReasonScope.RECORD
+    told = rules.classified.told(error.reason, error.params)
+    return not isinstance(error, RetryableError) and told.scope is ReasonScope.RECORD
 
 
 def still_in_doubt(rules: Rules, subject: Due | Suspect, doubt: Doubt, error: PartnerError) -> Result:

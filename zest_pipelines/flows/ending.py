@@ -6,6 +6,7 @@ either: the link is not valid meanwhile.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -25,6 +26,8 @@ UNTOLD: Collection[str] = tuple(question.value for question in Question)
 """Reasons for which a record waits until a person says who it is."""
 _MOST_RECORDS = 5
 """Of ours, named to whoever has to say which of them a partner's record is."""
+_FIELDS_RULE = re.compile(r"(?:client|staff)_([a-z_]+)_check")
+"""How a constraint is called that is about one field of a master."""
 _ONE_ID_A_RECORD = "identity_of_"
 """How the names of the constraints begin that keep a record from having two ids at a partner, or two owners."""
 
@@ -121,7 +124,9 @@ def _refused(opened: OpenChange, error: ConstraintError) -> MasterResult:
     change, broken = opened.change, error.constraint or error.sqlstate
     if broken.startswith(_ONE_ID_A_RECORD):
         return MasterResult(change.partner_id, change.landed_no, "held", Question.AMBIGUOUS.value)
-    return MasterResult(change.partner_id, change.landed_no, "rejected", "field_invalid", {"field": broken})
+    of_a_field = _FIELDS_RULE.fullmatch(broken)
+    field = broken if of_a_field is None else of_a_field[1]
+    return MasterResult(change.partner_id, change.landed_no, "rejected", "field_invalid", {"field": field})
 
 
 def _write(tx: Transaction, scope: Scope, planned: Planned) -> UUID | None:

@@ -19,6 +19,8 @@ from partners.errors import PartnerError, RejectedError
 from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
+from zest_pipelines.core.alarm import detail_of
+from zest_pipelines.core.classification import UNKNOWN
 from zest_pipelines.core.identifiers import landed_id
 from zest_pipelines.flows.absence import ask_for_suspects
 from zest_pipelines.flows.calls import Calls, told
@@ -29,7 +31,7 @@ from zest_pipelines.flows.pages import SHAPE, Pages, SupersededError
 from zest_pipelines.flows.reports import MOST_PROBLEMS, Freshness, LandReport, Problem
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Mapper
-from zest_pipelines.store import landed, landing, suspicions
+from zest_pipelines.store import classifications, landed, landing, suspicions
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landing import Begun, EndedReading, Reading
 from zest_pipelines.store.tenants import ConnectionRow
@@ -158,9 +160,17 @@ def _with_what_stands(services: Services, reading: Reading, report: LandReport) 
 
 def with_what_was(tx: Transaction, reading: Reading, report: LandReport) -> LandReport:
     """The report; unless it is certified, with what earlier readings are still good for."""
+    report = _as_classified(tx, reading, report)
     age = None if report.is_certified else freshness(tx, reading)
     ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
     return replace(report, last=None if ended is None else _as_report(reading, ended), freshness=age)
+
+
+def _as_classified(tx: Transaction, reading: Reading, report: LandReport) -> LandReport:
+    """The report; of an unknown error, with the reason that it is by an operator's word."""
+    if report.reason != UNKNOWN:
+        return report
+    return replace(report, reason=classifications.told_of_reading(tx, reading.partner, detail_of(report.params)))
 
 
 def _as_report(reading: Reading, ended: EndedReading) -> LandReport:

@@ -32,6 +32,7 @@ from partners.reasons import ReasonScope, all_reasons
 from partners.windows import closed_at, parse_windows
 from resources.logins import Login
 from resources.vault import VaultError
+from zest_pipelines.core.classification import Classification
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.weeks import Days
@@ -48,7 +49,7 @@ from zest_pipelines.flows.reports import PushReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.tally import Tally
 from zest_pipelines.flows.verdicts import judge, suspect
-from zest_pipelines.store import claims, leases, releases, results
+from zest_pipelines.store import claims, classifications, leases, releases, results
 from zest_pipelines.store.claims import Due, Record, Suspect
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.holds import OUTSIDE_WINDOW
@@ -144,6 +145,7 @@ class _Push:
         self._priority = Priority.BACKGROUND if days is None else Priority.PEOPLE
         self._windows = parse_windows(partner.closed if row.closed is None else row.closed)
         self._overwrites = row.on_conflict == "overwrite"
+        self._classified = Classification()
         self._most_lanes = partner.parallel
         self._batch_size = 1
         self._waiting: deque[Errand] = deque()
@@ -175,7 +177,8 @@ class _Push:
         except Deferred as error:  # there is no seat
             self._tally.stop(error.reason, error.params, goes_on_in=_PATIENCE.total_seconds())
         except PartnerError as error:
-            self._holding.fail(error.reason, error.params)
+            told = self._classified.told(error.reason, error.params)
+            self._holding.fail(told.code, error.params)
         except VaultError:
             self._holding.fail("secret_unreadable", {})
         if self._holding.is_unmarked:
@@ -185,6 +188,7 @@ class _Push:
         """Whether anything may be sent."""
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             self._carry_out(tx)
+            self._classified = self._tally.classified = classifications.of_partner(tx, self._partner.name)
             standing = self._holding.begin(tx)
             if self._row.is_paused:
                 self._tally.stop("connection_paused")
@@ -211,6 +215,8 @@ class _Push:
         mapping = self._partner.mapping_version
         curable = releases.curable(tx, self._target, mapping, _codes(ReasonScope.ENTITY))
         leases.note_mapping(tx, self._target, self._epoch, mapping)
+        explained = [each for each, code in self._classified.codes.items() if _is_retried(code)]
+        curable += tuple(each for each in releases.misparked(tx, self._target, explained) if each not in curable)
         released = [Result(key, Outcome.RELEASED, "asked_again") for key in again]
         released += [Result(key, Outcome.RELEASED, "connection_changed") for key in curable if key not in again]
         results.add_results(tx, self._target, released)
@@ -461,6 +467,7 @@ class _Push:
             self._services.now(),
             self._services.under_way,
             self._services.random,
+            self._classified,
         )
 
 
@@ -478,6 +485,10 @@ def _is_plain(answer: Answer) -> bool:
 
 def _is_among(end: End, some: Sequence[End]) -> bool:
     return any(end is each for each in some)
+
+
+def _is_retried(code: str) -> bool:
+    return any(each.code == code and each.retried for each in all_reasons())
 
 
 @cache

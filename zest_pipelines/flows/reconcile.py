@@ -27,13 +27,14 @@ from partners.errors import PartnerError, RejectedError, RetryableError
 from partners.reasons import ReasonScope, reason
 from resources.logins import Login
 from resources.vault import VaultError
+from zest_pipelines.core.classification import UNKNOWN
 from zest_pipelines.core.commands import command
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.opening import Line, connection_row, open_line
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.reports import Mismatch, ReconcileReport
 from zest_pipelines.flows.services import Services
-from zest_pipelines.store import readback
+from zest_pipelines.store import classifications, readback
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.readback import Pushed
@@ -92,7 +93,12 @@ def reconcile(
         tally.stopped = error
     except VaultError:
         tally.stopped = RejectedError("secret_unreadable")
-    return replace(tally.report(days), seconds=time.monotonic() - started)
+    report = replace(tally.report(days), seconds=time.monotonic() - started)
+    if report.stopped != UNKNOWN:
+        return report
+    with services.database.transaction(Login.PUSH, tenant) as tx:
+        classified = classifications.of_partner(tx, partner.name)
+    return replace(report, stopped=classified.told(report.stopped, report.params).code)
 
 
 def _compare_all(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from partners.contract import Entity
+from zest_pipelines.core.classification import Classification
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.delivery import BATCH_REFUSED, GO_ON, End
 from zest_pipelines.flows.errands import Errand, Look, Repeat, Send
@@ -42,6 +43,8 @@ class Tally:
     params: Mapping[str, str] = field(default_factory=dict)
     goes_on_in: float | None = None
     """Seconds from the end of the push to when what is left may go on, if that is too soon for the minute's tick."""
+    classified: Classification = field(default_factory=Classification)
+    """What unknown errors are told as."""
     is_held: bool = False
     """Whether that has opened the breaker, or it was open."""
 
@@ -63,7 +66,8 @@ class Tally:
         if self.sends[record] >= _MOST_SENDS or not (end.outcome.is_terminal or self._goes_on(errand, end, is_unknown)):
             self.done.add(record)
         if end.reason is not None and len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(Problem(end.key.entity, str(end.key.record_id), end.outcome, end.reason, end.params))
+            told = self.classified.told(end.reason, end.params).code
+            self.problems.append(Problem(end.key.entity, str(end.key.record_id), end.outcome, told, end.params))
 
     def _goes_on(self, errand: Errand | None, end: End, is_unknown: bool) -> bool:
         """Whether an open record has another turn in this push."""

@@ -22,8 +22,8 @@ from partners.contract import (
     Unknown,
     Verb,
 )
-from partners.errors import Deferred, PartnerError, RetryableError
-from partners.reasons import ReasonScope, reason
+from partners.errors import Deferred, PartnerError, RejectedError, RetryableError
+from partners.reasons import Owner, ReasonScope
 from zest_pipelines.core.commands import repair_key
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.delivery import (
@@ -78,24 +78,43 @@ class Verdict:
 
 def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
     """What `heard` means for the errand's record, and for the others of the connection."""
+    heard = _as_classified(rules, heard)
     match errand, heard:
         case ((Repeat() | Look()), Deferred()):
             return Verdict(stop=heard.reason)
         case Send(), _:
             sent = _told(errand.subject, _sent(rules, errand, heard))
-            return _verdict(errand, heard, (end_of(sent, isinstance(errand.subject, Suspect)),))
+            return _verdict(rules, errand, heard, (end_of(sent, isinstance(errand.subject, Suspect)),))
         case Repeat(), _:
             repeated = _told(errand.subject, _repeated(rules, errand, heard))
-            return _verdict(errand, heard, (end_of(repeated, errand.doubt.is_repair),))
+            return _verdict(rules, errand, heard, (end_of(repeated, errand.doubt.is_repair),))
         case Look(subject=Suspect() as suspect), _:
             return _looked_at(rules, errand, suspect, heard)
         case Look(doubt=Doubt() as doubt), _:
             read = _told(errand.subject, _read(rules, errand.subject, doubt, heard))
             ends = doubt_ends(errand.subject, doubt, read)
-            return _verdict(errand, heard, ends)
+            return _verdict(rules, errand, heard, ends)
         case Look(subject=Due() as due), _:
-            return _verdict(errand, heard, (_searched(rules, due, heard),))
+            return _verdict(rules, errand, heard, (_searched(rules, due, heard),))
     raise AssertionError("there is no other errand")
+
+
+def _as_classified(rules: Rules, heard: Heard) -> Heard:
+    """An answer of unknown cause that a person has explained goes on as its reason's own entry says: tried again by
+    ourselves or not. Its words stay as they were. What leaves doubt does so whatever it is called."""
+    if not isinstance(heard, Refused | Retry | RejectedError | RetryableError):
+        return heard
+    given = rules.classified.given(heard.reason, heard.params)
+    match heard:
+        case Refused(why, params) if given is not None and given.retried:
+            return Retry(why, params)
+        case Retry(why, params) if given is not None and not given.retried:
+            return Refused(why, params)
+        case RejectedError() if given is not None and given.retried:
+            return RetryableError(heard.reason, heard.params)
+        case RetryableError() if given is not None and not given.retried:
+            return RejectedError(heard.reason, heard.params)
+    return heard
 
 
 def _told(subject: Due | Suspect, result: Result) -> Result:
@@ -111,9 +130,10 @@ def _is_for_itself(send: Send) -> bool:
     return send.command.verb is Verb.CREATE and send.base is not None
 
 
-def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
-    why, params = ends[0].reason, ends[0].params
-    scope = None if why is None else reason(why).scope
+def _verdict(rules: Rules, errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
+    params = ends[0].params
+    told = None if ends[0].reason is None else rules.classified.told(ends[0].reason, params)
+    why, scope = (None, None) if told is None else (told.code, told.scope)
     if scope is ReasonScope.CONNECTION:
         named = heard.not_before if isinstance(heard, Retry | Unknown | RetryableError) else None
         until = None if isinstance(heard, Deferred) else named  # our own limits hold nothing back that keeps them
@@ -123,7 +143,8 @@ def _verdict(errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
     if not isinstance(heard, Unknown | PartnerError):
         return Verdict(ends, blocks=blocks, is_answer=True)
     is_silence = isinstance(heard, Unknown) and heard.reason == _SILENCE
-    return Verdict(ends, blocks=blocks, is_silence=is_silence, is_fault=heard.reason in _FAULTS)
+    is_fault = rules.classified.told(heard.reason, heard.params).code in _FAULTS
+    return Verdict(ends, blocks=blocks, is_silence=is_silence, is_fault=is_fault)
 
 
 def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
@@ -140,7 +161,8 @@ def _sent(rules: Rules, errand: Send, heard: Heard) -> Result:
             return Result(key, Outcome.RETRY, why, params, intent_id, not_before=when)
         case Refused(why, params):
             # What is wrong with the connection is not the record's fault: the breaker says when it is tried again.
-            outcome = Outcome.RETRY if reason(why).scope is ReasonScope.CONNECTION else Outcome.PARKED
+            is_whole = rules.classified.told(why, params).scope is ReasonScope.CONNECTION
+            outcome = Outcome.RETRY if is_whole else Outcome.PARKED
             return Result(key, outcome, why, params, intent_id)
         case Clash(copy=Found(matches=False) as found) if _is_for_itself(errand):
             return _noting(found, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
@@ -161,7 +183,7 @@ def _repeated(rules: Rules, errand: Repeat, heard: Heard) -> Result:
             return _delivered(key, intent_id, errand.command.verb, heard)
         case Clash():
             return _clashed(rules, errand.command.verb, key, intent_id, attempts, heard)
-        case Refused(why, params) if reason(why).scope is ReasonScope.RECORD:
+        case Refused(why, params) if rules.classified.told(why, params).scope is ReasonScope.RECORD:
             return Result(key, Outcome.PARKED, why, params, intent_id)
         case Retry(why, params, datetime() as named):
             return Result(key, Outcome.UNKNOWN, why, params, intent_id, not_before=named)
@@ -197,7 +219,7 @@ def _searched(rules: Rules, due: Due, heard: Heard) -> Result:
             return _noting(heard, Result(due.key, Outcome.RETRY, "found_different"))
         case Absent():
             return Result(due.key, Outcome.NOT_NEEDED)
-        case PartnerError() if is_of_record(heard):
+        case PartnerError() if is_of_record(rules, heard):
             return Result(due.key, Outcome.PARKED, "delivery_unsure")
         case PartnerError():
             named = heard.not_before if isinstance(heard, RetryableError) else None
@@ -224,11 +246,25 @@ def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> R
             # Nothing is taken from the copy: if it is not the one we knew, the next write has to notice.
             return Result(key, Outcome.RETRY, "found_different", intent_id=intent_id)
         case Absent():
-            return Result(key, Outcome.RETRY, "not_arrived", intent_id=intent_id)
+            return _not_arrived(rules, subject, doubt)
         case PartnerError():
             return still_in_doubt(rules, subject, doubt, heard)
         case _:
             raise AssertionError("a reading back finds something or not")
+
+
+def _not_arrived(rules: Rules, subject: Due | Suspect, doubt: Doubt) -> Result:
+    """What follows for a call that took no effect, as has been found: it goes again. Not by itself, if it was answered
+    for a reason that nobody has explained yet, or that is the user's; nor at once, if a person has explained it."""
+    again = Result(doubt.key, Outcome.RETRY, "not_arrived", intent_id=doubt.intent_id)
+    if not isinstance(subject, Due) or subject.unsure_for is None or subject.key.version != doubt.key.version:
+        return again
+    why, params = subject.unsure_for, subject.unsure_params
+    told, is_given = rules.classified.told(why, params), rules.classified.given(why, params) is not None
+    is_theirs = told.owner in (Owner.USER, Owner.UNKNOWN) and not told.retried
+    if is_theirs and told.scope is not ReasonScope.CONNECTION:
+        return Result(doubt.key, Outcome.PARKED, why, params, doubt.intent_id)
+    return replace(again, not_before=rules.backoff(subject.attempts)) if is_given else again
 
 
 def suspect(rules: Rules, late: Result) -> Repair | None:
@@ -264,7 +300,7 @@ def _looked_at(rules: Rules, errand: Look, suspect: Suspect, heard: Heard) -> Ve
             return _repair(errand, suspect, heard)
         case PartnerError() if errand.doubt is not None:
             end = repair_of(still_in_doubt(rules, suspect, errand.doubt, heard))
-        case PartnerError() if is_of_record(heard):
+        case PartnerError() if is_of_record(rules, heard):
             end = Repair(suspect.key, RepairOutcome.PARKED, heard.reason, heard.params)
         case PartnerError():
             named = heard.not_before if isinstance(heard, RetryableError) else None
@@ -272,7 +308,7 @@ def _looked_at(rules: Rules, errand: Look, suspect: Suspect, heard: Heard) -> Ve
             end = Repair(suspect.key, RepairOutcome.RETRY, heard.reason, heard.params, not_before=when)
         case _:
             raise AssertionError("a reading back finds something or not")
-    return _verdict(errand, heard, (end,))
+    return _verdict(rules, errand, heard, (end,))
 
 
 def _repair(errand: Look, suspect: Suspect, found: Found) -> Verdict:

@@ -133,7 +133,7 @@ def _start_partners(data_dir: DataDir, logins: Logins, stage: Stage) -> list[Pai
 
 def _office(data_dir: DataDir, office: DemoOffice, stage: Stage) -> DemoOffice:
     """With its first files."""
-    if (words := office.first_words) is not None:
+    if (words := office.open()) is not None:
         _zest(data_dir, words, stage)
     return office
 

@@ -67,9 +67,8 @@ class DemoOffice:
         """Of its connection."""
         return {"office": RECEIVER, "kind": "11"}
 
-    @property
-    def first_words(self) -> Sequence[str] | None:
-        """The command by which its first files come; None: they are there."""
+    def open(self) -> Sequence[str] | None:
+        """See that its folder is there; the command by which its first files come, or None if they have come."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._office().clients():
             return None

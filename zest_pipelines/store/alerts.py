@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping
 from partners.reasons import Owner
 from resources.logins import Login
 from zest_pipelines.core.alarm import IDENTIFYING, Alert, Hours, Step, Trouble
+from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.query import query
@@ -77,8 +78,9 @@ def _detail(row: str) -> str:
     return f"left(concat_ws(' ', {told}), 200)"
 
 
-def _is_told(reason: str, since: str) -> str:
-    """Whether what has stood still for that reason, since then, is trouble by the bounds `b`."""
+def _is_told(row: str, since: str) -> str:
+    """Whether what has stood still for that row's reason, since then, is trouble by the bounds `b`."""
+    reason = told(row)
     return f"""({reason} = ANY (CAST(:at_once AS text[]))
         OR ({reason} = ANY (CAST(:partners AS text[])) AND {since} < clock_timestamp() - b.partner_after)
         OR ({reason} = ANY (CAST(:users AS text[])) AND {since} < clock_timestamp() - b.users_after))"""
@@ -93,22 +95,22 @@ _TROUBLES = query(
     "troubles",
     Login.ALERT,
     f"""
-    SELECT p.partner, p.reason, {_detail("p")} AS detail, count(*) AS records, count(DISTINCT p.tenant_id) AS tenants,
-           min(p.since) AS since
+    SELECT p.partner, {told("p")} AS reason, {_detail("p")} AS detail, count(*) AS records,
+           count(DISTINCT p.tenant_id) AS tenants, min(p.since) AS since
     FROM sync.pending p
     CROSS JOIN sync.alert_bounds b
-    WHERE p.state IN ('parked', 'retry', 'unknown') AND {_is_told("p.reason", "p.since")}
-      AND (p.state <> 'retry' OR p.attempts >= {TRIES} OR p.reason = ANY (CAST(:at_once AS text[])))
+    WHERE p.state IN ('parked', 'retry', 'unknown') AND {_is_told("p", "p.since")}
+      AND (p.state <> 'retry' OR p.attempts >= {TRIES} OR {told("p")} = ANY (CAST(:at_once AS text[])))
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT h.partner, h.reason, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
+    SELECT h.partner, {told("h")}, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
     FROM sync.hold h
     CROSS JOIN sync.alert_bounds b
     WHERE h.lifted_at IS NULL AND h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
-      AND {_is_told("h.reason", "h.since")}
+      AND {_is_told("h", "h.since")}
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT s.partner, s.reason, {_detail("s")}, count(*), count(DISTINCT s.tenant_id), min(first.at)
+    SELECT s.partner, {told("s")}, {_detail("s")}, count(*), count(DISTINCT s.tenant_id), min(first.at)
     FROM sync.connection c
     CROSS JOIN sync.alert_bounds b
     CROSS JOIN (VALUES ('client'), ('staff'), ('plan')) AS read (entity)
@@ -124,7 +126,7 @@ _TROUBLES = query(
               WHERE good.tenant_id = c.tenant_id AND good.partner = c.partner AND good.entity = s.entity
                 AND good.state = 'certified'
               ORDER BY good.started_at DESC LIMIT 1), '-infinity')) AS first
-    WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL AND {_is_told("s.reason", "first.at")}
+    WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL AND {_is_told("s", "first.at")}
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT p.partner, :waiting, '', count(*), count(DISTINCT p.tenant_id),
@@ -250,6 +252,13 @@ _LISTED = query(
 )
 
 
+_REASON = query(
+    "reason_of_alert",
+    Login.OPERATOR,
+    "SELECT a.reason FROM sync.alert a WHERE a.fingerprint = :fingerprint ORDER BY a.alert_id DESC LIMIT 1",
+)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Which reasons are told, by when."""
@@ -360,6 +369,12 @@ def remove_target(tx: Transaction, name: str) -> None:
     """With its notices that were not sent. StoreError if there is none of that name."""
     if not _REMOVE_TARGET.column(tx, name=name):
         raise StoreError(f"there is no target {name}: zest alerts targets lists them")
+
+
+def reason_of(tx: Transaction, fingerprint: str) -> str | None:
+    """For what the newest alert of that fingerprint was; None: there was none."""
+    row = _REASON.one(tx, fingerprint=fingerprint)
+    return None if row is None else str(row["reason"])
 
 
 def listed(tx: Transaction, since: timedelta) -> tuple[AlertStatus, ...]:

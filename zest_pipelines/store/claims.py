@@ -122,6 +122,9 @@ class Due:
     settled_version: int
     """Highest version with a terminal result; 0: none."""
     doubt: Doubt | None
+    unsure_for: str | None = None
+    """Of a version in doubt: the reason of the answer that left it; None: there was no answer."""
+    unsure_params: Mapping[str, str] = field(default_factory=dict)
     is_asked_for: bool = False
     """Whether a person has asked for it and waits."""
     overwriting: Mapping[str, str] | None = field(default=None, repr=False)
@@ -200,6 +203,7 @@ _DUE_SQL = f"""
     SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.settled_version, p.is_asked_for,
            p.delivered_version, p.delivered_month, p.is_cancelled, p.known_version, p.partner_id, p.partner_version,
            p.links, p.doubt_intent, p.doubt_month, {noted_copy("p", "p")} AS overwriting,
+           CASE WHEN p.state = 'unknown' THEN p.reason END AS unsure_for, p.params AS unsure_params,
            (SELECT c.image FROM sync.change c
             WHERE c.tenant_id = p.tenant_id AND c.partner = p.partner AND c.entity = p.entity
               AND c.record_id = p.record_id AND c.version = p.version AND c.month = p.month) AS image,
@@ -446,6 +450,8 @@ def _due(row: RowMapping, doubts: Mapping[UUID, Doubt], bases: Mapping[Record, B
         base=bases.get(key.record),
         settled_version=row["settled_version"],
         doubt=doubts[row["doubt_intent"]] if row["doubt_intent"] else None,
+        unsure_for=row["unsure_for"],
+        unsure_params=row["unsure_params"],
         is_asked_for=row["is_asked_for"],
         overwriting=row["overwriting"],
     )

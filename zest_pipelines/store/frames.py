@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from partners.contract import MASTERS, Client, Entity, Staff
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
+from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.history import MASTERS_AS_OF
 from zest_pipelines.store.keys import Target
@@ -228,7 +229,7 @@ _PUSHED = _table(
         "edited_at": ("c.edited_at", _MOMENT),
         "state": ("coalesce(p.state, 'settled')", _TEXT),
         "outcome": ("r.outcome", _TEXT),
-        "reason": ("r.reason", _TEXT),
+        "reason": (told("r"), _TEXT),
         "made_at": ("r.made_at", _MOMENT),
         "attempts": ("coalesce(sent.attempts, 0)", _NUMBER),
         "partner_id": ("s.partner_id", _TEXT),
@@ -242,8 +243,8 @@ _PUSHED = _table(
     LEFT JOIN (SELECT entity, record_id, partner_id, partner_version FROM sync.standing
                WHERE tenant_id = :tenant AND partner = :partner) AS s USING (entity, record_id)
     LEFT JOIN (
-        SELECT DISTINCT ON (entity, record_id, version) entity, record_id, version, outcome, reason, made_at
-        FROM sync.result WHERE tenant_id = :tenant AND partner = :partner
+        SELECT DISTINCT ON (entity, record_id, version) entity, record_id, version, outcome, partner, reason, params,
+               made_at FROM sync.result WHERE tenant_id = :tenant AND partner = :partner
         ORDER BY entity, record_id, version, result_no DESC) AS r USING (entity, record_id, version)
     LEFT JOIN (
         SELECT entity, record_id, version, count(*) AS attempts

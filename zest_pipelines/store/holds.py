@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from resources.logins import Login
+from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
@@ -57,7 +58,7 @@ class Hold:
     """By the database's clock: when the connection was read that it speaks of. What changed since speaks against it."""
 
 
-COLUMNS = "h.reason, h.params, h.failures, h.since, h.until, h.noted_at"
+COLUMNS = f"{told('h')} AS reason, h.params, h.failures, h.since, h.until, h.noted_at"
 """Of the row `h` of sync.hold: a Hold."""
 _IN_FORCE = query(
     "hold_in_force",

@@ -17,6 +17,7 @@ from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from partners.params import fields
 from partners.reasons import all_reasons
 from resources.logins import Login, Logins
 from zest_pipelines.store.errors import SchemaError, StoreError, store_error
@@ -97,6 +98,9 @@ def _put_reasons(connection: Connection) -> None:
     rows = [{name: str(getattr(reason, name)) for name in columns} for reason in all_reasons()]
     connection.execute(text("DELETE FROM sync.reason"))
     connection.execute(text(f"INSERT INTO sync.reason ({', '.join(columns)}) VALUES (:{', :'.join(columns)})"), rows)
+    names = [{"field": field, "ja": name["ja"], "en": name["en"]} for field, name in fields().items()]
+    connection.execute(text("DELETE FROM sync.field"))
+    connection.execute(text("INSERT INTO sync.field (field, name_ja, name_en) VALUES (:field, :ja, :en)"), names)
 
 
 def _alembic() -> Config:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 
@@ -221,9 +222,9 @@ _CURSOR = query(
 _LAST_ENDED = query(
     "last_ended_snapshot",
     Login.LAND,
-    """
-    SELECT s.snapshot_id AS snapshot, s.state, s.reason, s.params, coalesce(s.is_full, false) AS is_full, s.pages,
-           s.records FROM sync.snapshot s
+    f"""
+    SELECT s.snapshot_id AS snapshot, s.state, {told("s")} AS reason, s.params,
+           coalesce(s.is_full, false) AS is_full, s.pages, s.records FROM sync.snapshot s
     WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity AND s.state <> 'reading'
       AND (s.reason IS NULL OR s.reason <> ALL (CAST(:besides AS text[])))
     ORDER BY s.started_at DESC LIMIT 1

@@ -10,14 +10,16 @@ from uuid import UUID
 
 from resources.logins import Login
 from zest_pipelines.store.claims import SUSPECT_KEY, noted_copy
+from zest_pipelines.store.classifications import is_cause, told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Key, Target, key_of, keys_of
 from zest_pipelines.store.query import query
 
-ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
+ASKED_AGAIN = f"""p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
           AND coalesce(q.entity, p.entity) = p.entity AND coalesce(q.record_id, p.record_id) = p.record_id
-          AND coalesce(q.reason, p.reason) = p.reason
+          AND (q.reason IS NULL OR q.reason = {told("p")})
+          AND {is_cause("p", "q.fingerprint")}
           AND (q.from_date IS NULL OR p.on_date BETWEEN q.from_date AND q.to_date)
           AND q.requested_at > (
               SELECT max(r.made_at) FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id
@@ -44,7 +46,7 @@ _LAST_WORD = """(SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.
 SUSPECT_ASKED_AGAIN = f"""s.suspect_state IN ('parked', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = s.tenant_id AND q.partner = s.partner
           AND coalesce(q.entity, s.entity) = s.entity AND coalesce(q.record_id, s.record_id) = s.record_id
-          AND coalesce(q.reason, s.suspect_reason) = s.suspect_reason
+          AND coalesce(q.reason, s.suspect_reason) = s.suspect_reason AND q.fingerprint IS NULL
           AND (q.from_date IS NULL OR s.on_date BETWEEN q.from_date AND q.to_date)
           AND q.requested_at > {_LAST_WORD})"""
 """Of the standing `s`: a person wants the suspect looked at again, and it was not since."""
@@ -121,6 +123,16 @@ _CURABLE = query(
                 AND o.version = p.version))))
     """,
 )
+# Index: pending_stopped.
+_MISPARKED = query(
+    "misparked_records",
+    Login.PUSH,
+    """
+    SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = 'parked' AND p.reason = 'unknown'
+      AND sync.cause(p.partner, p.params) = ANY (CAST(:fingerprints AS text[]))
+    """,
+)
 # The newest word on each version counts; one on a version that is not open any more is spent.
 _DECIDED = query(
     "decided_records",
@@ -173,6 +185,13 @@ def curable(tx: Transaction, target: Target, mapping: str, entity_reasons: Seque
     """Parked records worth another try. `mapping`: its version now; the reasons: faults of all records of a kind."""
     given = {"mapping": mapping, "entity_reasons": list(entity_reasons)}
     return keys_of(_CURABLE.all(tx, **given, **target.parameters()))
+
+
+def misparked(tx: Transaction, target: Target, fingerprints: Sequence[str]) -> tuple[Key, ...]:
+    """Records that stand parked for unknown errors which are tried again by now: by a push that had not heard of it."""
+    if not fingerprints:
+        return ()
+    return keys_of(_MISPARKED.all(tx, fingerprints=list(fingerprints), **target.parameters()))
 
 
 def asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from partners.contract import MASTERS, Entity
 from resources.logins import Login
+from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.query import query
 from zest_pipelines.store.unread import IS_UNREAD
@@ -137,14 +138,14 @@ _CONNECTIONS = query(
 _MASTER = query(
     "master_status",
     Login.OPERATOR,
-    """
+    f"""
     SELECT count(v.partner_id) AS records, last.state AS snapshot, last.reason, last.started_at AS at,
            count(*) FILTER (WHERE ended.outcome = 'applied') AS applied,
            count(*) FILTER (WHERE ended.outcome = 'rejected') AS rejected,
            count(*) FILTER (WHERE ended.outcome = 'held') AS held
     FROM (SELECT 1) AS one
     LEFT JOIN LATERAL (
-        SELECT s.state, s.reason, s.started_at FROM sync.snapshot s
+        SELECT s.state, {told("s")} AS reason, s.started_at FROM sync.snapshot s
         WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.entity = :entity
         ORDER BY s.started_at DESC LIMIT 1) AS last ON true
     LEFT JOIN (
@@ -164,16 +165,16 @@ _MASTER = query(
 _LAST_ERROR = query(
     "last_error",
     Login.OPERATOR,
-    """
+    f"""
     SELECT at, reason, params FROM (
-        (SELECT r.made_at AS at, r.reason, r.params FROM sync.pending p
+        (SELECT r.made_at AS at, {told("r")} AS reason, r.params FROM sync.pending p
          JOIN sync.result r ON r.month = p.month AND r.tenant_id = p.tenant_id AND r.partner = p.partner
              AND r.entity = p.entity AND r.record_id = p.record_id AND r.version = p.version
          WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state <> 'due'
            AND r.outcome IN ('retry', 'unknown', 'conflict', 'parked')
          ORDER BY r.result_no DESC LIMIT 1)
         UNION ALL
-        (SELECT s.finished_at, s.reason, s.params FROM sync.snapshot s
+        (SELECT s.finished_at, {told("s")}, s.params FROM sync.snapshot s
          WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.reason IS NOT NULL AND s.finished_at IS NOT NULL
            AND NOT EXISTS (SELECT FROM sync.snapshot later WHERE later.tenant_id = s.tenant_id
                            AND later.partner = s.partner AND later.entity = s.entity AND later.state = 'certified'
@@ -206,8 +207,8 @@ _TIMELINE = query(
 _CALLS = query(
     "calls_of_record",
     Login.OPERATOR,
-    """
-    SELECT made_at AS at, partner, version, outcome, reason, calls FROM sync.result
+    f"""
+    SELECT r.made_at AS at, r.partner, r.version, r.outcome, {told("r")} AS reason, r.calls FROM sync.result r
     WHERE tenant_id = :tenant AND partner IN (SELECT partner FROM sync.connection WHERE tenant_id = :tenant)
       AND entity = :entity AND record_id = :record_id AND calls IS NOT NULL
     ORDER BY result_no
@@ -216,9 +217,10 @@ _CALLS = query(
 _READINGS = query(
     "recent_readings",
     Login.OPERATOR,
-    """
-    SELECT started_at AS at, state, reason, params, is_full, pages, records, new_versions, calls
-    FROM sync.snapshot
+    f"""
+    SELECT s.started_at AS at, s.state, {told("s")} AS reason, s.params, s.is_full, s.pages, s.records, s.new_versions,
+           s.calls
+    FROM sync.snapshot s
     WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
     ORDER BY started_at DESC LIMIT :most
     """,

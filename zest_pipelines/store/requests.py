@@ -15,6 +15,7 @@ from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
+from zest_pipelines.store.classifications import is_cause, told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
@@ -39,6 +40,8 @@ class Selection:
     reason: str | None = None
     """For which they are stopped."""
     days: Days | None = None
+    fingerprint: str | None = None
+    """Of the unknown error for which they are stopped."""
 
     def parameters(self) -> dict[str, Any]:
         """As the queries name them."""
@@ -48,6 +51,7 @@ class Selection:
             "reason": self.reason,
             "first": self.days and self.days.first,
             "last": self.days and self.days.last,
+            "fingerprint": self.fingerprint,
         }
 
 
@@ -119,7 +123,7 @@ _REQUEST_RETRY = query(
     Login.OPERATOR,
     """
     SELECT sync.request_retry(:tenant, :partner, CAST(:entity AS text), CAST(:record_id AS uuid), CAST(:reason AS text),
-                              CAST(:first AS date), CAST(:last AS date))
+                              CAST(:first AS date), CAST(:last AS date), CAST(:fingerprint AS text))
     """,
 )
 _REQUEST_STATUS = query(
@@ -129,12 +133,13 @@ _REQUEST_STATUS = query(
 )
 # Index: pending_stopped and standing_suspect.
 _SELECTED = f"""
-    SELECT p.entity, p.record_id, p.state, p.reason, p.params, {ASKED_AGAIN} AS is_asked_again
+    SELECT p.entity, p.record_id, p.state, {told("p")} AS reason, p.params, {ASKED_AGAIN} AS is_asked_again
     FROM sync.pending p
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = ANY (CAST(:states AS text[]))
       AND p.entity = coalesce(CAST(:entity AS text), p.entity)
       AND p.record_id = coalesce(CAST(:record_id AS uuid), p.record_id)
-      AND p.reason = coalesce(CAST(:reason AS text), p.reason)
+      AND (CAST(:reason AS text) IS NULL OR CAST(:reason AS text) = {told("p")})
+      AND {is_cause("p", "CAST(:fingerprint AS text)")}
       AND (CAST(:first AS date) IS NULL OR p.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date))
     UNION ALL
     SELECT s.entity, s.record_id, s.suspect_state, s.suspect_reason, '{{}}', {SUSPECT_ASKED_AGAIN}
@@ -142,7 +147,7 @@ _SELECTED = f"""
     WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.suspect_state = ANY (CAST(:states AS text[]))
       AND s.entity = coalesce(CAST(:entity AS text), s.entity)
       AND s.record_id = coalesce(CAST(:record_id AS uuid), s.record_id)
-      AND s.suspect_reason = coalesce(CAST(:reason AS text), s.suspect_reason)
+      AND s.suspect_reason = coalesce(CAST(:reason AS text), s.suspect_reason) AND CAST(:fingerprint AS text) IS NULL
       AND (CAST(:first AS date) IS NULL OR s.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date))
       AND NOT EXISTS (SELECT FROM sync.pending p WHERE p.tenant_id = s.tenant_id AND p.partner = s.partner
                       AND p.entity = s.entity AND p.record_id = s.record_id)

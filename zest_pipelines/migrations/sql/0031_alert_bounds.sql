@@ -24,3 +24,8 @@ ALTER TABLE sync.connection
 GRANT SELECT (lifted_at) ON sync.hold TO zest_alert;
 GRANT SELECT (resumed_at) ON sync.connection TO zest_alert;
 GRANT SELECT (attempts) ON sync.pending TO zest_alert;
+
+-- As before, but a hold that is lifted is no occurrence.
+DROP TRIGGER note_unexplained ON sync.hold;
+CREATE TRIGGER note_unexplained AFTER INSERT OR UPDATE ON sync.hold
+    FOR EACH ROW WHEN (NEW.reason = 'unknown' AND NEW.lifted_at IS NULL) EXECUTE FUNCTION sync.note_unexplained();

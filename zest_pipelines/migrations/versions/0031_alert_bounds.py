@@ -5,7 +5,7 @@ from __future__ import annotations
 from zest_pipelines.migrations import scripts
 
 revision = "0031"
-down_revision = "0029"
+down_revision = "0030"
 
 
 def upgrade() -> None:

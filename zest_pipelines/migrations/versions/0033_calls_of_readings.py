@@ -5,7 +5,7 @@ from __future__ import annotations
 from zest_pipelines.migrations import scripts
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0032"
 
 
 def upgrade() -> None:
