@@ -745,7 +745,7 @@ def test_what_cannot_be_read_back_is_cancelled_at_a_real_system_too(name: str, s
         (["nobody"], "No partner is called 'nobody'"),
         (["fhir", "--write"], "give its --base-url"),
         (["fhir", "--base-url", "ftp://x"], "--base-url is not an address"),
-        (["fhir", "--base-url", "http://127.0.0.1:1"], "is missing: give it in --set"),
+        (["fhir", "--base-url", "http://127.0.0.1:1"], "are missing: give them in --set"),
     ],
 )
 def test_what_was_typed_wrong_is_told(
