@@ -15,7 +15,7 @@ from test_connectors import http_client
 
 from partners.carecsv import reading as carecsv_reading
 from partners.carecsv.client import CareCsvConnector
-from partners.carecsv.outbox import Outbox
+from partners.carecsv.outbox import DELETIONS, Outbox
 from partners.certification import hostile
 from partners.certification.bench import Bench, benches_of
 from partners.certification.certificate import ROWS, Result, Verdict, certificate, run_row
@@ -253,6 +253,11 @@ def unputting(*_: object) -> str:
     return "UPJSK"
 
 
+def clinging(self: Outbox, kind: str, *what: Any, _put: Any = Outbox.put) -> str:
+    """Nobody is told that nothing is left of a month."""
+    return "" if kind == DELETIONS else _put(self, kind, *what)
+
+
 def swallowing(honest: Callable[..., Any]) -> Callable[..., Any]:
     """A file that cannot be read has nothing in it."""
 
@@ -292,6 +297,7 @@ def _tell_nobody(*_: object) -> None:
         ("orca", patched(Acceptances, "wanted", raising), "record: create, change, cancel", "raised RuntimeError"),
         ("carecsv", connecting(Recordless), "record: create, change, cancel", "raised RuntimeError"),
         ("carecsv", patched(Outbox, "put", unputting), "record: what is written", "0 stand at the partner's side"),
+        ("carecsv", patched(Outbox, "put", clinging), "record: what is written", "cancelled stands there as done"),
         # A read-back that swallows errors
         ("fhir", connecting(Blind), "hostile to read-backs", "a web page with 200: a visit by its id is Absent"),
         ("fhir", connecting(Blind), "looking: failures", "to find a visit by its id, 500: it goes to its end"),

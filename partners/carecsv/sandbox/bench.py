@@ -47,7 +47,7 @@ class CareCsvBench(Bench):
     def __init__(self, office: CareOffice) -> None:
         self._office, self.url = office, office.base.as_uri()
         self._time = datetime(2026, 11, 1, tzinfo=UTC)
-        self._days = counting()
+        self._months = counting()
         self._day_of: dict[UUID, str] = {}
 
     @property
@@ -60,8 +60,9 @@ class CareCsvBench(Bench):
         raise NotOffered("it is a folder of this machine: there is no line to it")
 
     def visit(self) -> Command:
-        """On a day that no other has: what the office is told of does not name our visits."""
-        starts, record_id = _STARTS + timedelta(days=next(self._days)), uuid4()
+        """In a month that no other has: what the office is told of does not name our visits, and a month of which
+        nothing is left is told in another way than one that is changed."""
+        starts, record_id = _STARTS + timedelta(days=32 * next(self._months)), uuid4()
         self._day_of[record_id] = f"{starts:%Y%m%d}"
         fields = Visit(starts, starts + timedelta(hours=1), "131111", "玄関は開いています")
         return Command(Entity.VISIT, Verb.CREATE, record_id, 1, str(uuid4()), fields, {Entity.CLIENT: _id(1)})
