@@ -639,6 +639,22 @@ def test_a_system_that_gives_tokens_is_certified(
     assert code == 0
 
 
+def test_a_real_system_that_is_only_read_is_certified(
+    zest: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real, "parse_limits", lambda *_: ())
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"token": "a-token"}))
+    with benches_of("smarthr")[""]() as bench:
+        bench.hold(Entity.STAFF, 2)
+        typed = ("certify", "smarthr", "--base-url", bench.url, "--secret-file", str(secret))
+        for more in ((), ("--write",)):
+            code, output, told = zest(*typed, *more)
+            assert code == 0, output
+            assert "is certified." in output
+            assert told == ("No visit was written\n" if more else "")
+
+
 @pytest.mark.parametrize(
     ("secret", "params", "verdict"),
     [
