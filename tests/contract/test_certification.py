@@ -776,8 +776,8 @@ def test_a_new_partner_is_told_what_is_not_written_yet(
     few_hostile: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partners, "__path__", [*partners.__path__, str(tmp_path)])
-    write_partner(tmp_path / "kagayaki", "kagayaki", "かがやき")
-    with benches_of("kagayaki")[""]() as bench:
+    write_partner(tmp_path / "unwritten", "unwritten", "かがやき")
+    with benches_of("unwritten")[""]() as bench:
         told = tuple(certify(bench, http_client))
         made = certificate(bench, told)
     assert not made.is_passed
