@@ -708,6 +708,8 @@ def test_a_wrong_secret_is_no_fault_of_the_connector_and_its_next_step_is_told(
     told = {each["row"]: each for each in json.loads(output)["results"]}
     assert {each["verdict"] for each in told.values()} == {"could not be tried", "does not apply", "holds"}
     assert [row for row, each in told.items() if each["verdict"] == "holds"] == ["closed times", "reasons"]
+    classes = {each["name"]: each["earned"] for each in json.loads(output)["classes"]}
+    assert set(classes.values()) == {"not tried"}
     assert told["read all"]["detail"] == "the check ends with AuthenticationError(credential_refused)"
     assert told["read all"]["meaning"] == " ".join(explain("credential_refused", {}, Language.ENGLISH))
 
