@@ -355,8 +355,9 @@ def _class(name: str, declared: str, without: str, results: Mapping[str, Result]
     """Earned where each of the rows holds; with none to hold there is nothing to earn."""
     open_ = [results[row] for row in rows if results[row].verdict is not Verdict.HOLDS]
     detail = "; ".join(f"{each.row} {each.verdict}" for each in open_)
-    if open_ and all(each.verdict is Verdict.NOT_ALLOWED for each in open_):
-        return Class(name, declared, "not tried", False, detail, is_tried=False)
+    verdicts = {each.verdict for each in open_}
+    if verdicts and verdicts <= {Verdict.NOT_ALLOWED, Verdict.UNTRIED}:
+        return Class(name, declared, "not tried", False, detail, is_tried=Verdict.UNTRIED in verdicts)
     return Class(name, declared, without if open_ else declared, not open_, detail)
 
 

@@ -261,10 +261,14 @@ class RealBench(Bench):
         assert self._declared.read_plans is not None
         return self._declared.read_plans(connector.opened if isinstance(connector, _Noting) else connector, cursor)
 
+    def has_made(self, command: Command) -> bool:
+        """Whether it is about a visit of ours."""
+        return command.record_id in self._made
+
     def sends(self, command: Command) -> _Sent | None:
         """It is about to leave: what was kept of it before. None: nothing was."""
         before = self._sent.get(command.record_id)
-        creation = self._made.get(command.record_id, command)
+        creation = self._made[command.record_id]
         self._sent[command.record_id] = _Sent(creation, may_stand=True, known=before.known if before else None)
         return before
 
@@ -291,10 +295,12 @@ class _Noting:
 
     def send(self, command: Command) -> Reply:
         """As the contract says."""
+        if not self._bench.has_made(command):
+            return self.opened.send(command)  # of who is only read, to see that it is refused
         before = self._bench.sends(command)
         try:
             reply = self.opened.send(command)
-        except Deferred:
+        except (Deferred, NotImplementedError):  # nothing was written
             self._bench.answered(command, before, None)
             raise
         self._bench.answered(command, before, reply)

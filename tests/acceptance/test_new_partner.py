@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 Edit = Callable[[Path], object]
-_LINE = "from partners.kagayaki.partner import KAGAYAKI\n"
+_LINE = "from partners.unwritten.partner import UNWRITTEN\n"
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def clone(tmp_path: Path) -> Path:
     """With a new partner that nobody has filled yet, and its line in the registry."""
     for name in ("partners", "resources", "zest_pipelines"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    code, _ = zest(tmp_path, "new-partner", "kagayaki", "--title", "かがやき")
+    code, _ = zest(tmp_path, "new-partner", "unwritten", "--title", "かがやき")
     assert code == 0
     registry = tmp_path / "partners" / "registry.py"
-    text = registry.read_text().replace("SMARTHR, CARECSV)", "SMARTHR, CARECSV, KAGAYAKI)")
+    text = registry.read_text().replace("SMARTHR, CARECSV)", "SMARTHR, CARECSV, UNWRITTEN)")
     registry.write_text(text.replace("from partners.orca", f"{_LINE}from partners.orca"))
     return tmp_path
 
@@ -65,7 +65,7 @@ def line_of(folder: Path, text: str) -> int:
     return next(number for number, line in enumerate(lines, 1) if text in line)
 
 
-_YIELD = '    yield KagayakiBench("http://127.0.0.1:1")'
+_YIELD = '    yield UnwrittenBench("http://127.0.0.1:1")'
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ _YIELD = '    yield KagayakiBench("http://127.0.0.1:1")'
     [
         (bench("def running_bench", "def started_bench"), "", "has no running_bench(): write it there"),
         (bench("from contextlib", "import pandsa\nfrom contextlib"), "import pandsa", "No module named 'pandsa'"),
-        (bench("class KagayakiBench(Bench):", "class KagayakiBench(Bench:"), "(Bench:", "SyntaxError"),
+        (bench("class UnwrittenBench(Bench):", "class UnwrittenBench(Bench:"), "(Bench:", "SyntaxError"),
         (bench(_YIELD, f"    open('/nowhere')\n{_YIELD}"), "/nowhere", "the sandbox does not start: FileNotFoundError"),
         (bench(_YIELD, f"    raise OSError(98, 'in use')\n{_YIELD}"), "in use", "does not start: OSError"),
         (bench(_YIELD, f"    {{}}['port']\n{_YIELD}"), "['port']", "does not start: KeyError"),
@@ -82,10 +82,10 @@ _YIELD = '    yield KagayakiBench("http://127.0.0.1:1")'
     ],
 )
 def test_a_mistake_in_the_bench_is_told_with_its_place(clone: Path, edit: Edit, where: str, finding: str) -> None:
-    folder = clone / "partners" / "kagayaki"
+    folder = clone / "partners" / "unwritten"
     edit(folder)
-    place = "partners/kagayaki/sandbox/bench.py" + (f", line {line_of(folder, where)}: " if where else "")
-    code, said = zest(clone, "sandbox" if "start" in finding else "certify", "kagayaki")
+    place = "partners/unwritten/sandbox/bench.py" + (f", line {line_of(folder, where)}: " if where else "")
+    code, said = zest(clone, "sandbox" if "start" in finding else "certify", "unwritten")
     assert code == 2
     assert place in said
     assert finding in said
@@ -95,11 +95,11 @@ def test_a_mistake_in_the_bench_is_told_with_its_place(clone: Path, edit: Edit, 
 @pytest.mark.parametrize(
     ("edit", "place", "command"),
     [
-        (lambda folder: (folder / "mapping.py").unlink(), "partners/kagayaki/partner.py, line ", ("certify", "fhir")),
+        (lambda folder: (folder / "mapping.py").unlink(), "partners/unwritten/partner.py, line ", ("certify", "fhir")),
         (shutil.rmtree, "partners/registry.py, line ", ("status",)),
         (
             lambda folder: (folder / "client.py").write_text("def a(:\n"),
-            "partners/kagayaki/client.py, line 1: SyntaxError",
+            "partners/unwritten/client.py, line 1: SyntaxError",
             ("check", "sakura", "fhir"),
         ),
     ],
@@ -107,7 +107,7 @@ def test_a_mistake_in_the_bench_is_told_with_its_place(clone: Path, edit: Edit, 
 def test_a_folder_that_cannot_be_imported_is_told_with_its_place(
     clone: Path, edit: Edit, place: str, command: tuple[str, ...]
 ) -> None:
-    edit(clone / "partners" / "kagayaki")
+    edit(clone / "partners" / "unwritten")
     code, said = zest(clone, *command)
     assert code == 2
     assert place in said
@@ -116,8 +116,8 @@ def test_a_folder_that_cannot_be_imported_is_told_with_its_place(
 
 def test_a_folder_without_its_line_in_the_registry_is_told(clone: Path) -> None:
     registry = clone / "partners" / "registry.py"
-    registry.write_text(registry.read_text().replace(_LINE, "").replace(", KAGAYAKI", ""))
-    code, said = zest(clone, "certify", "kagayaki")
+    registry.write_text(registry.read_text().replace(_LINE, "").replace(", UNWRITTEN", ""))
+    code, said = zest(clone, "certify", "unwritten")
     assert code == 2
     assert "Its folder is there, its line in partners/registry.py is not: add it" in said
 
@@ -136,8 +136,8 @@ def sandbox(clone: Path, name: str) -> Iterator[subprocess.Popen[str]]:
 def test_a_partner_without_a_sandbox_command_of_its_own_is_started_as_its_bench_does(clone: Path) -> None:
     folder = clone / "partners"
     text = (folder / "smarthr" / "sandbox" / "bench.py").read_text()
-    (folder / "kagayaki" / "sandbox" / "bench.py").write_text(text)
-    with sandbox(clone, "kagayaki") as process:
+    (folder / "unwritten" / "sandbox" / "bench.py").write_text(text)
+    with sandbox(clone, "unwritten") as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         headers = {"authorization": f"Bearer {told['secret']['token']}"}

@@ -639,6 +639,22 @@ def test_a_system_that_gives_tokens_is_certified(
     assert code == 0
 
 
+def test_a_real_system_that_is_only_read_is_certified(
+    zest: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real, "parse_limits", lambda *_: ())
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"token": "a-token"}))
+    with benches_of("smarthr")[""]() as bench:
+        bench.hold(Entity.STAFF, 2)
+        typed = ("certify", "smarthr", "--base-url", bench.url, "--secret-file", str(secret))
+        for more in ((), ("--write",)):
+            code, output, told = zest(*typed, *more)
+            assert code == 0, output
+            assert "is certified." in output
+            assert told == ("No visit was written\n" if more else "")
+
+
 @pytest.mark.parametrize(
     ("secret", "params", "verdict"),
     [
@@ -692,6 +708,8 @@ def test_a_wrong_secret_is_no_fault_of_the_connector_and_its_next_step_is_told(
     told = {each["row"]: each for each in json.loads(output)["results"]}
     assert {each["verdict"] for each in told.values()} == {"could not be tried", "does not apply", "holds"}
     assert [row for row, each in told.items() if each["verdict"] == "holds"] == ["closed times", "reasons"]
+    classes = {each["name"]: each["earned"] for each in json.loads(output)["classes"]}
+    assert set(classes.values()) == {"not tried"}
     assert told["read all"]["detail"] == "the check ends with AuthenticationError(credential_refused)"
     assert told["read all"]["meaning"] == " ".join(explain("credential_refused", {}, Language.ENGLISH))
 
@@ -760,8 +778,8 @@ def test_a_new_partner_is_told_what_is_not_written_yet(
     few_hostile: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partners, "__path__", [*partners.__path__, str(tmp_path)])
-    write_partner(tmp_path / "kagayaki", "kagayaki", "かがやき")
-    with benches_of("kagayaki")[""]() as bench:
+    write_partner(tmp_path / "unwritten", "unwritten", "かがやき")
+    with benches_of("unwritten")[""]() as bench:
         told = tuple(certify(bench, http_client))
         made = certificate(bench, told)
     assert not made.is_passed

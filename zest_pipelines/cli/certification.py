@@ -92,6 +92,10 @@ def _certify_real(declared: Partner, real: RealBench, *, may_write: bool, as_jso
                 stop.is_heeded = False
         except _StoppedError:
             pass
+        except Exception:  # such as a pipe that nobody reads any more
+            real.clean(_CLEANING_SECONDS)
+            _tell_left(real.left)
+            raise
         real.clean(_CLEANING_SECONDS)
         left = real.left
         if stop.by is None:
@@ -109,8 +113,7 @@ def _certify_real(declared: Partner, real: RealBench, *, may_write: bool, as_jso
                 tell(f"Stopped by {stop.by.name} after {len(results)} of {len(ROWS)} rows")
             if may_write:
                 tell(_written(declared, real))
-            for each in left:
-                tell(_still_there(each))
+            _tell_left(left)
         with _though_gone(stop):
             _tell_all(declared, [made], more, as_json=as_json, is_stopped=stop.by is not None, is_left=bool(left))
     if stop.by:
@@ -190,6 +193,11 @@ def _written(declared: Partner, real: RealBench) -> str:
         told += " and cancelled"
     stays = declared.leaves or ("nothing" if declared.capability.replaces else "the visit, as cancelled")
     return f"{told}. What stays there of a cancelled one: {stays}"
+
+
+def _tell_left(left: Sequence[Left]) -> None:
+    for each in left:
+        tell(_still_there(each))
 
 
 def _still_there(each: Left) -> str:
