@@ -275,7 +275,8 @@ class _Push:
         if not isinstance(end, Result) or end.reason is None or not answer.calls:
             return end
         is_of_one = len(answer.heard) == 1
-        return replace(end, calls=kept_calls(answer.calls, self._partner, self._target.tenant, is_of_one=is_of_one) or ())
+        kept = kept_calls(answer.calls, self._partner, self._target.tenant, is_of_one=is_of_one)
+        return replace(end, calls=kept or ())
 
     def _is_closed(self) -> bool:
         """Whether the partner takes no calls now; then the push stops, and is not begun before it does again."""
