@@ -281,7 +281,7 @@ def test_a_database_that_goes_away_in_the_middle_leaves_doubt_and_no_second_effe
 
 def hold(office: Office) -> Any:
     """The row of the hold, or None."""
-    rows = office.sql("SELECT *, until - noted_at AS away FROM sync.hold", Login.OPERATOR)
+    rows = office.sql("SELECT *, until - noted_at AS away FROM sync.hold WHERE lifted_at IS NULL", Login.OPERATOR)
     return rows[0] if rows else None
 
 
