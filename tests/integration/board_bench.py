@@ -12,6 +12,7 @@ import uvicorn
 
 from resources.logins import Login
 from zest_pipelines.board.application import board
+from zest_pipelines.board.patience import ImpatientProtocol
 from zest_pipelines.store import board_tokens
 from zest_pipelines.store.database import Database
 
@@ -19,7 +20,10 @@ from zest_pipelines.store.database import Database
 @contextmanager
 def serving(database: Database) -> Iterator[str]:
     """Its address."""
-    server = uvicorn.Server(uvicorn.Config(board(database), port=0, log_level="critical", limit_concurrency=200))
+    config = uvicorn.Config(
+        board(database), port=0, log_level="critical", limit_concurrency=200, http=ImpatientProtocol
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -86,6 +86,8 @@ def test_ten_thousand_failures_of_one_cause_are_one_alert_and_one_recovery(
     assert "KeyError visits.py:131" in text
     assert re.search("[ぁ-ん]", text)
     assert "cannot explain" in text
+    assert "zest errors classify" in text
+    assert "support" not in text  # that is who reads it
     assert "docs/runbook.md" in text
 
 
@@ -410,6 +412,11 @@ def test_an_address_is_kept_sealed_and_shown_nowhere(
     assert not [each for each in said if secret in "".join(map(str, each))]
     with services.database.transaction(Login.ALERT, None) as tx:
         assert alerts.targets(tx) == ()
+
+
+def test_a_target_has_a_name_that_can_be_typed(zest: Said) -> None:
+    code, _, told = zest("alerts", "add", "Bad Name", "--url-file", "-")
+    assert (code, "a-z" in told) == (2, True)
 
 
 def test_what_is_no_address_is_not_quoted(zest: Said, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -15,6 +17,7 @@ from way_out import WayOut, ended, way_out
 
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.board import patience
 from zest_pipelines.board.bundle import bundle
 from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.core.reference import reference
@@ -102,6 +105,28 @@ def test_a_person_sees_the_same_on_pages_and_finds_the_record(out: WayOut, datab
         calls = person.get(f"/records/visit/{key.record_id}/calls").text
         assert "POST /Appointment" in calls
         assert "‹name 3›" in calls
+
+
+def test_who_says_half_a_request_loses_the_line_and_keeps_nobody_out(
+    out: WayOut, database: Database, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
+    place = urlsplit(address).hostname, urlsplit(address).port
+    with ExitStack() as lines, caller(address, token_of(database, out.tenant)) as product:
+        slow = [lines.enter_context(socket.create_connection(place, timeout=5)) for _ in range(220)]
+        slow[0].sendall(b"POST /sign-in HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nto")
+        for each in slow[1:]:
+            each.sendall(b"GET /api/overview HTTP/1.1\r\nhost: x\r\nx-a: ")
+        for each in slow:
+            with suppress(ConnectionError):
+                while each.recv(4096):  # at the latest after twice that time; else the socket's timeout ends it
+                    pass
+        assert product.get("/api/overview").status_code == 200
+
+
+def test_calls_of_a_record_that_the_tenant_has_not_are_not_there(out: WayOut, database: Database, address: str) -> None:
+    with caller(address, token_of(database, out.tenant)) as product:
+        assert product.get(f"/api/records/visit/{uuid4()}/calls").status_code == 404
 
 
 def test_looking_at_calls_is_noted_with_the_tokens_name(out: WayOut, database: Database, address: str) -> None:
@@ -305,3 +330,6 @@ def test_a_bundle_is_found_by_the_number_that_messages_name(out: WayOut) -> None
     assert whole is not None
     assert [each["record_id"] for each in told["records"]] == [str(key.record_id)]
     assert (whole["records"], [each["partner"] for each in whole["connections"]]) == ([], [out.partner])
+    (group,) = whole["connections"][0]["groups"]
+    assert (group["count"], group["reason"]) == (1, "record_refused")
+    assert [each["record_id"] for each in group["records"]] == [str(key.record_id)]

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from conftest import Tenant
+from conftest import Said, Tenant
 from evidence import is_told
 from flow_bench import calls, copy_of, effects, forget_backoff, mark, push_now
 
@@ -208,6 +208,17 @@ def test_one_record_or_one_kind_can_be_asked_for(tenant: Tenant, sandbox: Runnin
     assert audited(tenant, "release")[-1] == ("fhir", "zest_operator", {"entity": "visit", "record": str(one)})
     do(tenant, release, Selection(Entity.VISIT))
     assert push_now(tenant).delivered == 1
+
+
+def test_where_nobody_can_be_asked_nobody_has_said_yes(tenant: Tenant, sandbox: RunningSandbox, zest: Said) -> None:
+    refuse(sandbox, tenant.add_visit())
+    push_now(tenant)
+    code, _, told = zest("release", tenant.name, "fhir")
+    assert (code, "--yes" in told, due_tenants(tenant)) == (2, True, {()})
+    assert zest("release", tenant.name, "fhir", "visit_record", "--yes")[0] == 0  # nothing of these is stopped
+    assert due_tenants(tenant) == {()}
+    assert zest("release", tenant.name, "fhir", "--yes")[0] == 0
+    assert due_tenants(tenant) != {()}
 
 
 def test_a_conflict_is_decided_for_our_copy_and_a_retry_does_not_wait_for_its_time(

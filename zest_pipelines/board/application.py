@@ -230,8 +230,10 @@ def _record(tx: Transaction, reader: Reader, request: Request, language: Languag
 
 
 @_checked
-def _calls(tx: Transaction, reader: Reader, request: Request, _: Language) -> Json:
+def _calls(tx: Transaction, reader: Reader, request: Request, language: Language) -> Json | None:
     entity, record_id = _named(request)
+    if answers.record(tx, reader.tenant, entity, record_id, language) is None:
+        return None
     told = answers.calls(tx, reader.tenant, entity, record_id)
     for partner in sorted({each["partner"] for each in told["calls"]}):
         detail = {"entity": entity.value, "record": str(record_id), "token": reader.name}

@@ -20,6 +20,7 @@ from partners.reasons import Language
 from partners.registry import PARTNERS
 from zest_pipelines.board import answers
 from zest_pipelines.board.answers import Json, utc
+from zest_pipelines.core.badge import Badge
 from zest_pipelines.core.reference import reference
 from zest_pipelines.store import badges, hindrances, reports, tenants
 from zest_pipelines.store.database import Transaction
@@ -95,6 +96,12 @@ def _connection(tx: Transaction, tenant: str, row: ConnectionRow, standing: Hind
         "is_paused": row.is_paused,
         "hold": None if held is None else _held(held.reason, held.params, held.since, held.until),
         "conflicts": standing.conflicts,
+        "groups": [
+            {"count": each.records}
+            | answers.group(tx, tenant, name, Entity(each.entity), Badge(each.badge), each.reason, Language.ENGLISH)
+            for each in badges.digest(tx, tenant)
+            if each.partner == name and each.badge != Badge.OK
+        ],
         "readings": {
             entity.value: [
                 vars(each) | {"at": utc(each.at), "params": dict(each.params)}

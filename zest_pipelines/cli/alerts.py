@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import replace
 from datetime import time, timedelta
@@ -80,6 +81,8 @@ def add(
     from zest_pipelines.store import alerts
     from zest_pipelines.store.alerts import Target
 
+    if re.fullmatch("[a-z0-9][a-z0-9_-]{0,39}", name) is None:
+        raise InputError("A target's name is up to 40 of a-z, 0-9, - and _, and begins with a letter or a digit")
     first, last = (None, None) if quiet is None else _span(quiet)
     hours = Hours(first, last, None if digest is None else _clock("--digest", digest), pierce)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,13 +11,13 @@ from partners.contract import Entity
 from zest_pipelines.cli.masters import Master
 from zest_pipelines.cli.options import (
     DataDirOption,
-    InputError,
     JsonOption,
     PartnerArgument,
     TenantArgument,
     chosen_data_dir,
     out,
     print_json,
+    says_yes,
     tell,
 )
 from zest_pipelines.cli.words import Json
@@ -54,7 +53,7 @@ def approve(
         found = settle.mass_changes(services, declared, tenant, kind)
         if not json_:
             _print(tenant, declared.name, found)
-        is_approved = bool(found) and (yes or (not json_ and _says_yes()))
+        is_approved = bool(found) and (yes or (not json_ and says_yes("Write all of this?")))
         if is_approved:
             settle.approve(services, declared, tenant, found)
     if json_:
@@ -65,12 +64,6 @@ def approve(
             f"zest sync {tenant} {declared.name}"
         )
         tell("Who approved what and when stands in sync.approval and the audit log; every operator can see it.")
-
-
-def _says_yes() -> bool:
-    if not sys.stdin.isatty():
-        raise InputError("Nobody can be asked here: look at what is held, then repeat it with --yes")
-    return typer.confirm("Write all of this?")
 
 
 def _json(tenant: str, partner: str, found: tuple[MassChange, ...], is_approved: bool) -> Json:

@@ -37,7 +37,8 @@ def badges(
 
 
 def _print(whole: list[Json], groups: list[Json]) -> None:
-    table = Table("partner", "what", "badge", "records", "oldest", "reason", "next action")
+    table = Table("partner", "what", "badge", "records", "oldest", "reason")
+    table.add_column("next action", overflow="fold")  # Japanese has no spaces to break a line at
     for each in whole:
         table.add_row(each["partner"], "connection", each["badge"], "", _when(each["since"]), *_cells(each))
     for each in groups:

@@ -42,6 +42,7 @@ def board(
     import uvicorn
 
     from zest_pipelines.board.application import board as application
+    from zest_pipelines.board.patience import ImpatientProtocol
     from zest_pipelines.local import machine
     from zest_pipelines.local.ports import require_free_port
     from zest_pipelines.store.database import Database
@@ -62,6 +63,7 @@ def board(
             server_header=False,
             limit_concurrency=_MOST_CALLERS,
             timeout_keep_alive=5,
+            http=ImpatientProtocol,
         )
     finally:
         database.close()

@@ -21,6 +21,7 @@ from zest_pipelines.cli.options import (
     counted,
     out,
     print_json,
+    says_yes,
     tell,
 )
 from zest_pipelines.cli.words import Json, local, utc
@@ -89,7 +90,7 @@ def classify(
         if not json_:
             _print_meaning(seen, given)
             _print_waiting(waiting, given)
-        if not (yes or json_) and sys.stdin.isatty() and not typer.confirm(f"Is {fingerprint} {given.code}?"):
+        if not (yes or json_ or says_yes(f"Is {fingerprint} {given.code}?")):
             return
         done = classifying.classify(services, seen, given.code, note)
     made = {tenant: str(request) for tenant, request in done.requests.items()}
@@ -166,7 +167,7 @@ def _found(session: Session, seen: Sequence[Seen], fingerprint: str) -> Seen:
     from zest_pipelines.store import alerts
 
     for each in seen:
-        if each.fingerprint == fingerprint:
+        if each.fingerprint == fingerprint.strip().lower():
             return each
     with session.transaction(Login.OPERATOR, None) as tx:
         known = alerts.reason_of(tx, fingerprint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -21,6 +20,7 @@ from zest_pipelines.cli.options import (
     counted,
     out,
     print_json,
+    says_yes,
     tell,
     written_partner,
 )
@@ -114,7 +114,9 @@ def release(
         groups = operate.would_release(session.services(), declared, tenant, selection)
         if not json_:
             _print_groups(groups)
-        if not (yes or json_) and sys.stdin.isatty() and not typer.confirm("Have it tried again?"):
+            if not groups:
+                return
+        if not (yes or json_ or says_yes("Have it tried again?")):
             return
         request = operate.release(session.services(), declared, tenant, selection)
         told = [vars(each) for each in groups]
@@ -138,7 +140,7 @@ def checked_reason(code: str) -> str:
 
 def _print_groups(groups: Sequence[StoppedGroup]) -> None:
     if not groups:
-        out().print("Nothing of it is stopped now.")
+        out().print("Nothing of it is stopped now, so there is nothing to try again.")
         return
     table = Table("record", "state", "reason", "records", title="To be tried again", title_justify="left")
     for each in groups:

@@ -66,6 +66,15 @@ def out() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
+def says_yes(question: str) -> bool:
+    """Whether the person who typed the command wants it. InputError where nobody can be asked."""
+    import typer
+
+    if not sys.stdin.isatty():
+        raise InputError("Nobody can be asked here: look at what it would do, then repeat it with --yes")
+    return typer.confirm(question)
+
+
 def tell(sentence: str) -> None:
     """What is not the answer itself: on standard error."""
     sys.stderr.write(sentence + "\n")

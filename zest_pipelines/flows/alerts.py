@@ -160,15 +160,19 @@ def text_of(notice: Notice) -> str:
     """What a notice says, in Japanese and English; opaque, and with the number by which a repeated one is known."""
     params = dict.fromkeys(IDENTIFYING, notice.detail) if notice.detail else {}
     lines = []
+    owner = reason(notice.reason).owner
     for language in (Language.JAPANESE, Language.ENGLISH):
         message, action = sentences(notice.reason, params, notice.fingerprint, language)
         is_over = "復旧しました。" if language is Language.JAPANESE else "This is over."
-        lines.append(f"{message} {is_over if notice.kind == 'recovered' else action}")
+        action = "" if owner in _URGENT else action  # it tells others to ask us: who reads this is asked
+        lines.append(f"{message} {is_over if notice.kind == 'recovered' else action}".strip())
     first, last = (f"{each.astimezone(JAPAN):%Y-%m-%d %H:%M}" for each in (notice.first_at, notice.seen_at))
     lines.append(
         f"{notice.partner or 'platform'}, {notice.reason}{f' ({notice.detail})' if notice.detail else ''}: "
         f"records {notice.records}, tenants {notice.tenants}, {first} - {last} JST, fingerprint {notice.fingerprint}"
     )
+    if owner is Owner.UNKNOWN and notice.kind == "opened":
+        lines.append(f"zest errors list; zest errors classify {notice.fingerprint} CODE")
     lines.append(f"docs/runbook.md#{section_of(notice.reason)} - Notice {notice.notice_id}")
     return "\n".join(lines)
 
