@@ -20,7 +20,7 @@ from alert_bench import Receiver, Trouble, add_target, running_receiver
 from board_bench import serving, token_of, visitor
 from conftest import NewTenant, Said, Tenant
 from evidence import is_told
-from flow_bench import broken_promises, forget_backoff, push_now
+from flow_bench import broken_promises, forget_backoff, forget_hold, push_now
 from test_operate import due_tenants
 from test_orca import clinic, orca  # noqa: F401  # fixtures
 from test_orca import settle as settle_clinic
@@ -257,6 +257,43 @@ def test_an_answer_in_doubt_parks_once_it_is_known_not_to_have_arrived_and_goes_
     settle_clinic(clinic)
     assert last(clinic, visit) == "delivered"
     assert len(orca.state()["appointments"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "looks", "ends"),
+    [
+        ((FaultKind.CUT_BEFORE, {}), [403], ["unknown", "retry", "delivered"]),
+        ((FaultKind.CUT_BEFORE, {}), [418], ["unknown", "retry", "delivered"]),
+        ((FaultKind.STATUS, {"status": 418}), [503], ["unknown", "parked"]),
+        ((FaultKind.STATUS, {"status": 418}), [403, 503], ["unknown", "parked"]),
+    ],
+)
+def test_what_its_own_call_was_answered_decides_whatever_the_looks_after_it_met(
+    tenant: Tenant,
+    sandbox: RunningSandbox,
+    sent: tuple[FaultKind, dict[str, int]],
+    looks: list[int],
+    ends: list[str],
+) -> None:
+    visit = tenant.add_visit()
+    kind, how = sent
+    for status in looks:
+        sandbox.set_faults(
+            FaultRule(kind, method="POST", type="Appointment", **how),  # type: ignore[arg-type]
+            FaultRule(FaultKind.STATUS, method="GET", type="Appointment", status=status),
+        )
+        push_now(tenant)
+        forget_backoff(tenant)
+        push_now(tenant)
+        forget_backoff(tenant)
+        forget_hold(tenant)
+    sandbox.clear_faults()
+    push_now(tenant)
+    outcomes = [each for _, each in tenant.outcomes(visit)]
+    assert outcomes.count("unknown") > len(looks)  # each of them was stored
+    assert list(dict.fromkeys(outcomes)) == ends
+    if ends[-1] == "parked":
+        assert stands(tenant)[1:] == ("unknown", {"detail": "create HTTP 418"})
 
 
 def test_a_reading_is_told_by_what_its_error_was_called(
