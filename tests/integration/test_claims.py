@@ -279,6 +279,14 @@ def test_a_doubt_that_comes_to_stand_on_a_newer_version_keeps_its_cause(out: Way
     assert tuple(found) == (2, "unknown", why, cause)
 
 
+def test_unknown_errors_that_are_stored_together_are_counted_each(out: WayOut) -> None:
+    sent = [out.intend(out.change()) for _ in range(3)]
+    why = ({"detail": "create HTTP 418"}, {"detail": "create HTTP 451"}, {"detail": "create HTTP 418"})
+    out.store(*(replace(ended(a, Outcome.UNKNOWN, "unknown"), params=b) for a, b in zip(sent, why, strict=True)))
+    found = out.sql("SELECT params, occurrences FROM sync.unexplained WHERE partner = :partner ORDER BY occurrences")
+    assert [tuple(row) for row in found] == [(why[1], 1), (why[0], 2)]
+
+
 def stranger(out: WayOut, key: Key) -> None:
     out.change(replace(key, version=3), client=uuid4())
 

@@ -40,6 +40,7 @@ class Seen:
     params: Mapping[str, str]
     """Those that tell it apart."""
     occurrences: int
+    """How often it was stored: of one record perhaps with its answer, with a look and with the hold."""
     tenants: tuple[str, ...]
     first_at: datetime
     last_at: datetime
