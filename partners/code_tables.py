@@ -12,10 +12,12 @@ from functools import cache
 from pathlib import Path
 
 from partners.contract import CodeRow
-from partners.reasons import all_reasons
+from partners.reasons import ReasonScope, Severity, all_reasons
 
 _ROOT = Path(__file__).parents[1]
 _NO_PARTNER = ("certification", "__pycache__")
+_NO_ANSWERS = ("partner.py", "tokens.py", "mapping.py")
+"""What opens a connection and what builds a request: what these give, no answer to a call can mean."""
 _QUOTED = re.compile(r'"([a-z][a-z0-9_]*)"')
 
 
@@ -57,12 +59,16 @@ def _end(lines: list[str], row: CodeRow) -> int:
 
 @cache
 def _given() -> dict[str, frozenset[str]]:
-    """By partner, the codes of the catalogue that stand in its folder, its sandbox left out."""
-    codes = {each.code for each in all_reasons()}
+    """By partner, the codes of faults that stand in its folder where answers are read, its sandbox left out."""
+    remarks = (Severity.INFORMATION, ReasonScope.RECORD)  # nothing is wrong with a record of which that is said
+    codes = {each.code for each in all_reasons() if (each.severity, each.scope) != remarks}
     folders = (each for each in Path(__file__).parent.iterdir() if (each / "partner.py").exists())
     return {
         folder.name: frozenset(
-            code for file in folder.glob("*.py") for code in _QUOTED.findall(file.read_text(encoding="utf-8"))
+            code
+            for file in folder.glob("*.py")
+            if file.name not in _NO_ANSWERS
+            for code in _QUOTED.findall(file.read_text(encoding="utf-8"))
         )
         & codes
         for folder in folders

@@ -234,7 +234,7 @@ def failure(api: Api, exchange: Exchange) -> PartnerError:
 
 def _meaning(api: Api, answered: Answered) -> Meaning:
     if answered.status != 200:
-        return _of_status(answered)
+        return _of_status(api, answered)
     if not answered.body.strip():
         return _EMPTY
     code = result(answered)
@@ -248,7 +248,7 @@ def _meaning(api: Api, answered: Answered) -> Meaning:
     return _OURS if _MISSING.fullmatch(code) else _UNKNOWN_CODE
 
 
-def _of_status(answered: Answered) -> Meaning:
+def _of_status(api: Api, answered: Answered) -> Meaning:
     status = answered.status
     if 500 <= status <= 599:
         return _BY_STATUS.get(status, _SERVER_FAILED)
@@ -258,14 +258,15 @@ def _of_status(answered: Answered) -> Meaning:
         return _WEB_PAGE
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    return _DEFAULT if 200 <= status <= 299 else _UNKNOWN_STATUS
+    without = _DEFAULT if 200 <= status <= 299 else _UNKNOWN_STATUS
+    return _BY_CALL.get((api, f"HTTP {status}"), without)
 
 
 _TOLD = re.compile(r"(\w+) (?:HTTP ([1-9][0-9]{2})|([A-Z]?[0-9]{1,4}))")
 
 
 def code_row(detail: str, given: Reason) -> CodeRow | None:
-    """`Partner.code_row`: by the call and its result, or by the status. A result that may hold data is not told, so
+    """`Partner.code_row`: by the call and its result or status. A result that may hold data is not told, so
     there is no row for it. Whether it was taken nobody has said: it is looked up, whatever the reason."""
     told = _TOLD.fullmatch(detail)
     if told is None or told[1] not in set(Api):
@@ -277,7 +278,7 @@ def code_row(detail: str, given: Reason) -> CodeRow | None:
     if status is not None:
         if int(status) in _BY_STATUS or given.parameters():
             return None
-        return CodeRow(_FILE, "_BY_STATUS", f'    {status}: Meaning("{given.code}", Unknown, {said}')
+        code = f"HTTP {status}"
     if (api, code) in _BY_CALL or code in _BY_CODE:
         return None
     return CodeRow(_FILE, "_BY_CALL", f'    (Api.{api.name}, "{code}"): Meaning("{given.code}", Unknown, {said}')

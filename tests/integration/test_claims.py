@@ -14,7 +14,8 @@ from way_out import MONTH, NOON, WayOut, ended, way_out
 
 from partners.contract import Connection, Entity, Verb
 from resources.logins import Login, Logins
-from zest_pipelines.core.outcome import Outcome
+from zest_pipelines.core.alarm import fingerprint_of
+from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.local.embedded import EmbeddedServer
 from zest_pipelines.store import claims, due, leases, releases, reports, tenants
@@ -23,7 +24,7 @@ from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import StoreError
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.releases import Act
-from zest_pipelines.store.results import Result
+from zest_pipelines.store.results import Repair, Result
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +265,26 @@ def test_an_intent_without_an_answer_is_doubt_once_its_call_can_no_longer_go_on(
     out.store(ended(intent, Outcome.RETRY, "not_arrived"))
     (found,) = out.due(under_way=timedelta(minutes=1))
     assert (found.doubt, found.key) == (None, newer)
+
+
+def test_a_doubt_that_comes_to_stand_on_a_newer_version_keeps_its_cause(out: WayOut) -> None:
+    key, why = out.change(), {"detail": "create HTTP 418"}
+    out.deliver(key)
+    out.repair(Repair(key, RepairOutcome.SUSPECTED, "late_answer"))
+    intent = out.intend(key, Verb.UPDATE, ":repair:12345678", partner_id="there", partner_version="1")
+    out.repair(Repair(key, RepairOutcome.UNKNOWN, "unknown", why, intent.intent_id))
+    out.change(replace(key, version=2))
+    (found,) = out.sql("SELECT version, reason, params, cause FROM sync.pending WHERE partner = :partner")
+    cause = fingerprint_of(out.partner, "unknown", "create HTTP 418")
+    assert tuple(found) == (2, "unknown", why, cause)
+
+
+def test_unknown_errors_that_are_stored_together_are_counted_each(out: WayOut) -> None:
+    sent = [out.intend(out.change()) for _ in range(3)]
+    why = ({"detail": "create HTTP 418"}, {"detail": "create HTTP 451"}, {"detail": "create HTTP 418"})
+    out.store(*(replace(ended(a, Outcome.UNKNOWN, "unknown"), params=b) for a, b in zip(sent, why, strict=True)))
+    found = out.sql("SELECT params, occurrences FROM sync.unexplained WHERE partner = :partner ORDER BY occurrences")
+    assert [tuple(row) for row in found] == [(why[1], 1), (why[0], 2)]
 
 
 def stranger(out: WayOut, key: Key) -> None:

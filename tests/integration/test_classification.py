@@ -20,7 +20,7 @@ from alert_bench import Receiver, Trouble, add_target, running_receiver
 from board_bench import serving, token_of, visitor
 from conftest import NewTenant, Said, Tenant
 from evidence import is_told
-from flow_bench import broken_promises, forget_backoff, push_now
+from flow_bench import broken_promises, forget_backoff, forget_hold, push_now
 from test_operate import due_tenants
 from test_orca import clinic, orca  # noqa: F401  # fixtures
 from test_orca import settle as settle_clinic
@@ -41,6 +41,7 @@ from zest_pipelines.core.alarm import IDENTIFYING, detail_of, fingerprint_of
 from zest_pipelines.core.classification import UNKNOWN, Classification
 from zest_pipelines.flows import classify
 from zest_pipelines.flows.alerts import CALM, look, send
+from zest_pipelines.flows.holding import FAULTS
 from zest_pipelines.flows.land import land
 from zest_pipelines.flows.services import Services
 from zest_pipelines.local.embedded import EmbeddedServer
@@ -259,6 +260,43 @@ def test_an_answer_in_doubt_parks_once_it_is_known_not_to_have_arrived_and_goes_
     assert len(orca.state()["appointments"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "looks", "ends"),
+    [
+        ((FaultKind.CUT_BEFORE, {}), [403], ["unknown", "retry", "delivered"]),
+        ((FaultKind.CUT_BEFORE, {}), [418], ["unknown", "retry", "delivered"]),
+        ((FaultKind.STATUS, {"status": 418}), [503], ["unknown", "parked"]),
+        ((FaultKind.STATUS, {"status": 418}), [403, 503], ["unknown", "parked"]),
+    ],
+)
+def test_what_its_own_call_was_answered_decides_whatever_the_looks_after_it_met(
+    tenant: Tenant,
+    sandbox: RunningSandbox,
+    sent: tuple[FaultKind, dict[str, int]],
+    looks: list[int],
+    ends: list[str],
+) -> None:
+    visit = tenant.add_visit()
+    kind, how = sent
+    for status in looks:
+        sandbox.set_faults(
+            FaultRule(kind, method="POST", type="Appointment", **how),  # type: ignore[arg-type]
+            FaultRule(FaultKind.STATUS, method="GET", type="Appointment", status=status),
+        )
+        push_now(tenant)
+        forget_backoff(tenant)
+        push_now(tenant)
+        forget_backoff(tenant)
+        forget_hold(tenant)
+    sandbox.clear_faults()
+    push_now(tenant)
+    outcomes = [each for _, each in tenant.outcomes(visit)]
+    assert outcomes.count("unknown") > len(looks)  # each of them was stored
+    assert list(dict.fromkeys(outcomes)) == ends
+    if ends[-1] == "parked":
+        assert stands(tenant)[1:] == ("unknown", {"detail": "create HTTP 418"})
+
+
 def test_a_reading_is_told_by_what_its_error_was_called(
     tenant: Tenant, sandbox: RunningSandbox, receiver: Receiver, pass_minutes: Minutes, zest: Said
 ) -> None:
@@ -358,9 +396,56 @@ def test_what_a_push_parked_that_had_not_heard_of_the_word_goes_on_with_the_next
     with patch.object(Classification, "given", lambda *_: None):
         push_now(tenant)
     assert last(tenant, visit) == "parked"
+    assert due_tenants(tenant) == {("sakura",), ()}  # no person waits for it
     sandbox.clear_faults()
     push_now(tenant)
     assert last(tenant, visit) == "delivered"
+    answered = tenant.sql("SELECT reason FROM sync.delivery WHERE outcome = 'released' ORDER BY step", Login.OPERATOR)
+    assert [row.reason for row in answered] == ["asked_again", "error_explained"]
+    is_told("error_explained")
+
+
+def test_what_is_the_whole_connections_goes_on_by_itself_too(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    """Its breaker says when."""
+    visit = tenant.add_visit()
+    refuse(sandbox)
+    push_now(tenant)
+    say(tenant.services, "credential_refused")
+    assert due_tenants(tenant) == {("sakura",)}
+    assert push_now(tenant).stopped == "credential_refused"
+    assert "parked" not in [each for _, each in tenant.outcomes(visit)][2:]
+    (hold,) = tenant.sql("SELECT reason, params FROM sync.hold", Login.OPERATOR)
+    assert tuple(hold) == ("unknown", {"detail": "create HTTP 418"})  # as it was answered: a word can be taken back
+    assert badge(tenant, visit)[1] == "credential_refused"
+    say(tenant.services, "address_wrong")
+    assert badge(tenant, visit)[1] == "address_wrong"
+    sandbox.clear_faults()
+    for _ in range(2):  # a look, and another try
+        forget_backoff(tenant)
+        forget_hold(tenant)
+        push_now(tenant)
+    assert last(tenant, visit) == "delivered"
+
+
+def test_what_is_not_tried_again_by_ourselves_parks_whoever_it_concerns(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    visit = tenant.add_visit()
+    refuse(sandbox)
+    push_now(tenant)
+    say(tenant.services, "request_malformed")
+    visit = tenant.add_visit()
+    push_now(tenant)
+    assert last(tenant, visit) == "parked"
+
+
+def test_a_partner_that_answers_every_call_as_nobody_knows_is_out_of_order(
+    tenant: Tenant, sandbox: RunningSandbox
+) -> None:
+    for _ in range(FAULTS + 3):
+        tenant.add_visit()
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, status=418))
+    assert push_now(tenant).stopped == "partner_maintenance"
 
 
 # --- Who may say what -------------------------------------------------------------------------------------------------
@@ -385,6 +470,10 @@ def teapot(tenant: Tenant, sandbox: RunningSandbox) -> Tenant:
         (TEAPOT, "permission_missing", "mention permission"),
         (TEAPOT, "insurance_refused", "another protocol's"),
         (TEAPOT, "run_failed", "our own"),
+        (TEAPOT, "found_different", "our own"),  # no fault
+        (TEAPOT, "nothing_to_cancel", "our own"),
+        (TEAPOT, "scope_refused", "our own"),  # of the token that a connection is opened with
+        (TEAPOT, "secret_missing", "our own"),
     ],
 )
 def test_a_word_that_cannot_be_meant_is_refused_with_what_to_write(
@@ -527,8 +616,8 @@ def test_the_exported_patch_applies_and_the_code_then_knows_the_error(
             "content_refused",
             'Unknown, RejectedError, "classified", {"detail": _SHOWN})',
         ),
-        ("orca", "appointmodv2 HTTP 418", "slot_taken", '418: Meaning("slot_taken", Unknown, RejectedError'),
-        ("orca", "appointmodv2 HTTP 999", "partner_busy", '999: Meaning("partner_busy", Unknown, RetryableError'),
+        ("orca", "appointmodv2 HTTP 418", "slot_taken", '(Api.APPOINT, "HTTP 418"): Meaning("slot_taken", Un'),
+        ("orca", "appointmodv2 HTTP 999", "partner_busy", '(Api.APPOINT, "HTTP 999"): Meaning("partner_busy", '),
         ("smarthr", "SmartHR 77", "partner_busy", '77: Meaning("partner_busy", RetryableError'),
         ("smarthr", "HTTP 418", "plan_insufficient", '418: Meaning("plan_insufficient", RejectedError'),
         (

@@ -23,6 +23,7 @@ from zest_pipelines.flows import reconcile as reconcile_module
 from zest_pipelines.flows.operate import pause
 from zest_pipelines.flows.reconcile import reconcile
 from zest_pipelines.flows.reports import Mismatch, ReconcileReport
+from zest_pipelines.store import classifications
 
 WEEK = Days(date(2026, 11, 30), date(2026, 12, 6))
 NEXT_WEEK = {"starts_at": "2026-12-07T00:00:00+09:00", "ends_at": "2026-12-07T01:00:00+09:00"}
@@ -258,6 +259,21 @@ def test_each_reading_passes_the_limits_and_ends_where_they_say_later(
     report = read_back(tenant)
     assert report.stopped == "budget_deferred"
     assert report.compared == report.equal == len(calls(sandbox, after=start)) < 3
+
+
+@pytest.mark.parametrize(("code", "most"), [("credential_refused", 1), ("partner_failed", 3)])
+def test_an_unknown_error_ends_it_if_by_an_operators_word_it_is_of_the_whole_connection(
+    tenant: Tenant, sandbox: RunningSandbox, code: str, most: int
+) -> None:
+    for _ in range(3):
+        tenant.add_visit()
+    push_now(tenant)
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, method="GET", status=418))
+    with tenant.services.database.transaction(Login.OPERATOR, None) as tx:
+        classifications.classify(tx, "fhir", "read HTTP 418", code, "")
+    start = mark(sandbox)
+    assert read_back(tenant).stopped == code
+    assert len(calls(sandbox, after=start)) == most
 
 
 def test_the_time_box_ends_it_and_the_next_one_takes_the_records_in_another_order(

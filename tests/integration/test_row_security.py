@@ -21,7 +21,7 @@ _OF_ALL_TENANTS = {Login.SCHEDULE, Login.MIGRATOR, Login.ALERT}
 """Who looks across tenants: who is due, which month is settled, and what is wrong."""
 _OF_NO_TENANT = {
     *("sync.budget", "sync.reason", "sync.field"),
-    *("sync.alert_target", "sync.alert_bounds", "sync.alert", "sync.notice", "sync.classification"),
+    *("sync.alert_target", "sync.alert_bounds", "sync.alert", "sync.notice", "sync.classification", "sync.newest_word"),
 }
 _BINDS = "(tenant_id = current_setting('app.tenant'::text, true))"
 _CATALOGUE = """

@@ -67,6 +67,7 @@ NEEDED = [
     "connection_changed",
     "fields_unknown",
     "asked_again",
+    "error_explained",
     "edits_not_yet_read",
 ]
 

@@ -8,11 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from partners.reasons import Owner, Reason, UnknownReason, reason
+from partners.reasons import Owner, Reason, ReasonScope, UnknownReason, all_reasons, reason
 from zest_pipelines.core.alarm import detail_of, fingerprint_of
 
 UNKNOWN = "unknown"
 """The one reason that explains nothing: the others cannot be classified, so nobody hides a known fault."""
+
+
+def goes_on(why: Reason) -> bool:
+    """Whether a record that was answered so is sent again by itself: what is wrong with the whole connection is not its
+    fault, and the breaker says when."""
+    return why.retried or why.scope is ReasonScope.CONNECTION
+
+
+def going_on() -> tuple[str, ...]:
+    """The codes of which that is so."""
+    return tuple(each.code for each in all_reasons() if goes_on(each))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from uuid import UUID
 from partners.reasons import reason
 from resources.logins import Login
 from zest_pipelines.core.alarm import detail_of
+from zest_pipelines.core.classification import goes_on
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import classifications, requests, tenants
 from zest_pipelines.store.classifications import Seen
@@ -54,8 +55,7 @@ def classify(services: Services, seen: Seen, code: str | None, note: str) -> Cla
     with services.database.transaction(Login.OPERATOR, None) as tx:
         classifications.classify(tx, seen.partner, detail_of(seen.params), code, note)
     made: dict[str, UUID] = {}
-    is_retried = code is not None and reason(code).retried
-    waiting = stopped(services, seen) if is_retried else {}
+    waiting = stopped(services, seen) if code is not None and goes_on(reason(code)) else {}
     detail = {"fingerprint": seen.fingerprint, "code": code}
     for tenant in seen.tenants:
         with services.database.transaction(Login.OPERATOR, tenant) as tx:

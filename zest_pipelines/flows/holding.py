@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from partners.reasons import reason
 from zest_pipelines.core.breaker import stays_away
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.tally import Tally
@@ -88,18 +87,23 @@ class Holding:
             self.fail(verdict.stop, verdict.params)
         elif verdict.stop is not None and self._tally.stopped in (None, *RUN_OUT):
             # Our own limits name no time here: the ledger says it when it is asked again.
-            self._tally.stop(verdict.stop, verdict.params, goes_on_in=0.0 if verdict.until is None else None)
+            told = self._tally.classified.told(verdict.stop, verdict.params).code
+            self._tally.stop(told, verdict.params, goes_on_in=0.0 if verdict.until is None else None)
             if verdict.until is not None:
                 self.stand_still(verdict.stop, verdict.params, verdict.until)
 
     def fail(self, why: str, params: Mapping[str, str]) -> None:
-        """Stop for a fault of the whole connection. What fails besides, in calls under way, tells nothing new."""
+        """Stop for a fault of the whole connection. What fails besides, in calls under way, tells nothing new.
+
+        The hold keeps the reason as it was answered, as a result does.
+        """
         if self._has_failed:
             return
         self._has_failed = True
-        self._tally.stop(why, params)
+        told = self._tally.classified.told(why, params)
+        self._tally.stop(told.code, params)
         failures = 1 if self._noted is None else self._noted.failures + 1
-        away = stays_away(reason(why), failures, self._services.random)
+        away = stays_away(told, failures, self._services.random)
         self.stand_still(why, params, self._services.now() + away, failures)
         self._tally.is_held = bool(away)
 

@@ -32,7 +32,7 @@ from partners.reasons import ReasonScope, all_reasons
 from partners.windows import closed_at, parse_windows
 from resources.logins import Login
 from resources.vault import VaultError
-from zest_pipelines.core.classification import Classification
+from zest_pipelines.core.classification import Classification, going_on
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.weeks import Days
@@ -177,8 +177,7 @@ class _Push:
         except Deferred as error:  # there is no seat
             self._tally.stop(error.reason, error.params, goes_on_in=_PATIENCE.total_seconds())
         except PartnerError as error:
-            told = self._classified.told(error.reason, error.params)
-            self._holding.fail(told.code, error.params)
+            self._holding.fail(error.reason, error.params)
         except VaultError:
             self._holding.fail("secret_unreadable", {})
         if self._holding.is_unmarked:
@@ -215,10 +214,11 @@ class _Push:
         mapping = self._partner.mapping_version
         curable = releases.curable(tx, self._target, mapping, _codes(ReasonScope.ENTITY))
         leases.note_mapping(tx, self._target, self._epoch, mapping)
-        explained = [each for each, code in self._classified.codes.items() if _is_retried(code)]
-        curable += tuple(each for each in releases.misparked(tx, self._target, explained) if each not in curable)
+        explained = releases.explained(tx, self._target, going_on())
         released = [Result(key, Outcome.RELEASED, "asked_again") for key in again]
         released += [Result(key, Outcome.RELEASED, "connection_changed") for key in curable if key not in again]
+        others = [key for key in explained if key not in again and key not in curable]
+        released += [Result(key, Outcome.RELEASED, "error_explained") for key in others]
         results.add_results(tx, self._target, released)
         suspects = releases.suspects_asked_again(tx, self._target)
         results.add_repairs(tx, self._target, [Repair(key, RepairOutcome.SUSPECTED, "asked_again") for key in suspects])
@@ -483,10 +483,6 @@ def _is_plain(answer: Answer) -> bool:
 
 def _is_among(end: End, some: Sequence[End]) -> bool:
     return any(end is each for each in some)
-
-
-def _is_retried(code: str) -> bool:
-    return any(each.code == code and each.retried for each in all_reasons())
 
 
 @cache

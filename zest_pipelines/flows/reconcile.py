@@ -24,10 +24,10 @@ from typing import assert_never
 
 from partners.contract import Absent, Command, Found, Partner, Recovery, Verb
 from partners.errors import PartnerError, RejectedError, RetryableError
-from partners.reasons import ReasonScope, reason
+from partners.reasons import ReasonScope
 from resources.logins import Login
 from resources.vault import VaultError
-from zest_pipelines.core.classification import UNKNOWN
+from zest_pipelines.core.classification import Classification
 from zest_pipelines.core.commands import command
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.opening import Line, connection_row, open_line
@@ -53,6 +53,8 @@ class _Tally:
     open: int = 0
     equal: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
+    classified: Classification = field(default_factory=Classification)
+    """What unknown errors are told as."""
     stopped: PartnerError | None = None
     """Why not all was compared; the newest of several reasons."""
 
@@ -94,11 +96,9 @@ def reconcile(
     except VaultError:
         tally.stopped = RejectedError("secret_unreadable")
     report = replace(tally.report(days), seconds=time.monotonic() - started)
-    if report.stopped != UNKNOWN:
+    if report.stopped is None:
         return report
-    with services.database.transaction(Login.PUSH, tenant) as tx:
-        classified = classifications.of_partner(tx, partner.name)
-    return replace(report, stopped=classified.told(report.stopped, report.params).code)
+    return replace(report, stopped=tally.classified.told(report.stopped, report.params).code)
 
 
 def _compare_all(
@@ -109,13 +109,14 @@ def _compare_all(
     target = Target(row.connection.tenant, partner.name)
     with services.database.transaction(Login.PUSH, target.tenant) as tx:
         pushed = readback.pushed(tx, target, days)
+        tally.classified = classifications.of_partner(tx, partner.name)
     tally.open = pushed.open
     with open_line(services, partner, row, _PATIENCE) as line:
         for record in _while_allowed(services, partner, target, pushed.records, end):
             try:
-                mismatch = _mismatch(line, record)
+                mismatch = _mismatch(line, record, tally.classified)
             except PartnerError as error:
-                if reason(error.reason).scope is not ReasonScope.RECORD:
+                if tally.classified.told(error.reason, error.params).scope is not ReasonScope.RECORD:
                     raise
                 tally.stopped = error
                 continue
@@ -143,14 +144,15 @@ def _while_allowed(
         yield record
 
 
-def _mismatch(line: Line, record: Pushed) -> Mismatch | None:
+def _mismatch(line: Line, record: Pushed, classified: Classification) -> Mismatch | None:
     """What is wrong with the partner's copy; None: nothing. Raises PartnerError where that cannot be told for now."""
     try:
         found = line.connector.find(_command(record))
     except RejectedError as error:
-        if reason(error.reason).scope is not ReasonScope.RECORD:
+        if classified.told(error.reason, error.params).scope is not ReasonScope.RECORD:
             raise
-        return replace(_of(record), reason=error.reason, params=error.params)
+        told = classified.told(error.reason, error.params)
+        return replace(_of(record), reason=told.code, params=error.params)
     except (PartnerError, StoreError):
         raise
     except Exception as error:  # noqa: BLE001  # a fault of ours in one record must not hold up its neighbours

@@ -23,7 +23,8 @@ from partners.contract import (
     Verb,
 )
 from partners.errors import Deferred, PartnerError, RejectedError, RetryableError
-from partners.reasons import Owner, ReasonScope
+from partners.reasons import ReasonScope
+from zest_pipelines.core.classification import UNKNOWN, goes_on
 from zest_pipelines.core.commands import repair_key
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.delivery import (
@@ -46,9 +47,9 @@ from zest_pipelines.store.results import Intent, Repair, Result
 _SILENCE = "timeout_unsure"
 _FAULTS = (
     *(_SILENCE, "connection_cut_unsure", "empty_reply_unsure", "partner_failed_unsure", "partner_failed"),
-    "answer_unreadable",
+    *("answer_unreadable", UNKNOWN),
 )
-"""Reasons of one record that may be the whole partner's."""
+"""Reasons of one record that may be the whole partner's; what nobody has explained may be too."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Verdict:
     then: Send | None = None
     """What has to follow, under an intent of its own."""
     stop: str | None = None
-    """Why nothing else of the connection should be tried now: a code of the catalogue."""
+    """Why nothing else of the connection should be tried now: a code of the catalogue, as it was answered."""
     params: Mapping[str, str] = field(default_factory=dict)
     is_failure: bool = False
     """Whether the breaker counts the stop; limits, ours or the partner's, are no failure."""
@@ -133,12 +134,14 @@ def _is_for_itself(send: Send) -> bool:
 def _verdict(rules: Rules, errand: Errand, heard: Heard, ends: tuple[End, ...]) -> Verdict:
     params = ends[0].params
     told = None if ends[0].reason is None else rules.classified.told(ends[0].reason, params)
-    why, scope = (None, None) if told is None else (told.code, told.scope)
+    scope = None if told is None else told.scope
     if scope is ReasonScope.CONNECTION:
         named = heard.not_before if isinstance(heard, Retry | Unknown | RetryableError) else None
         until = None if isinstance(heard, Deferred) else named  # our own limits hold nothing back that keeps them
         is_fault = isinstance(heard, Unknown)
-        return Verdict(ends, stop=why, params=params, is_failure=named is None, until=until, is_fault=is_fault)
+        return Verdict(
+            ends, stop=ends[0].reason, params=params, is_failure=named is None, until=until, is_fault=is_fault
+        )
     blocks = errand.subject.key.entity if scope is ReasonScope.ENTITY else None
     if not isinstance(heard, Unknown | PartnerError):
         return Verdict(ends, blocks=blocks, is_answer=True)
@@ -254,15 +257,14 @@ def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> R
 
 
 def _not_arrived(rules: Rules, subject: Due | Suspect, doubt: Doubt) -> Result:
-    """What follows for a call that took no effect, as has been found: it goes again. Not by itself, if it was answered
-    for a reason that nobody has explained yet, or that is the user's; nor at once, if a person has explained it."""
+    """What follows for a call that took no effect, as has been found: it goes again. Not by itself, if its answer is
+    nothing that we try again; nor at once, if a person has explained it."""
     again = Result(doubt.key, Outcome.RETRY, "not_arrived", intent_id=doubt.intent_id)
     if not isinstance(subject, Due) or subject.unsure_for is None or subject.key.version != doubt.key.version:
         return again
     why, params = subject.unsure_for, subject.unsure_params
     told, is_given = rules.classified.told(why, params), rules.classified.given(why, params) is not None
-    is_theirs = told.owner in (Owner.USER, Owner.UNKNOWN) and not told.retried
-    if is_theirs and told.scope is not ReasonScope.CONNECTION:
+    if not goes_on(told):
         return Result(doubt.key, Outcome.PARKED, why, params, doubt.intent_id)
     return replace(again, not_before=rules.backoff(subject.attempts)) if is_given else again
 

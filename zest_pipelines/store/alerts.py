@@ -78,9 +78,12 @@ def _detail(row: str) -> str:
     return f"left(concat_ws(' ', {told}), 200)"
 
 
-def _is_told(row: str, since: str) -> str:
-    """Whether what has stood still for that row's reason, since then, is trouble by the bounds `b`."""
-    reason = told(row)
+_TOLD_OF_PENDING = "coalesce(w.code, p.reason)"
+"""Of the pending row `p` and the newest word `w` on its cause: `told`, for many rows at once."""
+
+
+def _is_told(reason: str, since: str) -> str:
+    """Whether what has stood still for that reason, since then, is trouble by the bounds `b`."""
     return f"""({reason} = ANY (CAST(:at_once AS text[]))
         OR ({reason} = ANY (CAST(:partners AS text[])) AND {since} < clock_timestamp() - b.partner_after)
         OR ({reason} = ANY (CAST(:users AS text[])) AND {since} < clock_timestamp() - b.users_after))"""
@@ -92,18 +95,19 @@ _TROUBLES = query(
     "troubles",
     Login.ALERT,
     f"""
-    SELECT p.partner, {told("p")} AS reason, {_detail("p")} AS detail, count(*) AS records,
+    SELECT p.partner, {_TOLD_OF_PENDING} AS reason, {_detail("p")} AS detail, count(*) AS records,
            count(DISTINCT p.tenant_id) AS tenants, min(p.turned_at) AS since
     FROM sync.pending p
+    LEFT JOIN sync.newest_word w ON w.fingerprint = p.cause
     CROSS JOIN sync.alert_bounds b
-    WHERE p.state IN ('parked', 'retry', 'unknown') AND {_is_told("p", "p.turned_at")}
+    WHERE p.state IN ('parked', 'retry', 'unknown') AND {_is_told(_TOLD_OF_PENDING, "p.turned_at")}
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT h.partner, {told("h")}, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
     FROM sync.hold h
     CROSS JOIN sync.alert_bounds b
     WHERE h.lifted_at IS NULL AND h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
-      AND {_is_told("h", "h.since")}
+      AND {_is_told(told("h"), "h.since")}
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT s.partner, {told("s")}, {_detail("s")}, count(*), count(DISTINCT s.tenant_id), min(first.at)
@@ -122,7 +126,7 @@ _TROUBLES = query(
               WHERE good.tenant_id = c.tenant_id AND good.partner = c.partner AND good.entity = s.entity
                 AND good.state = 'certified'
               ORDER BY good.started_at DESC LIMIT 1), '-infinity')) AS first
-    WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL AND {_is_told("s", "first.at")}
+    WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL AND {_is_told(told("s"), "first.at")}
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT p.partner, :waiting, '', count(*), count(DISTINCT p.tenant_id),

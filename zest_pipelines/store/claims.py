@@ -123,7 +123,7 @@ class Due:
     """Highest version with a terminal result; 0: none."""
     doubt: Doubt | None
     unsure_for: str | None = None
-    """Of a version in doubt: the reason of the answer that left it; None: there was no answer."""
+    """Of a version in doubt: the reason of the answer that left it, whatever looks met since; None: there was none."""
     unsure_params: Mapping[str, str] = field(default_factory=dict)
     is_asked_for: bool = False
     """Whether a person has asked for it and waits."""
@@ -166,7 +166,7 @@ class Backlog:
 _TAKEN = f"""
         SELECT p.*, %s AS is_asked_for, sync.waits_for(p) AS waits_in_truth, coalesce(s.version, 0) AS settled_version,
                s.delivered_version, s.delivered_month, s.is_cancelled, s.known_version, s.partner_id,
-               s.partner_version, s.links, s.doubt_intent, s.doubt_month
+               s.partner_version, s.links, s.doubt_intent, s.doubt_month, s.doubt_at
         FROM sync.pending p
         JOIN sync.connection n ON n.tenant_id = p.tenant_id AND n.partner = p.partner AND n.paused_at IS NULL
         LEFT JOIN LATERAL (
@@ -183,6 +183,14 @@ _TAKEN = f"""
           AND %s
         ORDER BY {DUE_SINCE} %s
         LIMIT :most"""
+# What stands in pending is of the newest look. An intent without an answer is looked at once the lease that it was made
+# under has run out: what is stored as late as that is of a look. Index: result_of_record, in the month's partition.
+_ANSWER_OF_SEND = """
+        SELECT r.reason, r.params FROM sync.result r
+        WHERE r.month = p.doubt_month AND r.tenant_id = p.tenant_id AND r.partner = p.partner AND r.entity = p.entity
+          AND r.record_id = p.record_id AND r.version = p.version AND r.intent_id = p.doubt_intent
+          AND r.outcome = 'unknown' AND r.made_at < p.doubt_at + interval '1 minute'
+        ORDER BY r.result_no LIMIT 1"""
 _IS_ASKED_FOR = """
               EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = :tenant AND q.partner = :partner)
           AND EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
@@ -203,7 +211,7 @@ _DUE_SQL = f"""
     SELECT p.month, p.entity, p.record_id, p.version, p.op, p.attempts, p.settled_version, p.is_asked_for,
            p.delivered_version, p.delivered_month, p.is_cancelled, p.known_version, p.partner_id, p.partner_version,
            p.links, p.doubt_intent, p.doubt_month, {noted_copy("p", "p")} AS overwriting,
-           CASE WHEN p.state = 'unknown' THEN p.reason END AS unsure_for, p.params AS unsure_params,
+           sent.reason AS unsure_for, sent.params AS unsure_params,
            (SELECT c.image FROM sync.change c
             WHERE c.tenant_id = p.tenant_id AND c.partner = p.partner AND c.entity = p.entity
               AND c.record_id = p.record_id AND c.version = p.version AND c.month = p.month) AS image,
@@ -218,6 +226,7 @@ _DUE_SQL = f"""
               AND v.entity = 'visit' AND v.record_id = p.record_id
               AND v.delivered_version > 0 AND NOT v.is_cancelled) AS visit
     FROM taken p
+    LEFT JOIN LATERAL ({_ANSWER_OF_SEND}) AS sent ON p.state = 'unknown'
     WHERE p.waits_in_truth IS NULL
     ORDER BY {DUE_SINCE} %(order)s
     """
@@ -451,7 +460,7 @@ def _due(row: RowMapping, doubts: Mapping[UUID, Doubt], bases: Mapping[Record, B
         settled_version=row["settled_version"],
         doubt=doubts[row["doubt_intent"]] if row["doubt_intent"] else None,
         unsure_for=row["unsure_for"],
-        unsure_params=row["unsure_params"],
+        unsure_params=row["unsure_params"] or {},
         is_asked_for=row["is_asked_for"],
         overwriting=row["overwriting"],
     )

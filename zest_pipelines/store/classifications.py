@@ -20,12 +20,6 @@ def told(row: str) -> str:
     return f"CASE {row}.reason WHEN 'unknown' THEN sync.told({row}.partner, {row}.params) ELSE {row}.reason END"
 
 
-def is_cause(row: str, fingerprint: str) -> str:
-    """Whether the row is of the unknown error with that fingerprint; true, where that is NULL."""
-    is_it = f"({row}.reason = 'unknown' AND sync.cause({row}.partner, {row}.params) = {fingerprint})"
-    return f"({fingerprint} IS NULL OR {is_it})"
-
-
 @dataclass(frozen=True)
 class Word:
     """The newest word of an operator on an unknown error."""
@@ -46,6 +40,7 @@ class Seen:
     params: Mapping[str, str]
     """Those that tell it apart."""
     occurrences: int
+    """How often it was stored: of one record perhaps with its answer, with a look and with the hold."""
     tenants: tuple[str, ...]
     first_at: datetime
     last_at: datetime

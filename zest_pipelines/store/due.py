@@ -14,11 +14,19 @@ from collections.abc import Sequence
 
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.core.classification import going_on
 from zest_pipelines.store.claims import DUE_SINCE, IS_ITS_TIME, IS_SUSPECT
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.holds import IS_HELD
 from zest_pipelines.store.query import Query, query
-from zest_pipelines.store.releases import ASKED_AGAIN, HAS_CHANGED, IS_FOUND_RIGHT, IS_STILL_TO_DO, SUSPECT_ASKED_AGAIN
+from zest_pipelines.store.releases import (
+    ASKED_AGAIN,
+    HAS_CHANGED,
+    IS_EXPLAINED,
+    IS_FOUND_RIGHT,
+    IS_STILL_TO_DO,
+    SUSPECT_ASKED_AGAIN,
+)
 from zest_pipelines.store.unread import CURSOR, IS_BELOW_OPEN, IS_OF_ANOTHER_CLUSTER
 
 _TENANTS = query(
@@ -123,6 +131,10 @@ _ASKED_AGAIN = _among_open(
 _CHANGED = _among_open(
     "changed_since", f"SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {HAS_CHANGED}"
 )
+# Index: pending_stopped; the words are few.
+_EXPLAINED = _among_open(
+    "explained_since", f"SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {IS_EXPLAINED}"
+)
 # It takes no call to carry one out, so a pause or a hold is nothing to it. Index: the primary key of pending, one probe
 # a decision.
 _DECIDED = query(
@@ -216,14 +228,16 @@ def recheck_waiting(tx: Transaction, partner: str) -> int:
 
 def outbound(tx: Transaction, partner: str, mapping: str) -> tuple[str, ...]:
     """Who has something to push now: a record, one that is to be read again, a person's word, an unread edit, or what
-    was parked under another connection, credential or mapping (`mapping`: its version now).
+    was parked under another connection, credential or mapping (`mapping`: its version now), or for an error that an
+    operator has explained since.
 
     Whose connection is paused or held is among them only for a decision, which takes no call. Who has waited longest
     comes first.
     """
     found = (each.column(tx, partner=partner) for each in (_PENDING, _SUSPECTS))
     changed = _CHANGED.column(tx, partner=partner, mapping=mapping)
-    return _in_turn(tx, partner, *found, changed, *_persons(tx, partner))
+    explained = _EXPLAINED.column(tx, partner=partner, going_on=list(going_on()))
+    return _in_turn(tx, partner, *found, changed, explained, *_persons(tx, partner))
 
 
 def urgent(tx: Transaction, partner: str) -> tuple[str, ...]:

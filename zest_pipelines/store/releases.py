@@ -10,16 +10,16 @@ from uuid import UUID
 
 from resources.logins import Login
 from zest_pipelines.store.claims import SUSPECT_KEY, noted_copy
-from zest_pipelines.store.classifications import is_cause, told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Key, Target, key_of, keys_of
 from zest_pipelines.store.query import query
 
-ASKED_AGAIN = f"""p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
+ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
           AND coalesce(q.entity, p.entity) = p.entity AND coalesce(q.record_id, p.record_id) = p.record_id
-          AND (q.reason IS NULL OR q.reason = {told("p")})
-          AND {is_cause("p", "q.fingerprint")}
+          AND (q.reason IS NULL OR q.reason = coalesce(
+              (SELECT w.code FROM sync.newest_word w WHERE w.fingerprint = p.cause), p.reason))
+          AND (q.fingerprint IS NULL OR q.fingerprint = p.cause)
           AND (q.from_date IS NULL OR p.on_date BETWEEN q.from_date AND q.to_date)
           AND q.requested_at > (
               SELECT max(r.made_at) FROM sync.result r WHERE r.month = p.month AND r.tenant_id = p.tenant_id
@@ -38,6 +38,11 @@ HAS_CHANGED = """p.state = 'parked' AND p.reason <> 'delivery_unsure' -- only a 
                   AND r.partner = p.partner AND r.entity = p.entity AND r.record_id = p.record_id
                   AND r.version = p.version)))"""
 """Of the pending row `p`: its connection, its credential or the mapping (:mapping now) changed since it was parked."""
+
+IS_EXPLAINED = """p.state = 'parked' AND p.cause IN (
+          SELECT w.fingerprint FROM sync.newest_word w WHERE w.code = ANY (CAST(:going_on AS text[])))"""
+"""Of the pending row `p`: it stands parked for an unknown error that an operator has given a reason among :going_on.
+A push that was under way then parked it, or nobody had asked for it."""
 
 _LAST_WORD = """(SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.tenant_id AND u.partner = s.partner
           AND u.entity = s.entity AND u.record_id = s.record_id)"""
@@ -124,13 +129,12 @@ _CURABLE = query(
     """,
 )
 # Index: pending_stopped.
-_MISPARKED = query(
-    "misparked_records",
+_EXPLAINED = query(
+    "explained_records",
     Login.PUSH,
-    """
+    f"""
     SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = 'parked' AND p.reason = 'unknown'
-      AND sync.cause(p.partner, p.params) = ANY (CAST(:fingerprints AS text[]))
+    WHERE p.tenant_id = :tenant AND p.partner = :partner AND {IS_EXPLAINED}
     """,
 )
 # The newest word on each version counts; one on a version that is not open any more is spent.
@@ -187,11 +191,9 @@ def curable(tx: Transaction, target: Target, mapping: str, entity_reasons: Seque
     return keys_of(_CURABLE.all(tx, **given, **target.parameters()))
 
 
-def misparked(tx: Transaction, target: Target, fingerprints: Sequence[str]) -> tuple[Key, ...]:
-    """Records that stand parked for unknown errors which are tried again by now: by a push that had not heard of it."""
-    if not fingerprints:
-        return ()
-    return keys_of(_MISPARKED.all(tx, fingerprints=list(fingerprints), **target.parameters()))
+def explained(tx: Transaction, target: Target, going_on: Sequence[str]) -> tuple[Key, ...]:
+    """Records that stand parked for unknown errors which by now are known to be no reason to park one."""
+    return keys_of(_EXPLAINED.all(tx, going_on=list(going_on), **target.parameters()))
 
 
 def asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:

@@ -15,7 +15,7 @@ from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.store.classifications import is_cause, told
+from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
@@ -139,7 +139,7 @@ _SELECTED = f"""
       AND p.entity = coalesce(CAST(:entity AS text), p.entity)
       AND p.record_id = coalesce(CAST(:record_id AS uuid), p.record_id)
       AND (CAST(:reason AS text) IS NULL OR CAST(:reason AS text) = {told("p")})
-      AND {is_cause("p", "CAST(:fingerprint AS text)")}
+      AND (CAST(:fingerprint AS text) IS NULL OR CAST(:fingerprint AS text) = p.cause)
       AND (CAST(:first AS date) IS NULL OR p.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date))
     UNION ALL
     SELECT s.entity, s.record_id, s.suspect_state, s.suspect_reason, '{{}}', {SUSPECT_ASKED_AGAIN}

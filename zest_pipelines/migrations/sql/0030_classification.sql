@@ -21,7 +21,7 @@ CREATE TABLE sync.unexplained (
     fingerprint text NOT NULL,
     partner     text NOT NULL,
     params      jsonb NOT NULL, -- of the occurrence, those alone that tell causes apart
-    occurrences bigint NOT NULL DEFAULT 1,
+    occurrences bigint NOT NULL DEFAULT 1, -- how often it was stored
     first_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     last_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (fingerprint, tenant_id)
@@ -61,6 +61,17 @@ SECURITY DEFINER SET search_path = pg_catalog AS $$
                      ORDER BY c.word_no DESC LIMIT 1), 'unknown')
 $$;
 
+-- The newest word on each cause that has one.
+CREATE VIEW sync.newest_word AS
+SELECT newest.fingerprint, newest.code FROM (
+    SELECT DISTINCT ON (c.fingerprint) c.fingerprint, c.code FROM sync.classification c
+    ORDER BY c.fingerprint, c.word_no DESC) AS newest
+WHERE newest.code IS NOT NULL;
+
+-- The fingerprint of what a row is stopped or in doubt for; NULL: it is no unknown error.
+ALTER TABLE sync.pending ADD COLUMN cause text
+    GENERATED ALWAYS AS (CASE reason WHEN 'unknown' THEN sync.cause(partner, params) END) STORED;
+
 -- Say which reason the unknown error of that detail is; NULL: none any more. Returns its fingerprint.
 CREATE FUNCTION sync.classify(partner text, detail text, code text, note text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
@@ -79,16 +90,6 @@ END $$;
 CREATE FUNCTION sync.note_unexplained() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
-    IF TG_TABLE_NAME LIKE 'result%' THEN
-        -- What parks once its doubt is cleared was counted when its answer came. Index: result_of_record.
-        IF NEW.outcome = 'parked' AND EXISTS (
-                   SELECT FROM sync.result r
-                   WHERE r.tenant_id = NEW.tenant_id AND r.partner = NEW.partner AND r.entity = NEW.entity
-                     AND r.record_id = NEW.record_id AND r.version = NEW.version AND r.month = NEW.month
-                     AND r.intent_id = NEW.intent_id AND r.result_no < NEW.result_no AND r.reason = 'unknown') THEN
-            RETURN NULL;
-        END IF;
-    END IF;
     INSERT INTO sync.unexplained AS u (tenant_id, fingerprint, partner, params)
     SELECT NEW.tenant_id, sync.cause(NEW.partner, NEW.params), NEW.partner,
            jsonb_build_object('detail', sync.detail(NEW.params))
@@ -96,49 +97,109 @@ BEGIN
         SET occurrences = u.occurrences + 1, last_at = clock_timestamp();
     RETURN NULL;
 END $$;
+
+-- Of what one statement stored, each cause once and all in one order, so that no two of them wait for each other. What
+-- parks once its doubt is cleared was counted when its answer came. Index: result_of_record.
+CREATE FUNCTION sync.note_unexplained_ends() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    INSERT INTO sync.unexplained AS u (tenant_id, fingerprint, partner, params, occurrences)
+    SELECT s.tenant_id, s.cause, s.partner, jsonb_build_object('detail', s.detail), count(*)
+    FROM (
+        SELECT e.tenant_id, e.partner, sync.cause(e.partner, e.params) AS cause, sync.detail(e.params) AS detail
+        FROM stored e
+        WHERE e.reason = 'unknown' AND NOT (e.outcome = 'parked' AND EXISTS (
+            SELECT FROM sync.result r
+            WHERE r.tenant_id = e.tenant_id AND r.partner = e.partner AND r.entity = e.entity
+              AND r.record_id = e.record_id AND r.version = e.version AND r.intent_id = e.intent_id
+              AND r.outcome = 'unknown' AND r.reason = 'unknown'))) AS s
+    GROUP BY s.tenant_id, s.cause, s.partner, s.detail
+    ORDER BY s.cause, s.tenant_id
+    ON CONFLICT (fingerprint, tenant_id) DO UPDATE
+        SET occurrences = u.occurrences + excluded.occurrences, last_at = clock_timestamp();
+    RETURN NULL;
+END $$;
 CREATE TRIGGER note_unexplained AFTER INSERT ON sync.result
-    FOR EACH ROW WHEN (NEW.reason = 'unknown') EXECUTE FUNCTION sync.note_unexplained();
+    REFERENCING NEW TABLE AS stored FOR EACH STATEMENT EXECUTE FUNCTION sync.note_unexplained_ends();
 CREATE TRIGGER note_unexplained AFTER INSERT ON sync.repair
-    FOR EACH ROW WHEN (NEW.reason = 'unknown') EXECUTE FUNCTION sync.note_unexplained();
+    REFERENCING NEW TABLE AS stored FOR EACH STATEMENT EXECUTE FUNCTION sync.note_unexplained_ends();
 CREATE TRIGGER note_unexplained AFTER UPDATE OF reason ON sync.snapshot
     FOR EACH ROW WHEN (NEW.reason = 'unknown' AND OLD.reason IS DISTINCT FROM NEW.reason)
     EXECUTE FUNCTION sync.note_unexplained();
 CREATE TRIGGER note_unexplained AFTER INSERT OR UPDATE ON sync.hold
     FOR EACH ROW WHEN (NEW.reason = 'unknown') EXECUTE FUNCTION sync.note_unexplained();
 
--- What was seen before. The owner is bound by row-level security and there is no tenant to set: it is lifted from him
--- for this transaction.
+-- What was seen before, tenant by tenant, since the owner is bound by row-level security too. It is lifted from him for the
+-- names of the tenants alone: history is read without locking anybody out of it.
+ALTER TABLE sync.connection NO FORCE ROW LEVEL SECURITY;
 DO $$
-DECLARE t text;
+DECLARE
+    tenants text[] := ARRAY(SELECT DISTINCT c.tenant_id FROM sync.connection c);
+    tenant text;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['result', 'repair', 'snapshot', 'hold', 'unexplained'] LOOP
-        EXECUTE format('ALTER TABLE sync.%I NO FORCE ROW LEVEL SECURITY', t);
+    FOREACH tenant IN ARRAY tenants LOOP
+        PERFORM set_config('app.tenant', tenant, true);
+        INSERT INTO sync.unexplained (tenant_id, fingerprint, partner, params, occurrences, first_at, last_at)
+        SELECT seen.tenant_id, sync.cause(seen.partner, seen.params), seen.partner,
+               jsonb_build_object('detail', sync.detail(seen.params)), count(*), min(seen.at), max(seen.at)
+        FROM (
+            SELECT tenant_id, partner, params, made_at AS at FROM sync.result WHERE reason = 'unknown'
+            UNION ALL
+            SELECT tenant_id, partner, params, made_at FROM sync.repair WHERE reason = 'unknown'
+            UNION ALL
+            SELECT tenant_id, partner, params, coalesce(finished_at, started_at) FROM sync.snapshot
+            WHERE reason = 'unknown'
+            UNION ALL
+            SELECT tenant_id, partner, params, since FROM sync.hold WHERE reason = 'unknown') AS seen
+        WHERE seen.tenant_id = tenant
+        GROUP BY 1, 2, 3, 4;
     END LOOP;
+    PERFORM set_config('app.tenant', '', true);
 END $$;
-INSERT INTO sync.unexplained (tenant_id, fingerprint, partner, params, occurrences, first_at, last_at)
-SELECT seen.tenant_id, sync.cause(seen.partner, seen.params), seen.partner,
-       jsonb_build_object('detail', sync.detail(seen.params)), count(*), min(seen.at), max(seen.at)
-FROM (
-    SELECT tenant_id, partner, params, made_at AS at FROM sync.result WHERE reason = 'unknown'
-    UNION ALL
-    SELECT tenant_id, partner, params, made_at FROM sync.repair WHERE reason = 'unknown'
-    UNION ALL
-    SELECT tenant_id, partner, params, coalesce(finished_at, started_at) FROM sync.snapshot WHERE reason = 'unknown'
-    UNION ALL
-    SELECT tenant_id, partner, params, since FROM sync.hold WHERE reason = 'unknown') AS seen
-GROUP BY 1, 2, 3, 4;
-DO $$
-DECLARE t text;
+ALTER TABLE sync.connection FORCE ROW LEVEL SECURITY;
+
+-- As before, but the doubt that comes to stand on another row keeps what tells its cause apart too.
+CREATE OR REPLACE FUNCTION sync.agree_on_doubt(s sync.standing) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    p sync.pending;
+    was sync.pending;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['result', 'repair', 'snapshot', 'hold', 'unexplained'] LOOP
-        EXECUTE format('ALTER TABLE sync.%I FORCE ROW LEVEL SECURITY', t);
-    END LOOP;
+    SELECT * INTO p FROM sync.pending q WHERE q.tenant_id = s.tenant_id AND q.partner = s.partner
+        AND q.entity = s.entity AND q.record_id = s.record_id;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    was := p;
+    IF s.doubt_is_answered AND p.state <> 'unknown' THEN
+        p.state := 'unknown'; p.params := '{}'; p.reason := NULL; p.not_before := NULL;
+        SELECT answered.reason, answered.params, answered.not_before INTO p.reason, p.params, p.not_before FROM (
+            SELECT r.reason, r.params, r.not_before, r.made_at FROM sync.result r
+            WHERE r.month = s.doubt_month AND r.tenant_id = s.tenant_id AND r.partner = s.partner
+              AND r.entity = s.entity AND r.record_id = s.record_id AND r.version = s.doubt_version
+              AND r.intent_id = s.doubt_intent AND r.outcome = 'unknown'
+            UNION ALL
+            SELECT u.reason, u.params, u.not_before, u.made_at FROM sync.repair u
+            WHERE u.tenant_id = s.tenant_id AND u.partner = s.partner AND u.entity = s.entity
+              AND u.record_id = s.record_id AND u.intent_id = s.doubt_intent AND u.outcome = 'unknown') AS answered
+        ORDER BY answered.made_at DESC LIMIT 1;
+    ELSIF p.state = 'unknown' AND NOT s.doubt_is_answered THEN
+        p.state := 'due'; p.reason := NULL; p.params := '{}'; p.attempts := 0; p.not_before := NULL;
+    END IF;
+    p.waits_for := CASE WHEN s.doubt_intent IS NULL THEN sync.waits_for(p) END;
+    IF (p.state, p.waits_for) IS DISTINCT FROM (was.state, was.waits_for) THEN
+        UPDATE sync.pending q SET
+            state = p.state, reason = p.reason, params = p.params, attempts = p.attempts, not_before = p.not_before,
+            waits_for = p.waits_for
+        WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner AND q.entity = p.entity
+          AND q.record_id = p.record_id;
+    END IF;
 END $$;
 
 -- Another try of what is stopped for one unknown error.
 ALTER TABLE sync.retry_request ADD COLUMN fingerprint text; -- NULL: for whatever
 GRANT SELECT (fingerprint) ON sync.retry_request TO zest_schedule;
-GRANT SELECT (params) ON sync.pending TO zest_schedule;
+GRANT SELECT (cause) ON sync.pending TO zest_schedule, zest_alert;
 
 -- As before, but for one unknown error too.
 DROP FUNCTION sync.request_retry(text, text, text, uuid, text, date, date);
@@ -259,7 +320,7 @@ BEGIN
             AND p.state IN ('parked', 'conflict', 'retry')
             AND p.entity = coalesce(a.entity, p.entity) AND p.record_id = coalesce(a.record_id, p.record_id)
             AND coalesce(a.why = CASE p.reason WHEN 'unknown' THEN sync.told(p.partner, p.params) ELSE p.reason END, true)
-            AND (a.cause IS NULL OR (p.reason = 'unknown' AND a.cause = sync.cause(p.partner, p.params)))
+            AND (a.cause IS NULL OR a.cause = p.cause)
             AND (a.from_date IS NULL OR p.on_date BETWEEN a.from_date AND a.to_date)
         WHERE a.kind = 'retry' AND (
             SELECT max(r.made_at) FROM sync.result r
@@ -433,11 +494,12 @@ FROM sync.decision d;
 
 -- Who may do what.
 GRANT SELECT ON sync.classification TO zest_operator, zest_push;
+GRANT SELECT ON sync.newest_word TO zest_operator, zest_push, zest_schedule, zest_alert;
 GRANT SELECT ON sync.unexplained TO zest_operator, zest_alert;
 GRANT SELECT (params) ON sync.result TO zest_board;
 REVOKE EXECUTE ON FUNCTION sync.detail(jsonb), sync.cause(text, jsonb), sync.told(text, jsonb),
-    sync.classify(text, text, text, text), sync.note_unexplained() FROM PUBLIC;
+    sync.classify(text, text, text, text), sync.note_unexplained(), sync.note_unexplained_ends() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sync.classify(text, text, text, text) TO zest_operator;
-GRANT EXECUTE ON FUNCTION sync.cause(text, jsonb) TO zest_push, zest_schedule, zest_operator;
+GRANT EXECUTE ON FUNCTION sync.cause(text, jsonb) TO zest_operator;
 GRANT EXECUTE ON FUNCTION sync.told(text, jsonb)
     TO zest_product, zest_board, zest_operator, zest_push, zest_land, zest_schedule, zest_alert;
