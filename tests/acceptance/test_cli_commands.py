@@ -250,7 +250,7 @@ def test_a_paused_connection_says_why_and_calls_nobody_until_it_is_resumed(
     released = zest("release", tenant, "fhir", "visit", str(visit), "--json")
     assert released.code == 0, released.err
     assert zest("request", tenant, released.json["request"], "--json").json["kind"] == "retry"
-    unknown = zest("release", tenant, "fhir", "visit", str(UUID(int=7)))
+    unknown = zest("release", tenant, "fhir", "visit", str(UUID(int=7)), "--yes")
     assert (unknown.code, len(unknown.err.splitlines())) == (2, 1)
 
 

@@ -114,7 +114,7 @@ def release(
         groups = operate.would_release(session.services(), declared, tenant, selection)
         if not json_:
             _print_groups(groups)
-            if not groups:
+            if not groups and record_id is None:
                 return
         if not (yes or json_ or says_yes("Have it tried again?")):
             return
