@@ -29,6 +29,7 @@ from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 from partners.registry import PARTNERS
 from resources.http import Http
 from resources.logins import Login, Logins
+from resources.private_files import write_private
 from resources.vault import Vault
 from zest_pipelines.cli import run
 from zest_pipelines.cli.options import remember_data_dir
@@ -47,6 +48,7 @@ settings.register_profile("zest", deadline=None)  # a law says nothing of how bu
 settings.load_profile("zest")
 
 TOKEN = "a-token-for-tests"
+VAULT_KEY = Fernet.generate_key().decode()  # of `services`, and of the commands typed beside it
 Said = Callable[..., tuple[int, str, str]]
 _numbers = itertools.count(1)
 
@@ -103,7 +105,7 @@ def database(logins: Logins) -> Iterator[Database]:
 @pytest.fixture
 def services(database: Database) -> Services:
     """The real services, with short timeouts."""
-    vault = Vault([Fernet.generate_key().decode()])
+    vault = Vault([VAULT_KEY])
     # No partner of a test goes on working at a call that was cut: what is in doubt may be read back at once.
     return Services(database, vault, Http(total_seconds=3, connect_seconds=1), under_way=timedelta(0))
 
@@ -125,7 +127,7 @@ def zest(
     logins = services.database._logins
     logins.write(tmp_path / "logins.json")
     if not (tmp_path / "vault.key").exists():
-        Vault.create_file(tmp_path / "vault.key")
+        write_private(tmp_path / "vault.key", VAULT_KEY)  # what `services` sealed, the command can open
     monkeypatch.setenv("ZEST_DATA_DIR", str(tmp_path))
     monkeypatch.setattr("zest_pipelines.local.machine.attach", lambda _: logins)
     remember_data_dir(None)

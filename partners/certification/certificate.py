@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from partners.certification import hostile, lines, planning, reading, records, trouble, writing
 from partners.certification.bench import Bench, BenchIncompleteError, NotOffered
-from partners.certification.trial import Broken, ClientMaker, Trial, broken, require
+from partners.certification.trial import READ_BACK, Broken, ClientMaker, Trial, broken, require
 from partners.contract import (
     AfterReadings,
     DeleteEvents,
@@ -333,7 +333,7 @@ def _classes(bench: Bench, results: Mapping[str, Result]) -> tuple[Class, ...]:
         recovery += ["answer lost", "answer to a change lost", "record: answer lost"][: 3 if len(recovery) > 1 else 2]
     if declared.recovery in (Recovery.KEY, Recovery.CLIENT_ID):
         recovery.append("duplicates")
-    if declared.recovery in writing.READ_BACK and bench.is_http and not is_real:
+    if declared.recovery in READ_BACK and bench.is_http and not is_real:
         recovery += ["hostile to read-backs", "looking: failures"]
     if not partner.writes or declared.recovery is Recovery.NONE:
         recovery = []

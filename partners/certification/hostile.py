@@ -19,7 +19,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
@@ -27,17 +27,25 @@ from pathlib import Path
 
 from partners.certification.bench import NotOffered
 from partners.certification.relay import plain
-from partners.certification.trial import Bounds, NotingGate, Trial, broken, require, told
-from partners.contract import Absent, Command, Conflict, Recovery, Refused, Reply, Retry, Token, Unknown, Verb
+from partners.certification.trial import (
+    READ_BACK,
+    SLACK,
+    Bounds,
+    Kinds,
+    NotingGate,
+    Trial,
+    broken,
+    require,
+    told,
+    unnamed,
+)
+from partners.contract import Absent, Command, Conflict, Refused, Retry, Token, Unknown
 from partners.errors import PartnerError
 
 BOUNDS = Bounds(total_seconds=0.5, connect_seconds=0.4, max_body_bytes=1_000_000)
-_SLACK = 5.0
-"""Seconds beyond the deadline that a busy machine may take: endless is more."""
 _AT_ONCE = 40
 _MOST_MEMORY = 12 * BOUNDS.max_body_bytes
 
-Kinds = tuple[type[Reply], ...]
 Act = Callable[[str, "Hostile"], str | None]
 """Given an address and what is played there; what is wrong with what comes of it."""
 Play = Callable[[socket.socket, threading.Event], None]
@@ -351,7 +359,7 @@ def to_writes(trial: Trial) -> None:
 
 def to_read_backs(trial: Trial) -> None:
     """Each ends a read-back with a PartnerError, in time: who takes it for absence writes a second record."""
-    if trial.capability.recovery not in (Recovery.CLIENT_ID, Recovery.SEARCH):
+    if trial.capability.recovery not in READ_BACK:
         raise NotOffered("no way to find is declared")
 
     def finds(command: Command) -> Act:
@@ -368,8 +376,7 @@ def to_read_backs(trial: Trial) -> None:
         return find
 
     known = [trial.delivered(entity) for entity in trial.bench.writes]
-    unknown = [replace(each, verb=Verb.CREATE, partner_id=None, partner_version=None) for each in known]
-    _tried(trial, *map(finds, (*known, *unknown)))
+    _tried(trial, *map(finds, (*known, *map(unnamed, known))))
 
 
 def in_little_memory(trial: Trial) -> None:
@@ -408,7 +415,7 @@ def _tried(trial: Trial, *acts: Act) -> None:
                 raise
             except Exception as error:  # noqa: BLE001  # whatever it is, it is what the connector must not let out
                 finding = f"raised {type(error).__name__}"
-            took, most = time.monotonic() - begun, BOUNDS.total_seconds * max(1, len(came)) + _SLACK
+            took, most = time.monotonic() - begun, BOUNDS.total_seconds * max(1, len(came)) + SLACK
         if took > most:
             finding = f"took {took:.1f} s"
         return f"{hostile.name}: {finding}" if finding else None

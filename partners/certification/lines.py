@@ -11,19 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from partners.certification.bench import LineFault
-from partners.certification.trial import Bounds, Trial, broken, require, told
-from partners.certification.writing import READ_BACK
-from partners.contract import Command, Delivered, Entity, Refused, Reply, Retry, Unknown
+from partners.certification.trial import READ_BACK, SLACK, Bounds, Kinds, Trial, broken, require, told
+from partners.contract import Command, Delivered, Entity, Refused, Retry, Unknown
 from partners.errors import AuthenticationError, PartnerError, RejectedError, RetryableError
 
 _BOUNDS = Bounds(total_seconds=3.0, connect_seconds=2.0)
-_SLACK = 5.0
-"""Seconds beyond the deadline that a busy machine may take: endless is more."""
-
 _LONG = 100
 """Masters whose file is more than one answer."""
-
-Kinds = tuple[type[Reply], ...]
 
 
 def another_server(trial: Trial) -> None:
@@ -161,5 +155,5 @@ def _in_time(fault: LineFault) -> Iterator[None]:
     began = time.monotonic()
     yield
     took = time.monotonic() - began
-    if took > _BOUNDS.total_seconds + _SLACK:
+    if took > _BOUNDS.total_seconds + SLACK:
         broken(f"{fault}: it took {took:.1f} s")

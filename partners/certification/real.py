@@ -14,7 +14,7 @@ from typing import cast
 from uuid import UUID, uuid4
 
 from partners.certification.bench import Bench, NotOffered
-from partners.certification.trial import Bounds, ClientMaker, NotingGate, following
+from partners.certification.trial import READ_BACK, Bounds, ClientMaker, NotingGate, following
 from partners.contract import (
     Absent,
     Command,
@@ -37,7 +37,6 @@ from partners.errors import AuthenticationError, Deferred, PartnerError, Rejecte
 from partners.limits import Rate, parse_limits
 from partners.windows import JAPAN
 
-_READ_BACK = (Recovery.CLIENT_ID, Recovery.SEARCH)
 _BOUNDS = Bounds(total_seconds=5.0, connect_seconds=3.0)
 """For what is cancelled: somebody may be waiting for the end."""
 _LATE = 1.0
@@ -113,7 +112,7 @@ class RealBench(Bench):
 
     def copies(self, command: Command) -> Sequence[object]:
         """As a read-back tells them."""
-        if self.partner.capability.recovery not in _READ_BACK:
+        if self.partner.capability.recovery not in READ_BACK:
             raise NotOffered("its copies cannot be read back")
         connector = self._connector()
         try:
@@ -190,7 +189,7 @@ class RealBench(Bench):
         """Delivered once it is gone, in whatever way."""
         gone = Delivered("", "")
         standing: Delivered | Found | None = sent.known
-        if self.partner.capability.recovery in _READ_BACK:
+        if self.partner.capability.recovery in READ_BACK:
             standing = self._standing(connector, sent)
             sent.is_there = sent.may_stand = standing is not None
         elif not sent.may_stand:

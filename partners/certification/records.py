@@ -8,7 +8,7 @@ from functools import partial
 from partners.certification import writing
 from partners.certification.bench import NotOffered
 from partners.certification.trial import Trial, require
-from partners.contract import Command, Entity, Verb, VisitRecord
+from partners.contract import Entity, VisitRecord
 
 _RECORD = Entity.VISIT_RECORD
 
@@ -44,12 +44,8 @@ def found(trial: Trial) -> None:
 def answer_lost(trial: Trial) -> None:
     """One whose answer is lost, when created, changed or cancelled, is Unknown if it took effect, and recovered."""
     _writes_records(trial)
-
-    def cancel() -> Command:
-        return replace(trial.delivered(_RECORD), verb=Verb.CANCEL)
-
-    for prepared in (partial(trial.new, _RECORD), partial(trial.delivered, _RECORD), cancel):
-        writing.lost(trial, prepared, writing.FEW_CUTS)
+    for prepared in (trial.new, trial.delivered, trial.cancellation):
+        writing.lost(trial, partial(prepared, _RECORD), writing.FEW_CUTS)
 
 
 def _writes_records(trial: Trial) -> None:

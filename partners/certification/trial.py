@@ -26,6 +26,7 @@ from partners.contract import (
     Page,
     PlanPage,
     ProofOfAbsence,
+    Recovery,
     Reply,
     Token,
     Verb,
@@ -53,6 +54,11 @@ class Bounds:
 
 
 ClientMaker = Callable[[Bounds], "httpx.Client"]
+Kinds = tuple[type[Reply], ...]
+SLACK = 5.0
+"""Seconds beyond the deadline that a busy machine may take: endless is more."""
+READ_BACK = (Recovery.CLIENT_ID, Recovery.SEARCH)
+"""With these what was written can be found."""
 
 
 @dataclass
@@ -170,6 +176,10 @@ class Trial:
             fields = replace(fields, started_at=fields.started_at + timedelta(minutes=6))
         return replace(there, verb=Verb.UPDATE, version=2, key=str(uuid4()), fields=fields)
 
+    def cancellation(self, entity: Entity = Entity.VISIT) -> Command:
+        """Of what was delivered."""
+        return replace(self.delivered(entity), verb=Verb.CANCEL)
+
     def read(self, entity: Entity, cursor: str | None = None, resume: str | None = None, **how: object) -> list[Page]:
         """All pages of a reading."""
         with self.connected(**how) as connector:  # type: ignore[arg-type]
@@ -193,6 +203,11 @@ class Trial:
         with self.relay() as relay:
             act(relay.url)
             return relay.calls
+
+
+def unnamed(command: Command) -> Command:
+    """The same record, as one of which only our own id is known."""
+    return replace(command, verb=Verb.CREATE, partner_id=None, partner_version=None)
 
 
 def following(command: Command, known: Delivered | Found, verb: Verb, **changes: object) -> Command:

@@ -8,13 +8,13 @@ a read-back that takes it for an answer makes a second record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 from partners.certification.bench import NotOffered
 from partners.certification.relay import CLOSED, Instead, Spoil, plain
-from partners.certification.trial import NotingGate, Trial, broken, require, told
-from partners.contract import Command, Connector, Entity, Recovery, Verb
+from partners.certification.trial import READ_BACK, NotingGate, Trial, broken, require, told, unnamed
+from partners.certification.writing import FEW_CUTS
+from partners.contract import Command, Connector, Entity
 from partners.errors import AuthenticationError, Deferred, PartnerError, RetryableError
 from partners.reasons import ReasonScope, reason
 
@@ -27,8 +27,7 @@ _TROUBLES: tuple[tuple[str, Instead | Spoil], ...] = (
     ("502 with a web page", Instead(plain(502, _HTML, "content-type: text/html"))),
     ("504 with a web page", Instead(plain(504, _HTML, "content-type: text/html"))),
     (_PAGE, Instead(plain(200, _HTML, "content-type: text/html"))),
-    ("an answer cut before its first byte", lambda answer: b""),
-    ("an answer cut in its body", lambda answer: answer[: (answer.find(b"\r\n\r\n") + 4 + len(answer)) // 2]),
+    *((f"an answer cut {where}", cut) for where, cut in FEW_CUTS),
 )
 
 
@@ -98,14 +97,13 @@ def _looks(trial: Trial) -> Iterator[tuple[str, Look]]:
         yield f"to fetch a {entity}", partial(_fetch, entity, partner_id)
     if bench.partner.reads:
         yield _CHECK, lambda connector: connector.check()
-    elif trial.capability.recovery not in (Recovery.CLIENT_ID, Recovery.SEARCH):
+    elif trial.capability.recovery not in READ_BACK:
         raise NotOffered("it is neither read nor read back")
-    if trial.capability.recovery in (Recovery.CLIENT_ID, Recovery.SEARCH):
+    if trial.capability.recovery in READ_BACK:
         for entity in bench.writes:
             known = trial.delivered(entity)
-            unknown = replace(known, verb=Verb.CREATE, partner_id=None, partner_version=None)
             yield f"to find a {entity} by its id", partial(_find, known)
-            yield f"to search for a {entity}", partial(_find, unknown)
+            yield f"to search for a {entity}", partial(_find, unnamed(known))
 
 
 def _read(entity: Entity, connector: Connector) -> object:

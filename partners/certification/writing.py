@@ -11,7 +11,7 @@ from uuid import uuid4
 from partners.certification.bench import Bench, BenchIncompleteError, NotOffered
 from partners.certification.reading import ShutGate
 from partners.certification.relay import CLOSED, Instead, Relay, Spoil, plain
-from partners.certification.trial import NotingGate, Trial, broken, following, require, told
+from partners.certification.trial import READ_BACK, NotingGate, Trial, broken, following, require, told
 from partners.contract import (
     Absent,
     Command,
@@ -30,7 +30,6 @@ from partners.contract import (
 from partners.errors import Deferred, PartnerError
 from partners.reasons import ReasonScope, reason
 
-READ_BACK = (Recovery.CLIENT_ID, Recovery.SEARCH)
 _REPEATED = (Recovery.KEY, Recovery.CLIENT_ID)
 
 
@@ -293,11 +292,7 @@ def change_lost(trial: Trial) -> None:
 
 def cancel_lost(trial: Trial) -> None:
     """And with a cancellation."""
-
-    def cancel() -> Command:
-        return replace(trial.delivered(), verb=Verb.CANCEL)
-
-    lost(trial, cancel, FEW_CUTS)
+    lost(trial, trial.cancellation, FEW_CUTS)
 
 
 def throttled(trial: Trial) -> None:

@@ -21,7 +21,7 @@ from board_bench import caller, serving, token_of
 from conftest import Said, Tenant
 from flow_bench import accumulate_all, forget_backoff, forget_hold
 
-from partners.contract import Entity, Partner
+from partners.contract import Partner
 from partners.reasons import Language, Reason, reason
 from resources.logins import Login
 from resources.vault import Vault
@@ -138,9 +138,8 @@ class Person:
 
     def minute(self) -> None:
         """What a minute of the platform does for the tenant: what is due, and no more."""
-        entities = [*self.partner.reads, *([Entity.PLAN] if self.partner.read_plans else [])]
         with self.services.database.transaction(Login.SCHEDULE, None) as tx:
-            is_read = TENANT in due.inbound(tx, self.partner.name, entities)
+            is_read = TENANT in due.inbound(tx, self.partner.name, self.partner.readings)
         for entity in self.partner.reads:
             if is_read:
                 land(self.services, self.partner, TENANT, entity)

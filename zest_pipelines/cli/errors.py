@@ -17,6 +17,7 @@ from zest_pipelines.cli.options import (
     DataDirOption,
     InputError,
     JsonOption,
+    YesOption,
     chosen_data_dir,
     counted,
     out,
@@ -25,6 +26,8 @@ from zest_pipelines.cli.options import (
     tell,
 )
 from zest_pipelines.cli.words import Json, local, utc
+from zest_pipelines.core.alarm import detail_of
+from zest_pipelines.core.classification import goes_on, objection
 
 if TYPE_CHECKING:
     from zest_pipelines.cli.session import Session
@@ -35,14 +38,12 @@ FingerprintArgument = Annotated[
     str,
     typer.Argument(metavar="FINGERPRINT", help="As zest errors list and alerts show it.", show_default=False),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 NoteOption = Annotated[str, typer.Option("--note", help="Why; kept, so nothing about a patient.")]
 
 
 def listed(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     """Every unknown error that was seen, over all tenants, and which reason it is by an operator's word."""
     from zest_pipelines.cli.session import open_session
-    from zest_pipelines.core.alarm import detail_of
     from zest_pipelines.flows import classify as classifying
 
     with open_session(chosen_data_dir(data_dir)) as session:
@@ -77,7 +78,6 @@ def classify(
     """
     from partners.code_tables import meant
     from zest_pipelines.cli.session import open_session
-    from zest_pipelines.core.classification import objection
     from zest_pipelines.flows import classify as classifying
 
     with open_session(chosen_data_dir(data_dir)) as session:
@@ -137,7 +137,6 @@ def export(
     from partners.code_tables import patch
     from partners.registry import PARTNERS
     from zest_pipelines.cli.session import open_session
-    from zest_pipelines.core.alarm import detail_of
     from zest_pipelines.flows import classify as classifying
 
     with open_session(chosen_data_dir(data_dir)) as session:
@@ -166,8 +165,9 @@ def _found(session: Session, seen: Sequence[Seen], fingerprint: str) -> Seen:
     """The unknown error of that fingerprint. InputError: there is none, or it is of a known reason."""
     from zest_pipelines.store import alerts
 
+    fingerprint = fingerprint.strip().lower()
     for each in seen:
-        if each.fingerprint == fingerprint.strip().lower():
+        if each.fingerprint == fingerprint:
             return each
     with session.transaction(Login.OPERATOR, None) as tx:
         known = alerts.reason_of(tx, fingerprint)
@@ -189,8 +189,6 @@ def _others(code: str, meant: frozenset[str]) -> str:
 
 
 def _print_meaning(seen: Seen, given: Reason) -> None:
-    from zest_pipelines.core.alarm import detail_of
-
     times = f"{counted(seen.occurrences, 'time')} in {counted(len(seen.tenants), 'tenant')}"
     was = f", until now {seen.code}" if seen.code else ""
     lines = [
@@ -206,7 +204,7 @@ def _print_waiting(waiting: Mapping[str, Sequence[StoppedGroup]], given: Reason)
     if not waiting:
         out().print("Nothing is stopped for it now.")
         return
-    title = "Stopped for it, to be tried again" if given.retried else "Stopped for it, and stays so"
+    title = "Stopped for it, to be tried again" if goes_on(given) else "Stopped for it, and stays so"
     table = Table("tenant", "record", "state", "records", title=title, title_justify="left")
     for tenant, groups in waiting.items():
         for each in groups:

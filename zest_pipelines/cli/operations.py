@@ -16,6 +16,7 @@ from zest_pipelines.cli.options import (
     JsonOption,
     PartnerArgument,
     TenantArgument,
+    YesOption,
     chosen_data_dir,
     counted,
     out,
@@ -93,7 +94,7 @@ def release(
     week: Annotated[
         str | None, typer.Option(metavar="MONDAY", help="Visits of this week alone, such as 2026-11-23.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    yes: YesOption = False,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -114,7 +115,7 @@ def release(
         groups = operate.would_release(session.services(), declared, tenant, selection)
         if not json_:
             _print_groups(groups)
-            if not groups and record_id is None:
+            if not groups:
                 return
         if not (yes or json_ or says_yes("Have it tried again?")):
             return

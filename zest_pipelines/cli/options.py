@@ -24,6 +24,7 @@ DataDirOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 TenantArgument = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.", show_default=False)]
 PartnerArgument = Annotated[
     str, typer.Argument(metavar="PARTNER", help="The partner's name, such as fhir.", show_default=False)
@@ -68,8 +69,6 @@ def out() -> Console:
 
 def says_yes(question: str) -> bool:
     """Whether the person who typed the command wants it. InputError where nobody can be asked."""
-    import typer
-
     if not sys.stdin.isatty():
         raise InputError("Nobody can be asked here: look at what it would do, then repeat it with --yes")
     return typer.confirm(question)

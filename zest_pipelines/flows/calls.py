@@ -98,13 +98,13 @@ def told(calls: Sequence[Call], kinds: Mapping[str, FieldKind], *, is_of_one: bo
     return kept[::-1]
 
 
-def kept_calls(calls: Sequence[Call], partner: Partner, tenant: str, *, is_of_one: bool) -> list[dict[str, Any]] | None:
-    """As `told`; None if that fails: how it ended is stored, whatever the partner's words look like."""
+def kept_calls(calls: Sequence[Call], partner: Partner, tenant: str, *, is_of_one: bool) -> list[dict[str, Any]]:
+    """As `told`; none if that fails: how it ended is stored, whatever the partner's words look like."""
     try:
         return told(calls, partner.shown, is_of_one=is_of_one)
     except Exception as error:  # noqa: BLE001
         _log.warning("%s at %s: no calls: %s", tenant, partner.name, place_of(error))
-        return None
+        return []
 
 
 def _told(call: Call, kinds: Mapping[str, FieldKind] | None) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
                     ask_for_suspects(services, mapper, line.connector, pages)
         except PartnerError as error:
             heard = () if calls is None else calls.taken()
-            kept = kept_calls(heard, mapper.partner, begun.reading.tenant, is_of_one=True) or ()
+            kept = kept_calls(heard, mapper.partner, begun.reading.tenant, is_of_one=True)
             pages.break_off(error.reason, error.params, kept, may_go_on=not isinstance(error, RejectedError))
         except VaultError:
             pages.break_off("secret_unreadable", {}, (), may_go_on=False)

@@ -9,6 +9,7 @@ from resources.logins import Login
 from zest_pipelines.flows.reports import Problem, StoppedReport
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import decisions, reports, requests, tenants
+from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import NotOpenError, UnknownRecordError
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.requests import ALL, Selection, StoppedGroup
@@ -44,15 +45,8 @@ def release(services: Services, partner: Partner, tenant: str, selection: Select
     and NotOpenError of a record of which nothing was ever for that partner.
     """
     entity, record_id, reason, days = selection.entity, selection.record_id, selection.reason, selection.days
-    kinds = partner.writes if entity is None else (entity,)
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
-        tenants.connection(tx, tenant, partner.name)
-        if record_id:
-            steps = [(kind, step) for kind in kinds for step in reports.timeline(tx, tenant, kind, record_id)]
-            if not steps:
-                raise UnknownRecordError(tenant, entity or "record", record_id)
-            if not any(step.partner == partner.name for _, step in steps):
-                raise NotOpenError(tenant, partner.name, steps[0][0], record_id)
+        _check(tx, partner, tenant, selection)
         request_id = requests.retry(tx, Target(tenant, partner.name), selection)
         named = {"entity": entity, "record": record_id and str(record_id), "reason": reason, "days": days and str(days)}
         tenants.audit(tx, tenant, "release", partner.name, {name: value for name, value in named.items() if value})
@@ -102,9 +96,9 @@ def adopt(
 def would_release(
     services: Services, partner: Partner, tenant: str, selection: Selection = ALL
 ) -> tuple[StoppedGroup, ...]:
-    """What `release` would have tried again, in groups. Raises StoreError."""
+    """What `release` would have tried again, in groups. Raises as that."""
     with services.database.transaction(Login.OPERATOR, tenant) as tx:
-        tenants.connection(tx, tenant, partner.name)
+        _check(tx, partner, tenant, selection)
         return requests.groups(tx, Target(tenant, partner.name), selection)
 
 
@@ -118,6 +112,20 @@ def stopped(services: Services, partner: Partner, tenant: str, selection: Select
         for each in again[:_MOST_PROBLEMS]
     ]
     return StoppedReport(len(again), len(found) - len(again), tuple(problems))
+
+
+def _check(tx: Transaction, partner: Partner, tenant: str, selection: Selection) -> None:
+    """The connection is there, and the record, if one is named, and something of it was for that partner once."""
+    tenants.connection(tx, tenant, partner.name)
+    entity, record_id = selection.entity, selection.record_id
+    if record_id is None:
+        return
+    kinds = partner.writes if entity is None else (entity,)
+    steps = [(kind, step) for kind in kinds for step in reports.timeline(tx, tenant, kind, record_id)]
+    if not steps:
+        raise UnknownRecordError(tenant, entity or "record", record_id)
+    if not any(step.partner == partner.name for _, step in steps):
+        raise NotOpenError(tenant, partner.name, steps[0][0], record_id)
 
 
 def _noted(entity: Entity, record_id: UUID, version: int, reason: str) -> dict[str, object]:

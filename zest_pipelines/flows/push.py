@@ -32,7 +32,7 @@ from partners.reasons import ReasonScope, all_reasons
 from partners.windows import closed_at, parse_windows
 from resources.logins import Login
 from resources.vault import VaultError
-from zest_pipelines.core.classification import Classification, going_on
+from zest_pipelines.core.classification import going_on
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.core.weeks import Days
@@ -145,7 +145,6 @@ class _Push:
         self._priority = Priority.BACKGROUND if days is None else Priority.PEOPLE
         self._windows = parse_windows(partner.closed if row.closed is None else row.closed)
         self._overwrites = row.on_conflict == "overwrite"
-        self._classified = Classification()
         self._most_lanes = partner.parallel
         self._batch_size = 1
         self._waiting: deque[Errand] = deque()
@@ -187,7 +186,7 @@ class _Push:
         """Whether anything may be sent."""
         with self._services.database.transaction(Login.PUSH, self._target.tenant) as tx:
             self._carry_out(tx)
-            self._classified = self._tally.classified = classifications.of_partner(tx, self._partner.name)
+            self._tally.classified = classifications.of_partner(tx, self._partner.name)
             standing = self._holding.begin(tx)
             if self._row.is_paused:
                 self._tally.stop("connection_paused")
@@ -276,7 +275,7 @@ class _Push:
             return end
         is_of_one = len(answer.heard) == 1
         kept = kept_calls(answer.calls, self._partner, self._target.tenant, is_of_one=is_of_one)
-        return replace(end, calls=kept or ())
+        return replace(end, calls=kept)
 
     def _is_closed(self) -> bool:
         """Whether the partner takes no calls now; then the push stops, and is not begun before it does again."""
@@ -465,7 +464,7 @@ class _Push:
             self._services.now(),
             self._services.under_way,
             self._services.random,
-            self._classified,
+            self._tally.classified,
         )
 
 

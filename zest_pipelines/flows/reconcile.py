@@ -149,9 +149,9 @@ def _mismatch(line: Line, record: Pushed, classified: Classification) -> Mismatc
     try:
         found = line.connector.find(_command(record))
     except RejectedError as error:
-        if classified.told(error.reason, error.params).scope is not ReasonScope.RECORD:
-            raise
         told = classified.told(error.reason, error.params)
+        if told.scope is not ReasonScope.RECORD:
+            raise
         return replace(_of(record), reason=told.code, params=error.params)
     except (PartnerError, StoreError):
         raise

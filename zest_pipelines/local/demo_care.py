@@ -9,7 +9,7 @@ and at the plans that landed: nothing of a plan is applied, so it shows nowhere 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from uuid import UUID
 from partners.carecsv.layouts import DAY, ENDS, INSURED, INSURER, PLAN_COLUMNS, SERVICE, STARTS
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, planned
 from partners.carecsv.sandbox.office import Row as Line
-from zest_pipelines.local.demo_comparison import Comparison, Difference, people_differing
+from zest_pipelines.local.demo_comparison import Comparison, Difference, entries_differing, people_differing
 from zest_pipelines.local.demo_product import JAPAN, Books, Row
 
 CLIENTS = 100
@@ -124,7 +124,7 @@ def plans_differing(books: Books, state: CareState, people: Mapping[UUID, str]) 
     """In what the care manager's plans are not what is confirmed, or have not landed as they are."""
     wanted = {str(row["visit_id"]): _entry(row, row["starts_at"], row["ends_at"], people) for row in _confirmed(books)}
     lines = [_planned(client, line) for (client, _), plan in state.plans.items() for line in plan]
-    yield from _differing("plan", wanted, lines)
+    yield from entries_differing("plan", wanted, lines)
     landed = [_landed(client, each) for (client, _), plan in state.landed.items() for each in plan]
     yield from (Difference("plan", "?", "has landed") for _ in (Counter(lines) - Counter(landed)).elements())
     yield from (Difference("plan", "?", "is theirs") for _ in (Counter(landed) - Counter(lines)).elements())
@@ -138,17 +138,7 @@ def _actuals_differing(books: Books, state: CareState, people: Mapping[UUID, str
         for row in done
     }
     told = [_told(row, month) for (_, month), rows in state.actuals.items() for row in rows]
-    yield from _differing("visit_record", wanted, told)
-
-
-def _differing(kind: str, wanted: Mapping[str, Entry], there: Iterable[Entry]) -> Iterator[Difference]:
-    left = Counter(there)
-    for record, entry in wanted.items():
-        if left[entry]:
-            left[entry] -= 1
-        else:
-            yield Difference(kind, record, "exists")
-    yield from (Difference(kind, "?", "is ours") for _ in left.elements())
+    yield from entries_differing("visit_record", wanted, told)
 
 
 def _confirmed(books: Books) -> Iterator[Row]:

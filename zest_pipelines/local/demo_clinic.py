@@ -8,19 +8,17 @@ of a patient, at a time, under a doctor.
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from zest_pipelines.local.demo_comparison import Comparison, Difference, people_differing
+from zest_pipelines.local.demo_comparison import Comparison, Difference, Entry, entries_differing, people_differing
 from zest_pipelines.local.demo_partners import DEFAULT_DOCTOR, QUALIFICATIONS
 from zest_pipelines.local.demo_product import JAPAN, Books, Row
 
 Json = dict[str, Any]
-Entry = tuple[str, ...]
 """What a book's entry says: patient, day, hour and minute, doctor, and of an appointment the note."""
 
 _DOCTORS = "1"
@@ -130,23 +128,13 @@ def _plans(books: Books, state: ClinicState, people: Mapping[UUID, str]) -> Iter
         if row["status"] == "confirmed"
     }
     there = [(*_shown(each), _note(each["note"])) for each in state.appointments]
-    yield from _differing("visit", wanted, there)
+    yield from entries_differing("visit", wanted, there)
     seen = {
         str(row["visit_id"]): _entry(visits[row["visit_id"]], row["started_at"], people)
         for row in books.records
         if row["status"] == "done"
     }
-    yield from _differing("visit_record", seen, [_shown(each) for each in state.acceptances])
-
-
-def _differing(kind: str, wanted: Mapping[str, Entry], there: Sequence[Entry]) -> Iterator[Difference]:
-    left = Counter(there)
-    for record, entry in wanted.items():
-        if left[entry]:
-            left[entry] -= 1
-        else:
-            yield Difference(kind, record, "exists")
-    yield from (Difference(kind, "?", "is ours") for _ in left.elements())
+    yield from entries_differing("visit_record", seen, [_shown(each) for each in state.acceptances])
 
 
 def _entry(visit: Row, at: datetime, people: Mapping[UUID, str]) -> Entry:

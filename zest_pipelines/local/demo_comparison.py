@@ -16,6 +16,9 @@ from uuid import UUID
 
 from zest_pipelines.local.demo_product import Books, Row
 
+Entry = tuple[str, ...]
+"""What a partner that keeps no id of ours says of a visit or its record."""
+
 Json = dict[str, Any]
 
 _SCRIPT = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
@@ -100,6 +103,18 @@ def people_differing(
         else:
             yield from (Difference(kind, str(record), name) for name in their if their[name] != row[name])
     yield from (Difference(kind, partner_id, "exists") for partner_id in missing)
+
+
+def entries_differing(kind: str, wanted: Mapping[str, Entry], there: Iterable[Entry]) -> Iterator[Difference]:
+    """In what is there besides ours or not, of a partner that keeps no id of ours: by what each says, as often as it
+    does."""
+    left = Counter(there)
+    for record, entry in wanted.items():
+        if left[entry]:
+            left[entry] -= 1
+        else:
+            yield Difference(kind, record, "exists")
+    yield from (Difference(kind, "?", "is ours") for _ in left.elements())
 
 
 def _client(patient: Json) -> Row:

@@ -20,6 +20,11 @@ def told(row: str) -> str:
     return f"CASE {row}.reason WHEN 'unknown' THEN sync.told({row}.partner, {row}.params) ELSE {row}.reason END"
 
 
+def told_of_pending(row: str) -> str:
+    """The same of a row of sync.pending, which keeps its cause."""
+    return f"coalesce((SELECT w.code FROM sync.newest_word w WHERE w.fingerprint = {row}.cause), {row}.reason)"
+
+
 @dataclass(frozen=True)
 class Word:
     """The newest word of an operator on an unknown error."""
@@ -56,12 +61,7 @@ class Seen:
 _OF_PARTNER = query(
     "classification_of_partner",
     Login.PUSH,
-    """
-    SELECT newest.fingerprint, newest.code FROM (
-        SELECT DISTINCT ON (c.fingerprint) c.fingerprint, c.code FROM sync.classification c
-        WHERE c.partner = :partner ORDER BY c.fingerprint, c.word_no DESC) AS newest
-    WHERE newest.code IS NOT NULL
-    """,
+    "SELECT w.fingerprint, w.code FROM sync.newest_word w WHERE w.partner = :partner",
 )
 _TOLD = query(
     "told_of_reading", Login.LAND, "SELECT sync.told(:partner, jsonb_build_object('detail', CAST(:detail AS text)))"

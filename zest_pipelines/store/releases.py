@@ -10,15 +10,15 @@ from uuid import UUID
 
 from resources.logins import Login
 from zest_pipelines.store.claims import SUSPECT_KEY, noted_copy
+from zest_pipelines.store.classifications import told_of_pending
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Key, Target, key_of, keys_of
 from zest_pipelines.store.query import query
 
-ASKED_AGAIN = """p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
+ASKED_AGAIN = f"""p.state IN ('parked', 'conflict', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = p.tenant_id AND q.partner = p.partner
           AND coalesce(q.entity, p.entity) = p.entity AND coalesce(q.record_id, p.record_id) = p.record_id
-          AND (q.reason IS NULL OR q.reason = coalesce(
-              (SELECT w.code FROM sync.newest_word w WHERE w.fingerprint = p.cause), p.reason))
+          AND (q.reason IS NULL OR q.reason = {told_of_pending("p")})
           AND (q.fingerprint IS NULL OR q.fingerprint = p.cause)
           AND (q.from_date IS NULL OR p.on_date BETWEEN q.from_date AND q.to_date)
           AND q.requested_at > (
@@ -103,13 +103,14 @@ class FoundRight:
     """What is suspected later stays so."""
 
 
+_OPEN = """SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
+    WHERE p.tenant_id = :tenant AND p.partner = :partner"""
 # Index: pending_stopped, then the newest result of each in its month.
 _ASKED_AGAIN = query(
     "records_asked_for_again",
     Login.PUSH,
     f"""
-    SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND {ASKED_AGAIN}
+    {_OPEN} AND {ASKED_AGAIN}
     """,
 )
 # What may be cured: something that it was refused by has changed since, or the partner has taken another of its kind.
@@ -118,8 +119,7 @@ _CURABLE = query(
     "curable_records",
     Login.PUSH,
     f"""
-    SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND (({HAS_CHANGED})
+    {_OPEN} AND (({HAS_CHANGED})
         OR (p.state = 'parked' AND p.reason = ANY (CAST(:entity_reasons AS text[])) AND EXISTS (
             SELECT FROM sync.result r WHERE r.tenant_id = p.tenant_id AND r.partner = p.partner
             AND r.entity = p.entity AND r.outcome = 'delivered' AND r.result_no > (
@@ -133,8 +133,7 @@ _EXPLAINED = query(
     "explained_records",
     Login.PUSH,
     f"""
-    SELECT p.month, p.entity, p.record_id, p.version FROM sync.pending p
-    WHERE p.tenant_id = :tenant AND p.partner = :partner AND {IS_EXPLAINED}
+    {_OPEN} AND {IS_EXPLAINED}
     """,
 )
 # The newest word on each version counts; one on a version that is not open any more is spent.

@@ -15,7 +15,7 @@ from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.store.classifications import told
+from zest_pipelines.store.classifications import told_of_pending
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
@@ -133,12 +133,12 @@ _REQUEST_STATUS = query(
 )
 # Index: pending_stopped and standing_suspect.
 _SELECTED = f"""
-    SELECT p.entity, p.record_id, p.state, {told("p")} AS reason, p.params, {ASKED_AGAIN} AS is_asked_again
+    SELECT p.entity, p.record_id, p.state, {told_of_pending("p")} AS reason, p.params, {ASKED_AGAIN} AS is_asked_again
     FROM sync.pending p
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = ANY (CAST(:states AS text[]))
       AND p.entity = coalesce(CAST(:entity AS text), p.entity)
       AND p.record_id = coalesce(CAST(:record_id AS uuid), p.record_id)
-      AND (CAST(:reason AS text) IS NULL OR CAST(:reason AS text) = {told("p")})
+      AND (CAST(:reason AS text) IS NULL OR CAST(:reason AS text) = {told_of_pending("p")})
       AND (CAST(:fingerprint AS text) IS NULL OR CAST(:fingerprint AS text) = p.cause)
       AND (CAST(:first AS date) IS NULL OR p.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date))
     UNION ALL

@@ -10,7 +10,7 @@ from uuid import UUID
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.store.claims import COULD_GO
-from zest_pipelines.store.classifications import told
+from zest_pipelines.store.classifications import told_of_pending
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
@@ -65,7 +65,7 @@ _STUCK = query(
     "stuck_records",
     Login.OPERATOR,
     f"""
-    SELECT p.entity, p.record_id, p.state, {told("p")} AS reason, p.params FROM sync.pending p
+    SELECT p.entity, p.record_id, p.state, {told_of_pending("p")} AS reason, p.params FROM sync.pending p
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.reason IS NOT NULL AND {COULD_GO}
     ORDER BY p.since, p.record_id LIMIT :most
     """,
@@ -74,7 +74,7 @@ _PARKED = query(
     "parked_records",
     Login.OPERATOR,
     f"""
-    SELECT p.entity, p.record_id, p.state, {told("p")} AS reason, p.params FROM sync.pending p
+    SELECT p.entity, p.record_id, p.state, {told_of_pending("p")} AS reason, p.params FROM sync.pending p
     WHERE p.tenant_id = :tenant AND p.partner = :partner AND p.state = 'parked'
     ORDER BY p.since, p.record_id LIMIT :most
     """,

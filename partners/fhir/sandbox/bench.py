@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 from partners.certification.bench import Bench, Sizes
-from partners.contract import Client, Command, Entity, Master, Staff, Verb, Visit
+from partners.contract import Client, Command, Entity, Json, Master, Staff, Verb, Visit
 from partners.fhir.partner import FHIR
 from partners.fhir.sandbox.config import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
 
-Json = dict[str, Any]
 _PAGE = 10
 _KINDS: Mapping[Entity, str] = {Entity.CLIENT: "Patient", Entity.STAFF: "Practitioner"}
 _SCRIPT = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"

@@ -54,19 +54,19 @@ SECURITY DEFINER SET search_path = pg_catalog AS $$
                               || '\x00'::bytea || convert_to(sync.detail(params), 'UTF8')), 'hex'), 8)
 $$;
 
+-- The newest word on each cause that has one.
+CREATE VIEW sync.newest_word AS
+SELECT newest.fingerprint, newest.partner, newest.code FROM (
+    SELECT DISTINCT ON (c.fingerprint) c.fingerprint, c.partner, c.code FROM sync.classification c
+    ORDER BY c.fingerprint, c.word_no DESC) AS newest
+WHERE newest.code IS NOT NULL;
+
 -- The reason that an unknown error with such parameters was given; unknown, while it has none.
 CREATE FUNCTION sync.told(partner text, params jsonb) RETURNS text LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog AS $$
-    SELECT coalesce((SELECT c.code FROM sync.classification c WHERE c.fingerprint = sync.cause(partner, params)
-                     ORDER BY c.word_no DESC LIMIT 1), 'unknown')
+    SELECT coalesce((SELECT w.code FROM sync.newest_word w WHERE w.fingerprint = sync.cause(told.partner, params)),
+                    'unknown')
 $$;
-
--- The newest word on each cause that has one.
-CREATE VIEW sync.newest_word AS
-SELECT newest.fingerprint, newest.code FROM (
-    SELECT DISTINCT ON (c.fingerprint) c.fingerprint, c.code FROM sync.classification c
-    ORDER BY c.fingerprint, c.word_no DESC) AS newest
-WHERE newest.code IS NOT NULL;
 
 -- The fingerprint of what a row is stopped or in doubt for; NULL: it is no unknown error.
 ALTER TABLE sync.pending ADD COLUMN cause text
@@ -126,8 +126,6 @@ CREATE TRIGGER note_unexplained AFTER INSERT ON sync.repair
 CREATE TRIGGER note_unexplained AFTER UPDATE OF reason ON sync.snapshot
     FOR EACH ROW WHEN (NEW.reason = 'unknown' AND OLD.reason IS DISTINCT FROM NEW.reason)
     EXECUTE FUNCTION sync.note_unexplained();
-CREATE TRIGGER note_unexplained AFTER INSERT OR UPDATE ON sync.hold
-    FOR EACH ROW WHEN (NEW.reason = 'unknown') EXECUTE FUNCTION sync.note_unexplained();
 
 -- What was seen before, tenant by tenant, since the owner is bound by row-level security too. It is lifted from him for the
 -- names of the tenants alone: history is read without locking anybody out of it.

@@ -38,7 +38,6 @@ CREATE TRIGGER note_turn BEFORE UPDATE ON sync.pending
     EXECUTE FUNCTION sync.note_turn();
 GRANT SELECT (turned_at) ON sync.pending TO zest_alert;
 
--- As before, but a hold that is lifted is no occurrence.
-DROP TRIGGER note_unexplained ON sync.hold;
+-- A hold that is lifted is no occurrence.
 CREATE TRIGGER note_unexplained AFTER INSERT OR UPDATE ON sync.hold
     FOR EACH ROW WHEN (NEW.reason = 'unknown' AND NEW.lifted_at IS NULL) EXECUTE FUNCTION sync.note_unexplained();
