@@ -43,6 +43,9 @@ types: setup
 contract-imports: setup
 	$(BIN)/lint-imports
 
+# Without compiled modules every process of a test compiles them anew.
+test: export PYTHONDONTWRITEBYTECODE :=
+
 # Three at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
 test: lint types contract-imports
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder

@@ -4,6 +4,7 @@ connected to a sandbox."""
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,14 @@ TOKEN = "a-token-for-tests"
 VAULT_KEY = Fernet.generate_key().decode()  # of `services`, and of the commands typed beside it
 Said = Callable[..., tuple[int, str, str]]
 _numbers = itertools.count(1)
+_ROOMY = 6 << 30  # bytes; all tests together leave behind a fourth of it
+
+
+def pytest_configure() -> None:
+    """Temporary files go to memory if there is much of it: of a disk, half of the tests' time is making databases."""
+    memory = Path("/dev/shm")  # pytest makes a directory of its own there
+    if memory.is_dir() and shutil.disk_usage(memory).free > _ROOMY:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 @pytest.fixture(scope="session")

@@ -266,7 +266,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has a deadline of its own."""
     own = sftp.Bounds(total_seconds=7.0)
     monkeypatch.setattr(sftp, "Bounds", lambda *_: own)
-    monkeypatch.setattr(lines, "_SLACK", 2.0)
+    monkeypatch.setattr(lines, "SLACK", 2.0)
 
 
 def careless(monkeypatch: pytest.MonkeyPatch) -> None:

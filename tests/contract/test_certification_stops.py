@@ -25,6 +25,12 @@ IS_SOAK = os.environ.get("ZEST_SOAK") == "1"
 _MOST_SECONDS = 60
 
 
+def _hear_all() -> None:
+    """Every signal is heard, as on a terminal: what started the tests may have been told to ignore some (nohup)."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Trial:
     """A command that tries a partner."""
@@ -46,7 +52,9 @@ def trial(
     file.write_text(json.dumps(secret))
     pairs = (text for pair in settings.items() for text in ("--set", "=".join(pair)))
     typed = ("certify", partner, "--base-url", url, "--secret-file", str(file), *pairs, "--write", "--json")
-    process = subprocess.Popen([*ZEST, *typed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+    process = subprocess.Popen(
+        [*ZEST, *typed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, preexec_fn=_hear_all
+    )
     try:
         yield Trial(process)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -306,7 +307,13 @@ def test_what_an_answer_means_is_told_by_its_code(
     is_told(reason, raised.value.params)
 
 
-def test_the_limits_are_told_to_the_gate_with_the_time_of_the_window_that_is_full() -> None:
+@pytest.mark.parametrize("up_for", [900, 5000])
+def test_the_limits_are_told_to_the_gate_with_the_time_of_the_window_that_is_full(
+    up_for: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = time.monotonic()
+    now = lambda: up_for + time.monotonic() - begun  # noqa: E731  # on a machine that came up a quarter of an hour ago, and later
+    monkeypatch.setattr("partners.smarthr.sandbox.server.monotonic", now)
     gate = NotingGate()
     with running_smarthr(replace(CONFIG, per_hour=2)) as smarthr, connected(smarthr.url, gate=gate) as connector:
         read(connector)

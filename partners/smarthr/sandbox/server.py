@@ -8,13 +8,14 @@ make them.
 from __future__ import annotations
 
 import json
+import math
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from partners.serving import SandboxHandler, SandboxServer, keep, serve
@@ -108,18 +109,18 @@ class _Window:
     """A limit that counts anew after so many seconds."""
 
     def __init__(self, limit: int, seconds: int) -> None:
-        self.limit, self._seconds, self._begun, self._used = limit, seconds, 0.0, 0
+        self.limit, self._seconds, self._begun, self._used = limit, seconds, -math.inf, 0
 
     def take(self) -> bool:
         """Count a call; whether it is within the limit."""
-        if time.monotonic() >= self._begun + self._seconds:
-            self._begun, self._used = time.monotonic(), 0
+        if monotonic() >= self._begun + self._seconds:
+            self._begun, self._used = monotonic(), 0
         self._used += 1
         return self._used <= self.limit
 
     def headers(self, family: str, suffix: str = "") -> dict[str, str]:
         """How it stands."""
-        left = max(self._begun + self._seconds - time.monotonic(), 0.0)
+        left = max(self._begun + self._seconds - monotonic(), 0.0)
         figures = {"limit": self.limit, "remaining": max(self.limit - self._used, 0), "reset": int(left) + 1}
         return {f"{family}-{name}{suffix}": str(figure) for name, figure in figures.items()}
 
