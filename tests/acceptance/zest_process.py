@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+
+from zest_fork import forker
 
 ZEST = (sys.executable, "-m", "zest_pipelines.cli")
 
@@ -37,17 +40,15 @@ class Zest:
     data_dir: Path
 
     def __call__(self, *arguments: str, stdin: str = "", timeout: float = 120, **env: str) -> Ended:
-        done = subprocess.run(
-            [*ZEST, *arguments],
-            env={**self._env(), **env},
-            cwd=self.data_dir.parent,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Ended(done.returncode, done.stdout, done.stderr)
+        with TemporaryFile("w+") as given, TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+            given.write(stdin)
+            given.seek(0)
+            code = forker().run(arguments, {**self._env(), **env}, self.data_dir.parent, (given, out, err), timeout)
+            out.seek(0)
+            err.seek(0)
+            ended = Ended(code, out.read(), err.read())
+        assert "Traceback" not in ended.err, ended.err
+        return ended
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
