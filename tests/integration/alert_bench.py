@@ -143,8 +143,42 @@ class Trouble:
         )
 
     def turn(self, state: str, reason: str) -> None:
-        """What waited stands so now."""
+        """All edits stand so now."""
         self._admin.execute("UPDATE sync.pending SET state = %s, reason = %s", [state, reason])
+
+    def suspect(self, records: int, reason: str, *, minutes: int) -> None:
+        """Delivered records that a late answer may have undone; what was found in looking at them cannot be judged."""
+        self._admin.execute(
+            """
+            INSERT INTO sync.standing (tenant_id, partner, entity, record_id, version, outcome, delivered_version,
+                                       suspect_state, suspect_reason, suspect_since)
+            SELECT 'tenant-1', 'fhir', 'visit', gen_random_uuid(), 1, 'delivered', 1, 'parked', %s,
+                   now() - %s * interval '1 minute'
+            FROM generate_series(1, %s)
+            """,
+            [reason, minutes, records],
+        )
+
+    def refuse(self, records: int, reason: str, *, minutes: int, outcome: str = "rejected") -> None:
+        """The newest change of so many clients was not taken over. One more, of late, is of a change before it."""
+        for clients, ended, no in ((records, outcome, 2), (records + 1, "rejected", 1)):
+            self._admin.execute(
+                """
+                INSERT INTO sync.master_result (tenant_id, partner, entity, partner_id, landed_no, outcome, reason,
+                                                params, made_at)
+                SELECT 'tenant-1', 'fhir', 'client', %s || n, %s, %s, %s, jsonb_build_object('value', %s::text),
+                       now() - %s * interval '1 minute'
+                FROM generate_series(1, %s) n
+                """,
+                [reason, no, ended, reason, CANARY, minutes, clients],
+            )
+        self._admin.execute(
+            """
+            INSERT INTO sync.master_result (tenant_id, partner, entity, partner_id, landed_no, outcome)
+            VALUES ('tenant-1', 'fhir', 'client', %s, 2, 'applied')
+            """,
+            [f"{reason}{records + 1}"],
+        )
 
     def open(self, *, minutes: int) -> None:
         """Nothing has held a connection back for so long."""

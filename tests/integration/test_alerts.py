@@ -93,7 +93,7 @@ def test_ten_thousand_failures_of_one_cause_are_one_alert_and_one_recovery(
 
 def test_an_alert_a_record_is_noticed(receiver: Receiver, trouble: Trouble, minute: Minute) -> None:
     """The mutant: what tells records apart tells causes apart."""
-    part = "p.params ->> 'detail'"
+    part = "sync.detail(p.params)"
     assert part in alerts._TROUBLES.sql
     broken = alerts._TROUBLES.sql.replace(part, "p.params ->> 'record'")
     with patch.object(alerts, "_TROUBLES", replace(alerts._TROUBLES, sql=broken)):
@@ -187,6 +187,46 @@ def test_a_record_that_the_partner_fails_is_no_alert_for_how_long_ago_it_was_edi
     minute(1)
     assert receiver.kinds() == (1, 0)
     assert "records 2," in receiver.took[0][1]
+
+
+def test_a_record_that_is_in_doubt_and_retried_by_turns_is_an_alert_once_that_has_lasted(
+    receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    trouble.fail(3, "", reason=PARTNERS_FAULT, state="retry", minutes=40)
+    for state in ("unknown", "retry", "unknown"):
+        trouble.turn(state, PARTNERS_FAULT)
+    minute(1)
+    assert receiver.kinds() == (1, 0)
+    trouble.turn("parked", USERS_FAULT)
+    minute(int(CALM_MINUTES) + 2)
+    assert receiver.kinds() == (1, 1)
+
+
+def test_clients_that_are_not_taken_over_are_an_alert_until_one_is(
+    receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    trouble.refuse(8, "internal_error", minutes=0)
+    trouble.refuse(9, USERS_FAULT, minutes=9000, outcome="held")
+    minute(2)
+    assert receiver.kinds() == (1, 0)
+    assert "internal_error" in receiver.titles[0]
+    assert "records 8," in receiver.took[0][1]
+
+
+def test_conflicts_and_suspects_and_what_is_held_are_told_to_who_wants_to_hear_of_what_people_have_to_do(
+    services: Services, receiver: Receiver, trouble: Trouble
+) -> None:
+    add_target(services, receiver, only=frozenset({Owner.USER}))
+    day = 24 * 60 + 1
+    trouble.fail(3, "", reason="changed_at_partner", state="conflict", minutes=day)
+    trouble.suspect(4, "late_answer_unsure", minutes=day)
+    trouble.suspect(5, "late_answer_unsure", minutes=60)
+    trouble.refuse(6, "identity_ambiguous", minutes=day, outcome="held")
+    look(services)
+    assert send(services).sent == 3
+    for reason, records in (("changed_at_partner", 3), ("late_answer_unsure", 4), ("identity_ambiguous", 6)):
+        (text,) = (text for title, text in receiver.took if reason in title)
+        assert f"records {records}," in text
 
 
 def test_a_reading_of_plans_that_fails_is_an_alert(receiver: Receiver, trouble: Trouble, minute: Minute) -> None:

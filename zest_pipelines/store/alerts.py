@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 
 from partners.reasons import Owner
 from resources.logins import Login
-from zest_pipelines.core.alarm import IDENTIFYING, Alert, Hours, Step, Trouble
+from zest_pipelines.core.alarm import Alert, Hours, Step, Trouble
 from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import StoreError
@@ -72,12 +72,6 @@ class AlertStatus:
     """Why the last of them has not."""
 
 
-def _detail(row: str) -> str:
-    """Of a row's parameters, what tells causes of one reason apart: of ten thousand failures one row comes back."""
-    told = ", ".join(f"nullif({row}.params ->> '{name}', '')" for name in IDENTIFYING)
-    return f"left(concat_ws(' ', {told}), 200)"
-
-
 _TOLD_OF_PENDING = "coalesce(w.code, p.reason)"
 """Of the pending row `p` and the newest word `w` on its cause: `told`, for many rows at once."""
 
@@ -89,28 +83,45 @@ def _is_told(reason: str, since: str) -> str:
         OR ({reason} = ANY (CAST(:users AS text[])) AND {since} < clock_timestamp() - b.users_after))"""
 
 
-# Of what stands still for good or is in doubt: by cause. Index: the partial index of stopped rows. An edit could go
+# Of what stands still for good or is in doubt: by cause, so that of ten thousand failures one row comes back.
+# Indexes: the partial ones of what is stopped, suspect and open. An edit could go
 # since nothing was awaited for it any more, the connection was resumed, and its last hold was over.
 _TROUBLES = query(
     "troubles",
     Login.ALERT,
     f"""
-    SELECT p.partner, {_TOLD_OF_PENDING} AS reason, {_detail("p")} AS detail, count(*) AS records,
+    SELECT p.partner, {_TOLD_OF_PENDING} AS reason, sync.detail(p.params) AS detail, count(*) AS records,
            count(DISTINCT p.tenant_id) AS tenants, min(p.turned_at) AS since
     FROM sync.pending p
     LEFT JOIN sync.newest_word w ON w.fingerprint = p.cause
     CROSS JOIN sync.alert_bounds b
-    WHERE p.state IN ('parked', 'retry', 'unknown') AND {_is_told(_TOLD_OF_PENDING, "p.turned_at")}
+    WHERE p.state IN ('parked', 'conflict', 'retry', 'unknown') AND {_is_told(_TOLD_OF_PENDING, "p.turned_at")}
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT h.partner, {told("h")}, {_detail("h")}, count(*), count(DISTINCT h.tenant_id), min(h.since)
+    SELECT s.partner, s.suspect_reason, '', count(*), count(DISTINCT s.tenant_id), min(s.suspect_since)
+    FROM sync.standing s
+    CROSS JOIN sync.alert_bounds b
+    WHERE s.suspect_state IN ('retry', 'unknown', 'parked') AND {_is_told("s.suspect_reason", "s.suspect_since")}
+    GROUP BY 1, 2
+    UNION ALL
+    SELECT r.partner, {told("r")}, sync.detail(r.params), count(*), count(DISTINCT r.tenant_id), min(r.made_at)
+    FROM sync.master_result r
+    CROSS JOIN sync.alert_bounds b
+    WHERE r.outcome IN ('rejected', 'held') AND {_is_told(told("r"), "r.made_at")}
+      AND NOT EXISTS (
+          SELECT FROM sync.master_result later
+          WHERE later.tenant_id = r.tenant_id AND later.partner = r.partner AND later.entity = r.entity
+            AND later.partner_id = r.partner_id AND (later.landed_no, later.result_no) > (r.landed_no, r.result_no))
+    GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT h.partner, {told("h")}, sync.detail(h.params), count(*), count(DISTINCT h.tenant_id), min(h.since)
     FROM sync.hold h
     CROSS JOIN sync.alert_bounds b
     WHERE h.lifted_at IS NULL AND h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
       AND {_is_told(told("h"), "h.since")}
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT s.partner, {told("s")}, {_detail("s")}, count(*), count(DISTINCT s.tenant_id), min(first.at)
+    SELECT s.partner, {told("s")}, sync.detail(s.params), count(*), count(DISTINCT s.tenant_id), min(first.at)
     FROM sync.connection c
     CROSS JOIN sync.alert_bounds b
     CROSS JOIN (VALUES ('client'), ('staff'), ('plan')) AS read (entity)

@@ -491,13 +491,13 @@ SELECT d.tenant_id, d.entity, d.record_id, d.version, d.decided_at, d.partner, '
 FROM sync.decision d;
 
 -- Who may do what.
-GRANT SELECT ON sync.classification TO zest_operator, zest_push;
+GRANT SELECT ON sync.classification TO zest_operator;
 GRANT SELECT ON sync.newest_word TO zest_operator, zest_push, zest_schedule, zest_alert;
 GRANT SELECT ON sync.unexplained TO zest_operator, zest_alert;
 GRANT SELECT (params) ON sync.result TO zest_board;
 REVOKE EXECUTE ON FUNCTION sync.detail(jsonb), sync.cause(text, jsonb), sync.told(text, jsonb),
     sync.classify(text, text, text, text), sync.note_unexplained(), sync.note_unexplained_ends() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sync.classify(text, text, text, text) TO zest_operator;
-GRANT EXECUTE ON FUNCTION sync.cause(text, jsonb) TO zest_operator;
+GRANT EXECUTE ON FUNCTION sync.detail(jsonb) TO zest_alert;
 GRANT EXECUTE ON FUNCTION sync.told(text, jsonb)
-    TO zest_product, zest_board, zest_operator, zest_push, zest_land, zest_schedule, zest_alert;
+    TO zest_product, zest_board, zest_operator, zest_push, zest_land, zest_alert;

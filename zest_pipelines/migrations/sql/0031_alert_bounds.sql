@@ -26,17 +26,26 @@ GRANT SELECT (resumed_at) ON sync.connection TO zest_alert;
 
 -- How long a record stands as it does. It was edited long before, perhaps: while hours were closed, or for a later week.
 ALTER TABLE sync.pending
-    ADD COLUMN turned_at timestamptz NOT NULL DEFAULT clock_timestamp(); -- since when it has this state and waits for that
+    ADD COLUMN turned_at timestamptz NOT NULL DEFAULT clock_timestamp(); -- since when it stands like this and waits for that
 CREATE FUNCTION sync.note_turn() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     NEW.turned_at := clock_timestamp();
     RETURN NEW;
 END $$;
 REVOKE EXECUTE ON FUNCTION sync.note_turn() FROM PUBLIC;
+-- What is tried again is in doubt at times and is retried at others: it stands alike.
 CREATE TRIGGER note_turn BEFORE UPDATE ON sync.pending
-    FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.waits_for IS DISTINCT FROM NEW.waits_for)
+    FOR EACH ROW WHEN (replace(OLD.state, 'unknown', 'retry') IS DISTINCT FROM replace(NEW.state, 'unknown', 'retry')
+                       OR OLD.waits_for IS DISTINCT FROM NEW.waits_for)
     EXECUTE FUNCTION sync.note_turn();
 GRANT SELECT (turned_at) ON sync.pending TO zest_alert;
+
+-- Alerts see what is delivered and suspect, and what came in and was not taken over.
+GRANT SELECT (tenant_id, partner, suspect_state, suspect_reason, suspect_since) ON sync.standing TO zest_alert;
+GRANT SELECT (tenant_id, partner, entity, partner_id, landed_no, result_no, outcome, reason, params, made_at)
+    ON sync.master_result TO zest_alert;
+CREATE POLICY alerts_see_all ON sync.standing FOR SELECT TO zest_alert USING (true);
+CREATE POLICY alerts_see_all ON sync.master_result FOR SELECT TO zest_alert USING (true);
 
 -- A hold that is lifted is no occurrence.
 CREATE TRIGGER note_unexplained AFTER INSERT OR UPDATE ON sync.hold
