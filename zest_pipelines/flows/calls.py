@@ -32,7 +32,7 @@ _MOST_KEPT = 8 * 1024
 """Characters of what is kept of all calls of an errand; beyond that no bodies are."""
 
 
-class Heard(NamedTuple):
+class Came(NamedTuple):
     """What came back."""
 
     status: int
@@ -46,7 +46,7 @@ class Call(NamedTuple):
     """One call, as the client made it."""
 
     request: httpx.Request
-    heard: Heard | None
+    came: Came | None
     """None: no whole answer came."""
 
 
@@ -80,7 +80,7 @@ class Calls:
         if self._noted is not None:
             body = response.read()  # the transport has read it already
             kept = body if len(body) <= _MOST_READ else None
-            self._noted[-1] = Call(response.request, Heard(response.status_code, response.headers, kept, len(body)))
+            self._noted[-1] = Call(response.request, Came(response.status_code, response.headers, kept, len(body)))
 
 
 def told(calls: Sequence[Call], kinds: Mapping[str, FieldKind], *, is_of_one: bool) -> list[dict[str, Any]]:
@@ -108,14 +108,14 @@ def kept_calls(calls: Sequence[Call], partner: Partner, tenant: str, *, is_of_on
 
 
 def _told(call: Call, kinds: Mapping[str, FieldKind] | None) -> dict[str, Any]:
-    request, heard = call.request, call.heard
+    request, came = call.request, call.came
     asked = request.read()
     return {
         "method": request.method,
         "path": masked_path(request.url.path),
         "asked": _shown(request.headers, asked, len(asked), kinds),
-        "status": None if heard is None else heard.status,
-        "answer": None if heard is None else _shown(heard.headers, heard.body, heard.length, kinds),
+        "status": None if came is None else came.status,
+        "answer": None if came is None else _shown(came.headers, came.body, came.length, kinds),
     }
 
 
