@@ -655,6 +655,24 @@ def test_a_real_system_that_is_only_read_is_certified(
             assert told == ("No visit was written\n" if more else "")
 
 
+def test_where_a_visit_may_be_left_nothing_is_certified(
+    zest: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = real.Left("", "v1", "2027-01-04T09:00:00+09:00", "2027-01-04T10:00:00+09:00", False, "timeout_unsure")
+    monkeypatch.setattr(real, "parse_limits", lambda *_: ())
+    monkeypatch.setattr(real.RealBench, "left", [left])
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"token": "a-token"}))
+    with benches_of("smarthr")[""]() as bench:
+        bench.hold(Entity.STAFF, 2)
+        typed = ("certify", "smarthr", "--base-url", bench.url, "--secret-file", str(secret))
+        code, output, told = zest(*typed)
+        assert (code, "is not certified: 1 test visit may be left there." in output) == (1, True), output
+        assert "A test visit may be left there: v1" in told
+        code, output, _ = zest(*typed, "--json")
+        assert (code, json.loads(output)["is_passed"]) == (1, False)
+
+
 @pytest.mark.parametrize(
     ("secret", "params", "verdict"),
     [

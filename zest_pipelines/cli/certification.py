@@ -115,7 +115,7 @@ def _certify_real(declared: Partner, real: RealBench, *, may_write: bool, as_jso
                 tell(_written(declared, real))
             _tell_left(left)
         with _though_gone(stop):
-            _tell_all(declared, [made], more, as_json=as_json, is_stopped=stop.by is not None, is_left=bool(left))
+            _tell_all(declared, [made], more, as_json=as_json, is_stopped=stop.by is not None, left=len(left))
     if stop.by:
         raise typer.Exit(128 + stop.by)
 
@@ -127,16 +127,16 @@ def _tell_all(
     *,
     as_json: bool,
     is_stopped: bool = False,
-    is_left: bool = False,
+    left: int = 0,
 ) -> None:
-    """All of it; typer.Exit with 1 unless all is well."""
-    is_passed = not is_stopped and all(each.is_passed for each in made)
+    """All of it; typer.Exit with 1 unless all is well. `left`: so many visits may be left at a real system."""
+    is_passed = not is_stopped and not left and all(each.is_passed for each in made)
     if as_json:
         print_json({"is_passed": is_passed, **_as_json(made), **more})
     else:
         for each in made:
-            _print(declared, each, is_stopped=is_stopped)
-    if not is_stopped and (not is_passed or is_left):
+            _print(declared, each, is_stopped=is_stopped, left=left)
+    if not is_stopped and not is_passed:
         raise typer.Exit(1)
 
 
@@ -256,7 +256,7 @@ def _as_json(made: Sequence[Certificate]) -> dict[str, object]:
     }
 
 
-def _print(declared: Partner, made: Certificate, *, is_stopped: bool) -> None:
+def _print(declared: Partner, made: Certificate, *, is_stopped: bool, left: int) -> None:
     title = f"{declared.title} ({made.scheme})"
     rows = Table("row", "verdict", "what was found, or why it does not apply", title=title, title_justify="left")
     for each in made.results:
@@ -272,16 +272,19 @@ def _print(declared: Partner, made: Certificate, *, is_stopped: bool) -> None:
     for one in made.classes:
         classes.add_row(one.name, one.declared, one.earned, one.detail)
     out().print(classes)
-    out().print(f"{title} {_verdict(declared, made)}.")
+    out().print(f"{title} {_verdict(declared, made, left)}.")
 
 
-def _verdict(declared: Partner, made: Certificate) -> str:
+def _verdict(declared: Partner, made: Certificate, left: int) -> str:
     from partners.certification.certificate import Verdict
 
-    if made.is_passed and made.is_complete:
-        return "is certified"
-    if made.is_passed:
+    if made.is_passed and not left:
+        if made.is_complete:
+            return "is certified"
         return f"is certified{' for reading' if declared.reads else ''}; writing was not tried: allow it with --write"
-    untried = sum(each.verdict is Verdict.UNTRIED for each in made.results)
-    why = f": {counted(untried, 'row')} could not be tried" if untried else ""
-    return f"is not certified{why}"
+    whys = []
+    if untried := sum(each.verdict is Verdict.UNTRIED for each in made.results):
+        whys.append(f"{counted(untried, 'row')} could not be tried")
+    if left:
+        whys.append(f"{counted(left, 'test visit')} may be left there")
+    return f"is not certified{': ' if whys else ''}{', '.join(whys)}"
