@@ -326,11 +326,14 @@ def certificate(bench: Bench, results: tuple[Result, ...]) -> Certificate:
 
 def _classes(bench: Bench, results: Mapping[str, Result]) -> tuple[Class, ...]:
     partner, declared, is_real = bench.partner, bench.partner.capability, bench.is_real
+    has_records = Entity.VISIT_RECORD in bench.writes
     recovery = ["read back"]
-    if Entity.VISIT_RECORD in bench.writes:
-        recovery += ["record: read back"]
+    if has_records:
+        recovery.append("record: read back")
     if bench.is_http and not is_real:
-        recovery += ["answer lost", "answer to a change lost", "record: answer lost"][: 3 if len(recovery) > 1 else 2]
+        recovery += ["answer lost", "answer to a change lost"]
+        if has_records:
+            recovery.append("record: answer lost")
     if declared.recovery in (Recovery.KEY, Recovery.CLIENT_ID):
         recovery.append("duplicates")
     if declared.recovery in READ_BACK and bench.is_http and not is_real:
