@@ -487,6 +487,8 @@ def test_what_is_held_on_the_way_in_is_shown_and_a_person_says_what_becomes_of_i
     assert "20" in asked.out
     assert "12" in asked.out
     assert "--yes" in asked.err
+    looked = zest("approve", tenant, "fhir", "--json")
+    assert (looked.json["approved"], "--yes" in looked.err) == (False, True)
     given = zest("approve", tenant, "fhir", "client", "--yes", "--json")
     assert given.json["held"] == [
         {

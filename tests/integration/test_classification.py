@@ -116,6 +116,10 @@ def test_what_is_tried_again_goes_out_when_the_fault_ends_and_its_alert_is_over(
     assert alert["fingerprint"] == seen["fingerprint"] == TEAPOT
     assert (seen["occurrences"], seen["tenants"], seen["word"]) == (1, ["sakura"], None)
 
+    code, shown, _ = zest("errors", "classify", TEAPOT, "partner_failed", "--json")
+    would = json.loads(shown)
+    assert (code, would["classified"], would["requests"], list(would["stopped"])) == (0, False, {}, ["sakura"])
+    assert badge(tenant, visit) == ("check_needed", "unknown")
     code, shown, told = zest("errors", "classify", TEAPOT, "partner_failed", "--yes")
     assert code == 0, told
     assert "sakura" in shown
@@ -195,7 +199,8 @@ def test_the_later_word_wins_and_taken_back_it_is_unknown_again(
     visit = tenant.add_visit()
     refuse(sandbox)
     push_now(tenant)
-    assert zest("errors", "classify", TEAPOT, "content_refused", "--yes", "--note", "a profile")[0] == 0
+    _, shown, _ = zest("errors", "classify", TEAPOT, "content_refused", "--yes", "--json", "--note", "a profile")
+    assert json.loads(shown)["classified"] is True
     assert zest("errors", "classify", TEAPOT, "partner_busy", "--yes")[0] == 0
     push_now(tenant)
     assert badge(tenant, visit) == ("retrying", "partner_busy")

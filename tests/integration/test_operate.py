@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -218,6 +219,35 @@ def test_where_nobody_can_be_asked_nobody_has_said_yes(tenant: Tenant, sandbox: 
     assert zest("release", tenant.name, "fhir", "visit_record", "--yes")[0] == 0  # nothing of these is stopped
     assert due_tenants(tenant) == {()}
     assert zest("release", tenant.name, "fhir", "--yes")[0] == 0
+    assert due_tenants(tenant) != {()}
+
+
+def test_a_program_that_asks_for_json_is_shown_what_would_go_again_and_says_yes_by_an_option(
+    tenant: Tenant, sandbox: RunningSandbox, zest: Said
+) -> None:
+    refuse(sandbox, tenant.add_visit())
+    push_now(tenant)
+    code, shown, told = zest("release", tenant.name, "fhir", "--json")
+    assert (code, "Nothing was done" in told, "--yes" in told) == (0, True, True)
+    would = json.loads(shown)
+    assert (would["released"], would["request"], len(would["tried_again"])) == (False, None, 1)
+    assert due_tenants(tenant) == {()}
+    code, shown, _ = zest("release", tenant.name, "fhir", "--json", "--yes")
+    done = json.loads(shown)
+    assert (code, done["released"], done["tried_again"]) == (0, True, would["tried_again"])
+    assert done["request"]
+    assert due_tenants(tenant) != {()}
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_one_record_that_is_named_goes_again_at_once(
+    tenant: Tenant, sandbox: RunningSandbox, zest: Said, more: tuple[str, ...]
+) -> None:
+    visit = tenant.add_visit()
+    refuse(sandbox, visit)
+    push_now(tenant)
+    code, _, told = zest("release", tenant.name, "fhir", "visit", str(visit), *more)
+    assert (code, "goes again" in told) == (0, True), told
     assert due_tenants(tenant) != {()}
 
 

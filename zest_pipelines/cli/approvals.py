@@ -14,6 +14,7 @@ from zest_pipelines.cli.options import (
     JsonOption,
     PartnerArgument,
     TenantArgument,
+    YesOption,
     chosen_data_dir,
     out,
     print_json,
@@ -33,7 +34,7 @@ def approve(
     entity: Annotated[
         Master | None, typer.Argument(metavar="client|staff", help="Of one kind alone.", show_default=False)
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Approve without asking.")] = False,
+    yes: YesOption = False,
     data_dir: DataDirOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -53,7 +54,7 @@ def approve(
         found = settle.mass_changes(services, declared, tenant, kind)
         if not json_:
             _print(tenant, declared.name, found)
-        is_approved = bool(found) and (yes or (not json_ and says_yes("Write all of this?")))
+        is_approved = bool(found) and says_yes("Write all of this?", yes=yes, as_json=json_)
         if is_approved:
             settle.approve(services, declared, tenant, found)
     if json_:

@@ -74,7 +74,8 @@ def classify(
 ) -> None:
     """Say which reason an unknown error is: of what came and of what comes, in all tenants.
 
-    Shows first what that does. What stands parked under it and is tried again by ourselves from now on is tried again.
+    Shows first what that does, and asks. What stands parked under it and is tried again by ourselves from now on is
+    tried again.
     """
     from partners.code_tables import meant
     from zest_pipelines.cli.session import open_session
@@ -90,13 +91,14 @@ def classify(
         if not json_:
             _print_meaning(seen, given)
             _print_waiting(waiting, given)
-        if not (yes or json_ or says_yes(f"Is {fingerprint} {given.code}?")):
-            return
-        done = classifying.classify(services, seen, given.code, note)
-    made = {tenant: str(request) for tenant, request in done.requests.items()}
+        is_meant = says_yes(f"Is {fingerprint} {given.code}?", yes=yes, as_json=json_)
+        done = classifying.classify(services, seen, given.code, note).requests if is_meant else {}
+    made = {tenant: str(request) for tenant, request in done.items()}
     if json_:
         stopped = {tenant: [vars(each) for each in groups] for tenant, groups in waiting.items()}
-        print_json({"fingerprint": fingerprint, "code": given.code, "stopped": stopped, "requests": made})
+        told = {"fingerprint": fingerprint, "code": given.code, "stopped": stopped}
+        print_json(told | {"requests": made, "classified": is_meant})
+    if json_ or not is_meant:
         return
     tell(f"{fingerprint} is {given.code} from now on. For the code to know it too: zest errors export {fingerprint}")
     for tenant, request in made.items():

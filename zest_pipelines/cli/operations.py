@@ -100,7 +100,7 @@ def release(
 ) -> None:
     """Have what is stopped tried again by the next push: parked, in conflict, waiting for a retry.
 
-    Shows first what that is. A record in conflict is overwritten at the partner.
+    Shows first what that is, and asks, unless it is one record. A record in conflict is overwritten at the partner.
     """
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import operate
@@ -117,11 +117,15 @@ def release(
             _print_groups(groups)
             if not groups:
                 return
-        if not (yes or json_ or says_yes("Have it tried again?")):
+        request = None
+        if record_id is not None or says_yes("Have it tried again?", yes=yes, as_json=json_):
+            request = str(operate.release(session.services(), declared, tenant, selection))
+        elif not json_:
             return
-        request = operate.release(session.services(), declared, tenant, selection)
-        told = [vars(each) for each in groups]
-        status = _tell_standing(session, tenant, declared.name, json_, request=str(request), tried_again=told)
+        told = {"request": request, "tried_again": [vars(each) for each in groups], "released": request is not None}
+        status = _tell_standing(session, tenant, declared.name, json_, **told)
+    if request is None:
+        return
     if status["paused"]:
         tell(paused_words(tenant, declared.name))
     else:

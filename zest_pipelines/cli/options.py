@@ -67,8 +67,16 @@ def out() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def says_yes(question: str) -> bool:
-    """Whether the person who typed the command wants it. InputError where nobody can be asked."""
+def says_yes(question: str, *, yes: bool, as_json: bool) -> bool:
+    """Whether what the command shows is to be done: by --yes, or because the person who typed it says so.
+
+    A program that reads JSON is not asked, and has it done by --yes alone. InputError where nobody can be asked.
+    """
+    if yes:
+        return True
+    if as_json:
+        tell("Nothing was done: look at what it would do, then repeat it with --yes")
+        return False
     if not sys.stdin.isatty():
         raise InputError("Nobody can be asked here: look at what it would do, then repeat it with --yes")
     return typer.confirm(question)
