@@ -8,19 +8,26 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 from board_bench import caller, serving, token_of, visitor
+from conftest import Tenant
+from test_diff_apply import carry_over, compare
 from way_out import WayOut, ended, way_out
 
 from partners.contract import Entity
+from partners.fhir.sandbox import FaultKind, FaultRule
+from partners.fhir.sandbox.testing import RunningSandbox
 from resources.logins import Login
 from zest_pipelines.board import patience
 from zest_pipelines.board.bundle import bundle
+from zest_pipelines.core.identifiers import landed_id
 from zest_pipelines.core.outcome import Outcome
 from zest_pipelines.core.reference import reference
+from zest_pipelines.flows.land import land
 from zest_pipelines.store import board_tokens, decisions
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.errors import StoreError
@@ -333,3 +340,35 @@ def test_a_bundle_is_found_by_the_number_that_messages_name(out: WayOut) -> None
     (group,) = whole["connections"][0]["groups"]
     assert (group["count"], group["reason"]) == (1, "record_refused")
     assert [each["record_id"] for each in group["records"]] == [str(key.record_id)]
+
+
+def test_a_bundle_is_found_by_the_number_of_a_client_that_came(tenant: Tenant, sandbox: RunningSandbox) -> None:
+    theirs, *others = sandbox.state("Patient")[:15]
+    sandbox.configure(max_count=10)
+    for each in (theirs | {"gender": "M"}, *others):  # in this order, and after all others, they are read
+        sandbox.put(each)
+    sandbox.set_faults(FaultRule(FaultKind.STATUS, type="Patient", page=3, status=503))
+    assert land(tenant.services, tenant.partner, tenant.name, Entity.CLIENT).state == "failed"
+    newest = "SELECT max(landed_no) FROM sync.landed_version WHERE partner_id = :id"
+    ((number,),) = tenant.sql(newest, Login.OPERATOR, id=theirs["id"])
+    asked = reference(tenant.name, "fhir", "client", landed_id(number))
+
+    def told() -> dict[str, Any]:
+        with tenant.services.database.transaction(Login.OPERATOR, tenant.name) as tx:
+            case = bundle(tx, tenant.name, asked, datetime.now(UTC))
+        assert case is not None
+        assert [each["partner"] for each in case["connections"]] == ["fhir"]
+        text = json.dumps(case, ensure_ascii=False)
+        assert not [each for each in (theirs["name"][0]["text"], theirs["identifier"][0]["value"]) if each in text]
+        (came,) = case["landed"]
+        assert (case["records"], came["entity"], came["landed_no"]) == ([], "client", number)
+        assert (came["reason"], came["params"]) == ("unknown_code", {"field": "Patient.gender"})
+        return dict(came)
+
+    before = told()
+    assert (before["outcome"], before["record_id"]) == (None, None)
+    assert (before["reading"]["state"], before["reading"]["reason"]) == ("failed", "partner_maintenance")
+    assert [each["status"] for each in before["reading"]["calls"]] == [200, 200, 503]
+    compare(tenant)
+    carry_over(tenant)
+    assert told()["outcome"] == "rejected"

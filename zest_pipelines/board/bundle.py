@@ -21,10 +21,12 @@ from partners.registry import PARTNERS
 from zest_pipelines.board import answers
 from zest_pipelines.board.answers import Json, utc
 from zest_pipelines.core.badge import Badge
+from zest_pipelines.core.identifiers import landed_id
 from zest_pipelines.core.reference import reference
 from zest_pipelines.store import badges, hindrances, reports, tenants
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.hindrances import Hindrances
+from zest_pipelines.store.reports import ReadingStatus
 from zest_pipelines.store.tenants import ConnectionRow
 
 _LIBRARIES = ("zest-pipelines", "dagster", "sqlalchemy", "psycopg", "httpx")
@@ -36,22 +38,24 @@ _WRITTEN_BY_PERSONS = "why"
 def bundle(tx: Transaction, tenant: str, about: UUID | str, now: datetime) -> Json | None:
     """All that a support case needs. None: the tenant has nothing of that id or number.
 
-    `about`: the id of a visit, and of its visit record; or the number of a record or of a whole connection. A few
-    records may share a number, and then all of them are told.
+    `about`: the id of a visit, and of its visit record; or the number of a record, of a client or staff member that
+    came, or of a whole connection. A few may share a number, and then all of them are told.
     """
     rows = tenants.connections(tx, tenant)
     partners = {each.connection.partner for each in rows}
     concerned = {each for each in partners if about == reference(tenant, each)}
-    records = _records(tx, tenant, about)
-    if not records and not concerned:
+    records, came = _records(tx, tenant, about), _landed(tx, tenant, about)
+    if not records and not came and not concerned:
         return None
     concerned |= {each["partner"] for record in records for each in record["partners"]}
+    concerned |= {each["partner"] for each in came}
     standing = {each.partner: each for each in hindrances.of_tenant(tx, tenant)}
     return {
         "made_at": utc(now),
         "tenant": tenant,
         "versions": _versions(reports.server_version(tx)),
         "records": records,
+        "landed": came,
         "connections": [
             _connection(tx, tenant, row, standing[row.connection.partner])
             for row in rows
@@ -81,6 +85,32 @@ def _records(tx: Transaction, tenant: str, about: UUID | str) -> list[Json]:
     return found
 
 
+def _landed(tx: Transaction, tenant: str, about: UUID | str) -> list[Json]:
+    """What came of a client or staff member under that number, its reading and the calls that are kept of that."""
+    found = []
+    for partner, entity, landed_no in reports.landed_numbers(tx, tenant) if isinstance(about, str) else ():
+        if about == reference(tenant, partner, entity.value, landed_id(landed_no)):
+            told = reports.landed(tx, tenant, partner, entity, landed_no)
+            found.append(
+                {
+                    "partner": partner,
+                    "entity": entity.value,
+                    "landed_no": landed_no,
+                    "landed_at": utc(told.landed_at),
+                    "record_id": None if told.record_id is None else str(told.record_id),
+                    "outcome": told.outcome,
+                    "reason": told.reason,
+                    "params": dict(told.params),
+                    "reading": _reading(told.reading),
+                }
+            )
+    return found
+
+
+def _reading(told: ReadingStatus) -> Json:
+    return vars(told) | {"at": utc(told.at), "params": dict(told.params)}
+
+
 def _connection(tx: Transaction, tenant: str, row: ConnectionRow, standing: Hindrances) -> Json:
     name = row.connection.partner
     held = standing.held
@@ -103,10 +133,7 @@ def _connection(tx: Transaction, tenant: str, row: ConnectionRow, standing: Hind
             if each.partner == name and each.badge != Badge.OK
         ],
         "readings": {
-            entity.value: [
-                vars(each) | {"at": utc(each.at), "params": dict(each.params)}
-                for each in reports.readings(tx, tenant, name, entity, _MOST_READINGS)
-            ]
+            entity.value: [_reading(each) for each in reports.readings(tx, tenant, name, entity, _MOST_READINGS)]
             for entity in (PARTNERS[name].readings if name in PARTNERS else MASTERS)
         },
     }

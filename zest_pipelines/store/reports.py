@@ -120,6 +120,20 @@ class ReadingStatus:
     """The last ones, masked, of the newest that broke off at a call."""
 
 
+@dataclass(frozen=True)
+class LandedStatus:
+    """A client or staff member as it came once, what became of that, and the reading that brought it."""
+
+    landed_at: datetime
+    record_id: UUID | None
+    """None: it was not applied."""
+    outcome: str | None
+    """None: nothing became of it yet."""
+    reason: str | None
+    params: Mapping[str, str]
+    reading: ReadingStatus
+
+
 _CONNECTIONS = query(
     "connection_status",
     Login.OPERATOR,
@@ -214,16 +228,42 @@ _CALLS = query(
     ORDER BY result_no
     """,
 )
+_OF_READING = f"""
+    s.started_at AS at, s.state, {told("s")} AS reason, s.params, s.is_full, s.pages, s.records, s.new_versions, s.calls
+"""
 _READINGS = query(
     "recent_readings",
     Login.OPERATOR,
     f"""
-    SELECT s.started_at AS at, s.state, {told("s")} AS reason, s.params, s.is_full, s.pages, s.records, s.new_versions,
-           s.calls
-    FROM sync.snapshot s
+    SELECT {_OF_READING} FROM sync.snapshot s
     WHERE tenant_id = :tenant AND partner = :partner AND entity = :entity
     ORDER BY started_at DESC LIMIT :most
     """,
+)
+_LANDED_NUMBERS = query(
+    "landed_numbers",
+    Login.OPERATOR,
+    "SELECT partner, entity, landed_no FROM sync.landed_version WHERE tenant_id = :tenant",
+)
+_LANDED = query(
+    "landed_and_what_became_of_it",
+    Login.OPERATOR,
+    """
+    SELECT v.snapshot_id, v.landed_at, ended.record_id, ended.outcome, coalesce(ended.reason, v.problem) AS reason,
+           CASE WHEN ended.reason IS NULL THEN v.params ELSE ended.params END AS params
+    FROM sync.landed_version v
+    LEFT JOIN LATERAL (
+        SELECT r.record_id, r.outcome, r.reason, r.params FROM sync.master_result r
+        WHERE r.tenant_id = v.tenant_id AND r.partner = v.partner AND r.entity = v.entity
+          AND r.partner_id = v.partner_id AND r.landed_no = v.landed_no
+        ORDER BY r.result_no DESC LIMIT 1) AS ended ON true
+    WHERE v.tenant_id = :tenant AND v.partner = :partner AND v.entity = :entity AND v.landed_no = :landed_no
+    """,
+)
+_READING = query(
+    "one_reading",
+    Login.OPERATOR,
+    f"SELECT {_OF_READING} FROM sync.snapshot s WHERE s.tenant_id = :tenant AND s.snapshot_id = :snapshot",
 )
 _SERVER_VERSION = query("server_version", Login.OPERATOR, "SELECT current_setting('server_version')")
 
@@ -280,6 +320,22 @@ def readings(tx: Transaction, tenant: str, partner: str, entity: Entity, most: i
     """The newest readings of an entity, newest first."""
     rows = _READINGS.all(tx, tenant=tenant, partner=partner, entity=entity.value, most=most)
     return tuple(ReadingStatus(**row) for row in rows)
+
+
+def landed_numbers(tx: Transaction, tenant: str) -> tuple[tuple[str, Entity, int], ...]:
+    """Partner, kind and number of all that ever came of the tenant's clients and staff."""
+    rows = _LANDED_NUMBERS.all(tx, tenant=tenant)
+    return tuple((row["partner"], Entity(row["entity"]), row["landed_no"]) for row in rows)
+
+
+def landed(tx: Transaction, tenant: str, partner: str, entity: Entity, landed_no: int) -> LandedStatus:
+    """What came under that number, which must be one of `landed_numbers`."""
+    row = _LANDED.one(tx, tenant=tenant, partner=partner, entity=entity.value, landed_no=landed_no)
+    assert row is not None
+    came = dict(row)
+    reading = _READING.one(tx, tenant=tenant, snapshot=came.pop("snapshot_id"))
+    assert reading is not None  # what came refers to it
+    return LandedStatus(**came, reading=ReadingStatus(**reading))
 
 
 def server_version(tx: Transaction) -> str:
