@@ -25,6 +25,8 @@ from partners.contract import (
     Verb,
 )
 from partners.errors import Deferred, RejectedError, RetryableError
+from zest_pipelines.core.alarm import fingerprint_of
+from zest_pipelines.core.classification import Classification
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.delivery import Rules, grouped, plan
 from zest_pipelines.flows.errands import Clash, Errand, Look, Repeat, Send
@@ -239,6 +241,15 @@ def test_a_policy_overwrites_what_it_has_seen_and_nothing_else() -> None:
 def test_a_repeat_ends_the_doubt_only_where_it_came_to_the_key(heard: Any, outcome: Outcome) -> None:
     its = rules(Recovery.KEY)
     assert end(send(due(doubt=doubt()), its), heard, its).outcome == outcome
+
+
+@pytest.mark.parametrize("code", ["content_refused", "credential_refused", "partner_busy"])
+def test_no_word_on_an_unknown_answer_ends_the_doubt_of_a_repeat(code: str) -> None:
+    told = {"detail": "visits 418"}
+    said = Classification("carecsv", {fingerprint_of("carecsv", "unknown", "visits 418"): code})
+    its = replace(rules(Recovery.KEY), classified=said)
+    ended = end(send(due(doubt=doubt()), its), Retry("unknown", told), its)
+    assert (ended.outcome, ended.reason, ended.params) == (Outcome.UNKNOWN, "unknown", told)
 
 
 def test_a_copy_that_is_not_as_sent_teaches_nothing_where_one_was_known() -> None:

@@ -79,7 +79,7 @@ class Verdict:
 
 def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
     """What `heard` means for the errand's record, and for the others of the connection."""
-    heard = _as_classified(rules, heard)
+    heard = _as_classified(rules, errand, heard)
     match errand, heard:
         case ((Repeat() | Look()), Deferred()):
             return Verdict(stop=heard.reason)
@@ -100,16 +100,17 @@ def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
     raise AssertionError("there is no other errand")
 
 
-def _as_classified(rules: Rules, heard: Heard) -> Heard:
+def _as_classified(rules: Rules, errand: Errand, heard: Heard) -> Heard:
     """An answer of unknown cause that a person has explained goes on as its reason's own entry says: tried again by
-    ourselves or not. Its words stay as they were. What leaves doubt does so whatever it is called."""
+    ourselves or not. Its words stay as they were. What leaves doubt does so whatever it is called: so does a repeat
+    that the partner would try again, since no name tells what became of the first call."""
     if not isinstance(heard, Refused | Retry | RejectedError | RetryableError):
         return heard
     given = rules.classified.given(heard.reason, heard.params)
     match heard:
         case Refused(why, params) if given is not None and given.retried:
             return Retry(why, params)
-        case Retry(why, params) if given is not None and not given.retried:
+        case Retry(why, params) if given is not None and not given.retried and not isinstance(errand, Repeat):
             return Refused(why, params)
         case RejectedError() if given is not None and given.retried:
             return RetryableError(heard.reason, heard.params)
