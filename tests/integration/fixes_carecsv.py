@@ -20,12 +20,15 @@ from partners.carecsv.partner import CARECSV
 from partners.carecsv.sandbox.office import RECEIVER, CareOffice, PlanFault, Row, made_up, planned, spoilt
 from partners.carecsv.sandbox.sftp_server import PASSWORD, SftpServer
 from partners.reasons import Language, sentences
+from partners.windows import JAPAN
 from resources.logins import Login
 from zest_pipelines.flows.reports import PlanReport, Problem
 
 SETTINGS = {"office": RECEIVER, "kind": "13"}
-NOW = datetime(2026, 11, 26, 0, 30, tzinfo=UTC)
-NINE = datetime(2026, 12, 1, 0, 0, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+NINE = (NOW.astimezone(JAPAN).replace(day=1, hour=9, minute=0) + timedelta(days=31)).replace(day=1)
+"""On the first of the next month: months that are over are not compared."""
+MONTH = f"{NINE:%Y%m}"
 
 
 @pytest.fixture
@@ -178,19 +181,19 @@ def a_service_code_is_corrected(new_person: Any, office: CareOffice) -> Person:
 
 
 def line(client: int, day: int = 1, hour: int = 9, service: str = "131111") -> Row:
-    """An hour of a service, planned for a made-up client in December."""
+    """An hour of a service, planned for a made-up client in the next month."""
     starts = NINE + timedelta(days=day - 1, hours=hour - 9)
     return planned(made_up(1, client), starts, starts + timedelta(hours=1), service)
 
 
 def is_planned(person: Person, office: CareOffice, *lines: Row, minute: int = 1) -> PlanReport:
     """A plan comes, and is compared."""
-    office.send_plans(lines, "202612", NOW + timedelta(minutes=minute))
+    office.send_plans(lines, MONTH, NOW + timedelta(minutes=minute))
     return person.plans()
 
 
 def confirms(person: Person, client: int, day: int = 1, hour: int = 9) -> UUID:
-    """The visit of a made-up client in December is confirmed here."""
+    """The visit of a made-up client in the next month is confirmed here."""
     starts = NINE + timedelta(days=day - 1, hours=hour - 9)
     statement = "SELECT record_id FROM sync.identity WHERE number = :number"
     ((ours,),) = person.tenant.sql(statement, Login.OPERATOR, number=made_up(1, client)[INSURED])
@@ -211,7 +214,7 @@ def bad_line(new_person: Any, office: CareOffice, fault: PlanFault, code: str) -
     """A line of a plan is bad; the sender corrects it and sends the plan again."""
     person = connected(new_person, office.base.as_uri())
     confirms(person, 1)
-    name = office.put(spoilt([line(1)], fault), NOW + timedelta(minutes=1), kind="UPPLAN", month="202612")
+    name = office.put(spoilt([line(1)], fault), NOW + timedelta(minutes=1), kind="UPPLAN", month=MONTH)
     found = is_told_of(person, person.plans(), code)
     assert (found.params["file"], found.params["line"]) == (name, "1")
     person.goes("Care plan data exchange")
@@ -240,7 +243,7 @@ def the_senders_line_says_whose_it_is(new_person: Any, office: CareOffice) -> Pe
     person = connected(new_person, office.base.as_uri())
     confirms(person, 2)
     bad = spoilt([line(1), line(2)], PlanFault.NAMELESS)
-    office.put(bad, NOW + timedelta(minutes=1), kind="UPPLAN", month="202612")
+    office.put(bad, NOW + timedelta(minutes=1), kind="UPPLAN", month=MONTH)
     person.plans()
     person.reads("plan_line_nameless")
     person.goes("Care plan data exchange")
