@@ -130,5 +130,6 @@ def _record(row: list[str]) -> SourceRecord | None:
 
 
 def unreadable(name: str, why: str) -> RejectedError:
-    """A file that is none of the standard's; `why` quotes nothing of it."""
-    return RejectedError("file_unreadable", {"file": name, "why": why})
+    """A file that is none of the standard's; `why` quotes nothing of it. Bytes of its name that are no UTF-8 can be
+    stored nowhere: a question mark stands for each."""
+    return RejectedError("file_unreadable", {"file": name.encode(errors="replace").decode(), "why": why})

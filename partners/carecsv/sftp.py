@@ -6,6 +6,7 @@ import base64
 import errno
 import io
 import logging
+import os
 import socket
 import stat
 import threading
@@ -46,6 +47,21 @@ class Login:
     """As OpenSSH writes it; empty: the password alone."""
 
 
+class _Answer(paramiko.Message):  # type: ignore[misc]  # it ships no types
+    """Whose text is read as names of files on this machine are: bytes that are no UTF-8 stand in it as surrogates."""
+
+    def get_text(self) -> str:
+        return os.fsdecode(self.get_string())
+
+
+class _Client(paramiko.SFTPClient):  # type: ignore[misc]  # the same
+    """Paramiko's own raises for a whole folder because of one name in another encoding."""
+
+    def _request(self, kind: int, *told: object) -> tuple[int, paramiko.Message]:
+        answered, answer = super()._request(kind, *told)
+        return answered, _Answer(answer.get_remainder())
+
+
 @dataclass
 class Sftp:
     """On a server. The connection is made when it is first needed."""
@@ -64,10 +80,7 @@ class Sftp:
     def files(self, folder: str) -> list[tuple[str, float]]:
         """As Place."""
         with self._asked() as client:
-            try:
-                found = client.listdir_attr(self._at(folder))
-            except UnicodeDecodeError:
-                raise RejectedError("file_unreadable", {"file": folder, "why": "a name that is no UTF-8"}) from None
+            found = client.listdir_attr(self._at(folder))
         return [(each.filename, float(each.st_mtime or 0)) for each in found if stat.S_ISREG(each.st_mode or 0)]
 
     def read(self, name: str, most: int) -> bytes | None:
@@ -182,7 +195,7 @@ class Sftp:
         if transport.get_remote_server_key().asbytes() != _decoded(told):
             raise RejectedError("host_key_differs")
         self._log_in(transport)
-        client = paramiko.SFTPClient.from_transport(transport)
+        client = _Client.from_transport(transport)
         assert client is not None  # it raises
         client.get_channel().settimeout(bounds.total_seconds)
         return client

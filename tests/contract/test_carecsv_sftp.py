@@ -18,8 +18,10 @@ from fhir_bench import NotingGate
 
 from partners.carecsv import partner as declaration
 from partners.carecsv.partner import CARECSV
+from partners.carecsv.places import Local
 from partners.carecsv.sandbox.office import CareOffice, made_up, planned
 from partners.carecsv.sandbox.sftp_server import PASSWORD, SftpServer
+from partners.carecsv.sftp import Login, Sftp
 from partners.certification.bench import LineFault
 from partners.contract import Absent, Connection, Connector, Delivered, Entity, Refused, Retry, Unknown
 from partners.errors import AuthenticationError, RejectedError, RetryableError
@@ -167,11 +169,28 @@ def test_what_could_not_be_put_is_taken_away_again(server: SftpServer, office: C
     assert len(office.take()) == 1
 
 
-def test_a_name_in_another_code_is_told(server: SftpServer, office: CareOffice) -> None:
-    (Path(os.fsdecode(os.fsencode(office.folder) + b"/" + "計画.CSV".encode("cp932")))).touch()
+def put_with_odd_name(office: CareOffice, begins: str = "") -> None:
+    Path(os.fsdecode(os.fsencode(office.folder) + f"/{begins}計画.CSV".encode("cp932"))).touch()
+
+
+def test_a_file_whose_name_is_no_utf8_is_passed_over_as_in_a_folder(server: SftpServer, office: CareOffice) -> None:
+    put_with_odd_name(office)
+    with connected(server) as connector:
+        (page,) = connector.read(Entity.CLIENT, None)
+        assert len(page.records) == 3
+    by_sftp = Sftp("127.0.0.1", server.port, "/care", Login("zest", PASSWORD), server.host_key)
+    there, here = ({name for name, _ in place.files(office.folder.name)} for place in (by_sftp, Local(office.base)))
+    by_sftp.close()
+    assert there == here
+
+
+def test_a_clients_file_whose_name_is_no_utf8_is_told_in_letters_that_can_be_stored(
+    server: SftpServer, office: CareOffice
+) -> None:
+    put_with_odd_name(office, "UPHOSOKU_")
     with connected(server) as connector, pytest.raises(RejectedError) as caught:
         list(connector.read(Entity.CLIENT, None))
-    assert caught.value.reason == "file_unreadable"
+    assert caught.value.params == {"file": "UPHOSOKU_?v??.CSV", "why": "name"}
     is_told("file_unreadable", caught.value.params)
 
 
