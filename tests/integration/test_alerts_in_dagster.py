@@ -13,6 +13,7 @@ import pytest
 from alert_bench import CANARY, Receiver, Trouble, add_target, running_receiver
 from dagster import (
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     OpExecutionContext,
     build_sensor_context,
@@ -139,6 +140,15 @@ def test_only_a_good_run_ends_it_where_nobody_launches_the_job(instance: Dagster
     assert [len(troubles_of(instance, at)) for at in (soon, later)] == [1, 1]
     a_job.execute_in_process(instance=instance, tags=BACKGROUND_TAGS)
     assert [len(troubles_of(instance, at)) for at in (soon, later)] == [0, 0]
+
+
+def test_a_job_that_fails_each_minute_hides_no_other(instance: DagsterInstance) -> None:
+    failed: list[tuple[str, dict[str, str]]] = [("launched", {}), ("seldom", BACKGROUND_TAGS)]
+    for name, tags in [*failed, *[("often", BACKGROUND_TAGS)] * 1000]:
+        instance.add_run(DagsterRun(name, status=DagsterRunStatus.FAILURE, tags=tags))
+    soon, later = (datetime.now(UTC) + timedelta(minutes=1, days=days) for days in (0, 5))
+    assert [each.detail for each in troubles_of(instance, soon)] == ["launched", "often", "seldom"]
+    assert [each.detail for each in troubles_of(instance, later)] == ["often", "seldom"]
 
 
 def test_a_run_that_waits_in_the_queue_for_ten_minutes_is_told(instance: DagsterInstance) -> None:
