@@ -46,9 +46,9 @@ contract-imports: setup
 # Without compiled modules every process of a test compiles them anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 
-# Three at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
+# Four at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
 test: lint types contract-imports
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # What is measured by the clock has the machine to itself.
 TIMED = $(wildcard tests/proof/test_ledger_[ks]*.py) tests/proof/test_limit_shrinks.py tests/proof/test_outage.py \
@@ -56,7 +56,7 @@ TIMED = $(wildcard tests/proof/test_ledger_[ks]*.py) tests/proof/test_limit_shri
 
 soak: setup
 	ZEST_SOAK=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -rP tests/proof \
-		tests/contract/test_certification_stops.py $(TIMED:%=--ignore=%)
+		tests/contract/test_certification_stops.py tests/acceptance/test_demo.py $(TIMED:%=--ignore=%)
 	ZEST_SOAK=1 $(BIN)/pytest -rP $(TIMED)
 
 mutants: setup

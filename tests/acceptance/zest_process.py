@@ -17,6 +17,7 @@ from typing import Any
 from zest_fork import forker
 
 ZEST = (sys.executable, "-m", "zest_pipelines.cli")
+IS_SOAK = os.environ.get("ZEST_SOAK") == "1"
 
 
 @dataclass(frozen=True)

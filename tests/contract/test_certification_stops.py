@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -15,12 +14,10 @@ from typing import Any
 
 import pytest
 from sandbox_process import SETTINGS, TOKEN, SandboxProcess
-from zest_process import ZEST, wait_for
+from zest_process import IS_SOAK, ZEST, wait_for
 
 from partners.orca.sandbox.server import OrcaConfig
 from partners.orca.sandbox.testing import running_orca
-
-IS_SOAK = os.environ.get("ZEST_SOAK") == "1"
 
 _MOST_SECONDS = 60
 

@@ -144,7 +144,7 @@ def test_only_a_good_run_ends_it_where_nobody_launches_the_job(instance: Dagster
 
 def test_a_job_that_fails_each_minute_hides_no_other(instance: DagsterInstance) -> None:
     failed: list[tuple[str, dict[str, str]]] = [("launched", {}), ("seldom", BACKGROUND_TAGS)]
-    for name, tags in [*failed, *[("often", BACKGROUND_TAGS)] * 1000]:
+    for name, tags in [*failed, *[("often", BACKGROUND_TAGS)] * 250]:
         instance.add_run(DagsterRun(name, status=DagsterRunStatus.FAILURE, tags=tags))
     soon, later = (datetime.now(UTC) + timedelta(minutes=1, days=days) for days in (0, 5))
     assert [each.detail for each in troubles_of(instance, soon)] == ["launched", "often", "seldom"]
