@@ -46,9 +46,9 @@ contract-imports: setup
 # Without compiled modules every process of a test compiles them anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 
-# Four at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
+# Three at a time: most of the time is waiting for processes. A file's tests share what they start, the long files go first.
 test: lint types contract-imports
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # What is measured by the clock has the machine to itself.
 TIMED = $(wildcard tests/proof/test_ledger_[ks]*.py) tests/proof/test_limit_shrinks.py tests/proof/test_outage.py \
