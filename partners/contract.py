@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from partners.errors import PartnerError, RetryableError
+from partners.windows import closed_at, parse_window
 
 if TYPE_CHECKING:
     import httpx
@@ -559,7 +560,7 @@ class Partner:
     """Every name that its connector gives the gate, those of `writes` among them, in the order in which they are shown.
     A limit of scope endpoint names one of these; a partner that declares none can have no such limit."""
     closed: tuple[str, ...] = ()
-    """When it takes no calls, in the grammar of `windows`; a connection's own replace them."""
+    """When it takes no calls, in the grammar of `windows`; a connection's own replace them (`closed_until`)."""
     unknown_fields: Callable[[Entity, Json], Collection[str]] | None = None
     """Pure: the names in a SourceRecord's content that the partner's format does not have, never values, each after the
     format's own word for what has it: `Patient.nickname`. Such a record is taken all the same; the names are shown, so
@@ -590,3 +591,7 @@ class Partner:
     def readings(self) -> tuple[Entity, ...]:
         """All that it is read for: the masters, and the plans to compare with if it gives any."""
         return self.masters if self.read_plans is None else (*self.masters, Entity.PLAN)
+
+    def closed_until(self, own: Sequence[str] | None, moment: datetime) -> datetime | None:
+        """When the closed time that `moment` (aware) lies in ends; None: it takes calls. `own`: the connection's."""
+        return closed_at([parse_window(text) for text in (self.closed if own is None else own)], moment)

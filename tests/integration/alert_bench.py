@@ -106,8 +106,8 @@ class Trouble:
             """
             INSERT INTO sync.pending (tenant_id, partner, entity, record_id, version, month, op, client_id, on_date,
                                       state, reason, params, edited_at, since, turned_at)
-            SELECT 'tenant-' || n %% %s, 'fhir', 'visit', gen_random_uuid(), 1, date_trunc('month', now()), 'upsert',
-                   gen_random_uuid(), current_date, %s, %s,
+            SELECT 'tenant-' || 1 + n %% %s, 'fhir', 'visit', gen_random_uuid(), 1, date_trunc('month', now()),
+                   'upsert', gen_random_uuid(), current_date, %s, %s,
                    jsonb_build_object('detail', %s::text, 'record', n::text, 'value', %s::text),
                    now() - interval '9 days', now() - interval '9 days', now() - %s * interval '1 minute'
             FROM generate_series(1, %s) n
@@ -203,6 +203,22 @@ class Trouble:
                 """,
                 [entity, state, None if state == "certified" else reason, number],
             )
+
+    def close(self) -> None:
+        """Closed hours began twenty minutes ago: nothing was tried in them."""
+        self._admin.execute("UPDATE sync.snapshot SET finished_at = now() - interval '20 minutes'")
+        self._admin.execute(
+            """
+            INSERT INTO sync.hold (tenant_id, partner, reason, failures, since, until, noted_at)
+            SELECT tenant_id, partner, 'outside_window', 0, now(), now() + interval '6 hours', now()
+            FROM sync.connection
+            """
+        )
+
+    def reopen(self) -> None:
+        """They are over, and what is read or sent fails as before."""
+        self._admin.execute("UPDATE sync.snapshot SET finished_at = now()")
+        self._admin.execute("DELETE FROM sync.hold")
 
     def connect(self, tenants: int) -> None:
         """Tenants, made up and connected."""

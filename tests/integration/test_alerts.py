@@ -173,6 +173,25 @@ def test_a_reading_that_the_partner_fails_is_an_alert_once_that_has_lasted_and_o
     assert receiver.kinds() == (2, 0)
 
 
+def test_what_failed_before_the_partner_closed_opens_no_alert_while_it_is_closed_and_one_that_is_open_stays(
+    receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    trouble.read("certified", "failed", "failed", "failed", reason=PARTNERS_FAULT)
+    trouble.fail(3, "record", reason=PARTNERS_FAULT, state="retry", minutes=40)
+    trouble.close()
+    minute(2)
+    assert receiver.took == []
+    trouble.fail(1, "parked", reason=PARTNERS_FAULT, minutes=40)
+    minute(1)
+    assert receiver.kinds() == (1, 0)
+    trouble.reopen()
+    minute(1)
+    assert receiver.kinds() == (3, 0)
+    trouble.close()
+    minute(int(CALM_MINUTES) + 2)
+    assert receiver.kinds() == (3, 0)
+
+
 def test_a_record_that_the_partner_fails_is_no_alert_for_how_long_ago_it_was_edited(
     receiver: Receiver, trouble: Trouble, minute: Minute
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from dagster import (
     AssetKey,
     DagsterEventType,
@@ -203,6 +204,16 @@ def test_a_database_that_is_away_is_said_in_a_sentence(
     assert "the database" in tick.skipped
     assert "the next tick asks again" in tick.skipped
     assert instance.get_dynamic_partitions("fhir_tenants") == ["sakura"]
+
+
+def test_in_closed_hours_nothing_is_read(instance: DagsterInstance, connect: Connect, services: Services) -> None:
+    connect("sakura", "ume", "matsu")
+    closed = {"sakura": ["00:00-24:00"], "ume": []}
+    for tenant, own in closed.items():
+        with services.database.transaction(Login.OPERATOR, tenant) as tx:
+            tx.execute(sa.text("UPDATE sync.connection SET closed = :own"), {"own": own})
+
+    assert _tick(instance, "fhir_in_every_minute").targets == ["matsu", "ume"]
 
 
 def test_ticks_with_nothing_to_do_say_what_they_looked_for(instance: DagsterInstance, connect: Connect) -> None:

@@ -474,16 +474,39 @@ def test_names_that_may_be_data_are_not_told(fresh: Tenant, sandbox: RunningSand
     assert set(land_clients(fresh).unknown_fields) == {"Patient.?", "Patient._line2", f"Patient.{'a' * 40}"}
 
 
-def test_a_reading_that_is_not_made_tells_no_field_that_another_one_still_counts(fresh: Tenant) -> None:
+NOT_NOW = {
+    "connection_paused": "paused_at = clock_timestamp(), pause_reason = 'test'",
+    "outside_window": "closed = ARRAY['00:00-24:00']",
+}
+
+
+@pytest.mark.parametrize("why", NOT_NOW)
+def test_no_call_is_made_while_the_connection_is_paused_or_the_partner_closed_and_what_was_read_stands(
+    fresh: Tenant, sandbox: RunningSandbox, why: str
+) -> None:
+    assert land_clients(fresh).is_certified
+    fresh.sql(f"UPDATE sync.connection SET {NOT_NOW[why]}", Login.OPERATOR)
+    start = mark(sandbox)
+    report = land(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
+    assert (report.state, report.reason, report.calls) == ("failed", why, 0)
+    is_told(why, report.params)
+    assert calls(sandbox, after=start) == []
+    assert (report.last and report.last.is_certified, report.freshness and report.freshness.not_now) == (True, why)
+    assert len(fresh.sql("SELECT FROM sync.snapshot", Login.LAND)) == 1
+    fresh.sql("UPDATE sync.connection SET closed = '{}', paused_at = NULL, pause_reason = NULL", Login.OPERATOR)
+    assert land(fresh.services, fresh.partner, fresh.name, Entity.CLIENT).is_certified
+
+
+@pytest.mark.parametrize("why", NOT_NOW)
+def test_a_reading_that_is_not_made_tells_no_field_that_another_one_still_counts(fresh: Tenant, why: str) -> None:
     statement = (
         "INSERT INTO sync.unknown_field (tenant_id, partner, entity, field, records) "
         "VALUES (:tenant, 'fhir', 'client', 'bed', 1)"
     )
     fresh.sql(statement, Login.LAND, tenant=fresh.name)
-    fresh.sql("UPDATE sync.connection SET paused_at = clock_timestamp(), pause_reason = 'test'", Login.OPERATOR)
+    fresh.sql(f"UPDATE sync.connection SET {NOT_NOW[why]}", Login.OPERATOR)
     report = land(fresh.services, fresh.partner, fresh.name, Entity.CLIENT)
-    assert (report.reason, report.unknown_fields) == ("connection_paused", {})
-    is_told("connection_paused", report.params)
+    assert (report.reason, report.unknown_fields) == (why, {})
     assert fresh.sql("SELECT told_at FROM sync.unknown_field", Login.LAND)[0].told_at is None
 
 

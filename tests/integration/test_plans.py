@@ -219,10 +219,10 @@ def test_a_line_that_says_not_whose_it_is_ends_the_reading_badly_and_the_rest_is
     assert (told.agreeing, told.agrees) == (1, True)
 
 
-def test_who_reads_plans_is_due_for_them_and_a_paused_connection_is_compared_by_what_stands(stage: Stage) -> None:
+def test_who_reads_plans_is_due_for_them_and_a_paused_or_closed_one_is_compared_by_what_stands(stage: Stage) -> None:
     def is_due() -> bool:
         with stage.tenant.services.database.transaction(Login.SCHEDULE, None) as tx:
-            return due.inbound(tx, "carecsv", [Entity.PLAN]) == ("sakura",)
+            return list(due.inbound(tx, "carecsv", [Entity.PLAN])) == ["sakura"]
 
     assert is_due()
     stage.send(line(1))
@@ -233,6 +233,11 @@ def test_who_reads_plans_is_due_for_them_and_a_paused_connection_is_compared_by_
     assert (told.landing.reason, told.missing_here) == ("connection_paused", 1)
     assert told.landing.last is not None
     assert told.landing.last.is_certified
+    stage.tenant.sql(
+        "UPDATE sync.connection SET paused_at = NULL, pause_reason = NULL, closed = ARRAY['00:00-24:00']",
+        Login.OPERATOR,
+    )
+    assert (stage.take().landing.reason, stage.take().missing_here) == ("outside_window", 1)
 
 
 def test_two_readings_at_once_are_one(stage: Stage) -> None:

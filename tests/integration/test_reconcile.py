@@ -313,8 +313,8 @@ def test_a_pause_ends_a_comparison_under_way(
     assert len(calls(sandbox, after=start)) == 1
 
 
-@pytest.mark.parametrize("why", ["connection_paused", "cannot_be_read_back"])
-def test_a_paused_connection_and_a_partner_that_shows_nothing_are_not_called(
+@pytest.mark.parametrize("why", ["connection_paused", "outside_window", "cannot_be_read_back"])
+def test_a_paused_connection_a_closed_partner_and_one_that_shows_nothing_are_not_called(
     tenant: Tenant, sandbox: RunningSandbox, why: str
 ) -> None:
     tenant.add_visit()
@@ -322,6 +322,8 @@ def test_a_paused_connection_and_a_partner_that_shows_nothing_are_not_called(
     asked = tenant
     if why == "connection_paused":
         tenant.sql("UPDATE sync.connection SET paused_at = now(), pause_reason = 'moving house'", Login.OPERATOR)
+    elif why == "outside_window":
+        tenant.sql("UPDATE sync.connection SET closed = ARRAY['00:00-24:00']", Login.OPERATOR)
     else:
         capability = replace(tenant.partner.capability, recovery=Recovery.NONE)
         asked = replace(tenant, partner=replace(tenant.partner, capability=capability))

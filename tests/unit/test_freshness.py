@@ -42,11 +42,14 @@ def test_a_reading_that_was_certified_just_now_is_fresh() -> None:
     assert fresh(ASSET, "sakura").passed
 
 
-def test_a_stale_reading_names_the_next_action_and_a_paused_one_the_reason() -> None:
+def test_a_stale_reading_names_the_next_action_and_one_not_to_be_made_now_the_reason() -> None:
     stale = fresh(ASSET, "sakura", Freshness("client", DAY, False, HOUR))
-    paused = fresh(ASSET, "sakura", Freshness("client", DAY, True, HOUR, is_paused=True))
+    paused = fresh(ASSET, "sakura", Freshness("client", DAY, True, HOUR, not_now="connection_paused"))
+    closed = fresh(ASSET, "sakura", Freshness("client", DAY, True, HOUR, not_now="outside_window"))
 
     assert "no reading to be relied on" in (stale.description or "")
     assert "Automation" in (stale.description or "")
     assert paused.passed
     assert "paused" in (paused.description or "")
+    assert closed.passed
+    assert "until it opens" in (closed.description or "")

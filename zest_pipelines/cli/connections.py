@@ -107,8 +107,8 @@ def connect(
     closed: Annotated[
         list[str] | None,
         typer.Option(
-            help="When nothing is sent to the partner, in Japan's time: 02:00-05:00, sun, 'sat 12:00-24:00', "
-            "12-29..01-03, 2026-12-31; repeatable. Default: the partner's own. It is still read.",
+            help="When the partner is closed, so that nothing is sent or read, in Japan's time: 02:00-05:00, sun, "
+            "'sat 12:00-24:00', 12-29..01-03, 2026-12-31; repeatable. Default: the partner's own.",
             metavar="TIMES",
         ),
     ] = None,

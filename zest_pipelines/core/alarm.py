@@ -41,6 +41,8 @@ class Trouble:
     records: int
     tenants: int
     since: datetime
+    may_open: bool = True
+    """False: nobody has tried lately, in closed hours as a rule; it opens no alert, and keeps one open."""
 
     @property
     def fingerprint(self) -> str:
@@ -107,6 +109,7 @@ def folded(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
                 each.records + other.records,
                 max(each.tenants, other.tenants),
                 min(each.since, other.since),
+                each.may_open or other.may_open,
             )
         )
     return tuple(found.values())
@@ -132,7 +135,8 @@ def step(alerts: Iterable[Alert], troubles: Iterable[Trouble], now: datetime, ca
             gone.append(alert.alert_id)
         elif now - alert.gone_at >= calm:
             recovered.append(alert.alert_id)
-    return Step(tuple(current.values()), seen, tuple(back), tuple(aged), tuple(gone), tuple(recovered))
+    opened = tuple(each for each in current.values() if each.may_open)
+    return Step(opened, seen, tuple(back), tuple(aged), tuple(gone), tuple(recovered))
 
 
 def send_at(hours: Hours, now: datetime, *, is_urgent: bool = False) -> datetime:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from zest_pipelines.flows.opening import NOT_NOW
 from zest_pipelines.flows.reports import LandReport, Problem
 from zest_pipelines.store import drift
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.landing import Reading
 
-NO_READING = ("connection_paused", "reading_under_way")
+NO_READING = (*NOT_NOW, "reading_under_way")
 """Reasons for which none was made."""
 MOST_FIELDS = 20
 """Told at once; more of them with the next reading."""

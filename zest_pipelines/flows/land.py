@@ -26,7 +26,7 @@ from zest_pipelines.flows.absence import ask_for_suspects
 from zest_pipelines.flows.calls import Calls, kept_calls
 from zest_pipelines.flows.drift import told_once
 from zest_pipelines.flows.gate import LedgerGate
-from zest_pipelines.flows.opening import connection_row, open_line
+from zest_pipelines.flows.opening import NOT_NOW, connection_row, not_now, open_line
 from zest_pipelines.flows.pages import SHAPE, Pages, SupersededError
 from zest_pipelines.flows.reports import MOST_PROBLEMS, Freshness, LandReport, Problem
 from zest_pipelines.flows.services import Services
@@ -46,8 +46,8 @@ def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> L
     row = connection_row(services, partner, tenant, Login.LAND)
     mapper = Mapper(partner, entity, row.connection.settings)
     reading = Reading(uuid4(), tenant, partner.name, entity)
-    if row.is_paused:
-        report = LandReport(entity, "", "failed", reason="connection_paused")
+    if (reason := not_now(services, partner, row)) is not None:
+        report = LandReport(entity, "", "failed", reason=reason)
     elif (begun := _begin(services, mapper, reading)) is not None:
         report = _read(services, mapper, row, begun)
     else:
@@ -55,9 +55,9 @@ def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> L
     return replace(_with_what_stands(services, reading, report), seconds=time.monotonic() - started)
 
 
-def freshness(tx: Transaction, reading: Reading) -> Freshness:
+def freshness(tx: Transaction, reading: Reading, not_now: str | None) -> Freshness:
     """How old what can be relied on of the reading's entity is. The connection must be there."""
-    return Freshness(reading.entity, **asdict(landing.age(tx, reading)))
+    return Freshness(reading.entity, **asdict(landing.age(tx, reading)), not_now=not_now)
 
 
 def _begin(services: Services, mapper: Mapper, reading: Reading) -> Begun | None:
@@ -161,8 +161,9 @@ def _with_what_stands(services: Services, reading: Reading, report: LandReport) 
 def with_what_was(tx: Transaction, reading: Reading, report: LandReport) -> LandReport:
     """The report; unless it is certified, with what earlier readings are still good for."""
     report = _as_classified(tx, reading, report)
-    age = None if report.is_certified else freshness(tx, reading)
-    ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), "connection_paused") else None
+    why = report.reason if report.reason in NOT_NOW else None
+    age = None if report.is_certified else freshness(tx, reading, why)
+    ended = landing.last_ended(tx, reading, _waits()) if report.reason in (*_waits(), *NOT_NOW) else None
     return replace(report, last=None if ended is None else _as_report(reading, ended), freshness=age)
 
 

@@ -20,9 +20,12 @@ from zest_pipelines.flows.seats import Seats
 from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.tokens import Tokens
 from zest_pipelines.store import tenants
+from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.tenants import ConnectionRow
 
 _MOST_PATIENCE = timedelta(seconds=90)
+NOT_NOW = ("connection_paused", OUTSIDE_WINDOW)
+"""The reasons for which a connection makes no calls, though nothing is wrong."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ def connection_row(services: Services, partner: Partner, tenant: str, login: Log
     """The connection with its sealed credential. Raises UnknownConnectionError."""
     with services.database.transaction(login, tenant) as tx:
         return tenants.openable_connection(tx, tenant, partner.name)
+
+
+def not_now(services: Services, partner: Partner, row: ConnectionRow) -> str | None:
+    """Which of NOT_NOW keeps the connection from calls; None: it may make some."""
+    if row.is_paused:
+        return "connection_paused"
+    return None if partner.closed_until(row.closed, services.now()) is None else OUTSIDE_WINDOW
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from resources.vault import VaultError
 from zest_pipelines.core.agreement import Agreement, Confirmed, Planned, compare, takes_its_place
 from zest_pipelines.core.identifiers import plan_id
 from zest_pipelines.flows.land import PATIENCE, with_what_was
-from zest_pipelines.flows.opening import connection_row, open_line
+from zest_pipelines.flows.opening import connection_row, not_now, open_line
 from zest_pipelines.flows.pages import SupersededError
 from zest_pipelines.flows.reports import MOST_PROBLEMS, LandReport, PlanReport, Problem
 from zest_pipelines.flows.services import Services
@@ -44,8 +44,8 @@ def take_plans(services: Services, partner: Partner, tenant: str) -> PlanReport:
     started = time.monotonic()
     row = connection_row(services, partner, tenant, Login.LAND)
     reading = Reading(uuid4(), tenant, partner.name, Entity.PLAN)
-    if row.is_paused:
-        report = LandReport(Entity.PLAN, "", "failed", reason="connection_paused")
+    if (reason := not_now(services, partner, row)) is not None:
+        report = LandReport(Entity.PLAN, "", "failed", reason=reason)
     elif (begun := _begin(services, partner, reading)) is not None:
         report = _read(services, partner, row, begun)
     else:

@@ -29,7 +29,6 @@ from typing import NamedTuple
 from partners.contract import Absent, Delivered, Entity, Found, Partner, Recovery
 from partners.errors import Deferred, PartnerError
 from partners.reasons import ReasonScope, all_reasons
-from partners.windows import closed_at, parse_windows
 from resources.logins import Login
 from resources.vault import VaultError
 from zest_pipelines.core.classification import going_on
@@ -143,7 +142,6 @@ class _Push:
         self._tally = tally
         self._holding = Holding(services, target, row.read_at, tally)
         self._priority = Priority.BACKGROUND if days is None else Priority.PEOPLE
-        self._windows = parse_windows(partner.closed if row.closed is None else row.closed)
         self._overwrites = row.on_conflict == "overwrite"
         self._most_lanes = partner.parallel
         self._batch_size = 1
@@ -279,8 +277,7 @@ class _Push:
 
     def _is_closed(self) -> bool:
         """Whether the partner takes no calls now; then the push stops, and is not begun before it does again."""
-        now = self._services.now()
-        until = closed_at(self._windows, now)
+        until = self._partner.closed_until(self._row.closed, self._services.now())
         if until is None:
             return False
         self._tally.stop(OUTSIDE_WINDOW)

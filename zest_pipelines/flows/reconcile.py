@@ -7,8 +7,8 @@ by then.
 A cancelled record that is not there is as it should be: nothing stands there that nobody plans. A fault of one record
 that a person has to cure at the partner (it is there twice) is a mismatch with a reason; one that may pass leaves the
 record out, and the report says that not all was compared. Neither delays its neighbours; any other fault ends it, and
-so do a pause and the end of the time box. The records are taken in any order: what one comparison did not come to, the
-next one may.
+so do a pause, closed hours and the end of the time box. The records are taken in any order: what one comparison did not
+come to, the next one may.
 
 Only what we know is looked at. What else stands at the partner (another one's record, a second copy of ours beside the
 one that we know) is not seen.
@@ -30,7 +30,7 @@ from resources.vault import VaultError
 from zest_pipelines.core.classification import Classification
 from zest_pipelines.core.commands import command
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.opening import Line, connection_row, open_line
+from zest_pipelines.flows.opening import Line, connection_row, not_now, open_line
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.reports import Mismatch, ReconcileReport
 from zest_pipelines.flows.services import Services
@@ -80,16 +80,16 @@ def reconcile(
     """Compare what was delivered of `days`, for about `box_seconds` at most: a call a record, and a second one if it is
     not where it was.
 
-    What the partner does wrong is told in the report; raises StoreError alone. Of a paused connection nothing is read:
-    paused means that we make no calls.
+    What the partner does wrong is told in the report; raises StoreError alone. Of a paused connection, or in closed
+    hours, nothing is read: we make no calls then.
     """
     started = time.monotonic()
     row, tally = connection_row(services, partner, tenant, Login.PUSH), _Tally()
     try:
         if partner.capability.recovery is Recovery.NONE:
             raise RejectedError("cannot_be_read_back")
-        if row.is_paused:
-            raise RejectedError("connection_paused")
+        if (reason := not_now(services, partner, row)) is not None:
+            raise RejectedError(reason)
         _compare_all(services, partner, row, days, started + box_seconds, tally)
     except PartnerError as error:  # Deferred too
         tally.stopped = error
@@ -131,7 +131,8 @@ def _compare_all(
 def _while_allowed(
     services: Services, partner: Partner, target: Target, records: Sequence[Pushed], end: float
 ) -> Iterator[Pushed]:
-    """The records in any order. Raises PartnerError when the time box ends or somebody has paused the connection."""
+    """The records in any order. Raises PartnerError when the time box ends, the partner closes, or somebody has paused
+    the connection."""
     looked = time.monotonic()
     for record in sorted(records, key=lambda _: services.random()):
         now = time.monotonic()
@@ -139,8 +140,9 @@ def _while_allowed(
             raise RetryableError("time_box_ended")
         if now - looked >= _LOOK_EVERY:
             looked = now
-            if connection_row(services, partner, target.tenant, Login.PUSH).is_paused:
-                raise RejectedError("connection_paused")
+            row = connection_row(services, partner, target.tenant, Login.PUSH)
+            if (reason := not_now(services, partner, row)) is not None:
+                raise RejectedError(reason)
         yield record
 
 

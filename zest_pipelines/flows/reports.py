@@ -89,7 +89,8 @@ class Freshness:
     was_read: bool
     every: timedelta
     """How often it is to be read."""
-    is_paused: bool = False
+    not_now: str | None = None
+    """Why none is made now, though nothing is wrong: connection_paused or outside_window."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from resources.logins import Login
 from zest_pipelines.core.weeks import Days
 from zest_pipelines.flows.check import certificate_until
 from zest_pipelines.flows.land import freshness
+from zest_pipelines.flows.opening import connection_row, not_now
 from zest_pipelines.flows.push_period import counts, problems
 from zest_pipelines.flows.reports import MOST_PROBLEMS, Freshness, PeriodReport, Problem, PushReport
 from zest_pipelines.flows.services import Services
@@ -49,8 +50,10 @@ class Watched:
 def look(services: Services, partner: Partner, tenant: str) -> Watched:
     """Look at one of them. Raises StoreError."""
     target = Target(tenant, partner.name)
+    why = not_now(services, partner, connection_row(services, partner, tenant, Login.LAND))
     with services.database.transaction(Login.LAND, tenant) as tx:
-        ages = tuple(freshness(tx, Reading(uuid4(), tenant, partner.name, entity)) for entity in partner.readings)
+        readings = [Reading(uuid4(), tenant, partner.name, entity) for entity in partner.readings]
+        ages = tuple(freshness(tx, each, why) for each in readings)
     until = certificate_until(services, partner, tenant)
     if not partner.writes:
         return Watched(tenant, ages, until, None, (), is_moving=False)

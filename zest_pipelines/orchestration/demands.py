@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from dagster import AssetKey
@@ -95,11 +96,17 @@ def readings_due(partner: Partner) -> Demand:
         "readings_due",
         partner,
         Direction.IN,
-        "masters that are due to be read",
-        lambda tx: due.inbound(tx, partner.name, partner.readings),
+        "masters that are due to be read, of a partner that is open",
+        lambda tx: _in_open_hours(partner, due.inbound(tx, partner.name, partner.readings)),
         MAX_RUNS_IN,
         assets_of(partner, Direction.IN),
     )
+
+
+def _in_open_hours(partner: Partner, closed: Mapping[str, Sequence[str] | None]) -> list[str]:
+    """Those tenants, of whom each has closed times, in whose hours the partner takes calls now."""
+    now = datetime.now(UTC)
+    return [tenant for tenant, own in closed.items() if partner.closed_until(own, now) is None]
 
 
 def new_edits(partner: Partner) -> Demand:

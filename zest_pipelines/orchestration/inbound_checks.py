@@ -14,11 +14,16 @@ from zest_pipelines.flows.ending import GUARDED, UNTOLD
 from zest_pipelines.flows.reports import ApplyReport, Freshness, LandReport, PlanReport
 from zest_pipelines.orchestration.checks import CheckName, counted, evaluation, is_put_off, named, severity, spoken
 from zest_pipelines.orchestration.metadata import Metadata, about, actions, advice, numbers, problems, reason
+from zest_pipelines.store.holds import OUTSIDE_WINDOW
 
 LEAST_INTERVAL = timedelta(minutes=10)
 """Of readings, as far as their age is judged: a failed one is tried again after five minutes."""
 STALE_AT_MOST = timedelta(hours=24)
 """Age of the last certified reading: above it, an error, however long the interval's multiples are."""
+_NOT_NOW = {
+    "connection_paused": "The connection is paused, so nothing is read until somebody resumes it.",
+    OUTSIDE_WINDOW: "The partner takes no calls at this hour, so nothing is read until it opens.",
+}
 
 
 def snapshot_certified(asset: AssetKey, tenant: str, report: LandReport) -> AssetCheckEvaluation:
@@ -90,8 +95,8 @@ def fresh(asset: AssetKey, tenant: str, freshness: Freshness | None = None) -> A
     if not freshness.was_read:
         last = f"There was no reading to be relied on since it was connected or changed, {spoken(age)} ago"
     words = f"{last}; one is due every {spoken(every)}."
-    if freshness.is_paused:
-        words = f"The connection is paused, so nothing is read until somebody resumes it. {last}."
+    if freshness.not_now is not None:
+        words = f"{_NOT_NOW[freshness.not_now]} {last}."
         return evaluation(asset, tenant, name, None, words, metadata)
     if age <= 2 * every:
         return evaluation(asset, tenant, name, None, words, metadata)

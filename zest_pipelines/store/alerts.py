@@ -17,6 +17,7 @@ from zest_pipelines.core.alarm import Alert, Hours, Step, Trouble
 from zest_pipelines.store.classifications import told
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.errors import StoreError
+from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.query import query
 
 _LOOKING = 7_305_732  # advisory lock: one look at a time
@@ -85,26 +86,29 @@ def _is_told(reason: str, since: str) -> str:
 
 # Of what stands still for good or is in doubt: by cause, so that of ten thousand failures one row comes back.
 # Indexes: the partial ones of what is stopped, suspect and open. An edit could go
-# since nothing was awaited for it any more, the connection was resumed, and its last hold was over.
+# since nothing was awaited for it any more, the connection was resumed, and its last hold was over. A reading that
+# failed is tried again after five minutes, so one that was not is not to be tried now.
 _TROUBLES = query(
     "troubles",
     Login.ALERT,
     f"""
     SELECT p.partner, {_TOLD_OF_PENDING} AS reason, sync.detail(p.params) AS detail, count(*) AS records,
-           count(DISTINCT p.tenant_id) AS tenants, min(p.turned_at) AS since
+           count(DISTINCT p.tenant_id) AS tenants, min(p.turned_at) AS since,
+           bool_or(p.state IN ('parked', 'conflict') OR h.reason IS DISTINCT FROM :closed) AS may_open
     FROM sync.pending p
     LEFT JOIN sync.newest_word w ON w.fingerprint = p.cause
+    LEFT JOIN sync.hold h ON h.tenant_id = p.tenant_id AND h.partner = p.partner AND h.until > clock_timestamp()
     CROSS JOIN sync.alert_bounds b
     WHERE p.state IN ('parked', 'conflict', 'retry', 'unknown') AND {_is_told(_TOLD_OF_PENDING, "p.turned_at")}
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT s.partner, s.suspect_reason, '', count(*), count(DISTINCT s.tenant_id), min(s.suspect_since)
+    SELECT s.partner, s.suspect_reason, '', count(*), count(DISTINCT s.tenant_id), min(s.suspect_since), true
     FROM sync.standing s
     CROSS JOIN sync.alert_bounds b
     WHERE s.suspect_state IN ('retry', 'unknown', 'parked') AND {_is_told("s.suspect_reason", "s.suspect_since")}
     GROUP BY 1, 2
     UNION ALL
-    SELECT r.partner, {told("r")}, sync.detail(r.params), count(*), count(DISTINCT r.tenant_id), min(r.made_at)
+    SELECT r.partner, {told("r")}, sync.detail(r.params), count(*), count(DISTINCT r.tenant_id), min(r.made_at), true
     FROM sync.master_result r
     CROSS JOIN sync.alert_bounds b
     WHERE r.outcome IN ('rejected', 'held') AND {_is_told(told("r"), "r.made_at")}
@@ -114,19 +118,22 @@ _TROUBLES = query(
             AND later.partner_id = r.partner_id AND (later.landed_no, later.result_no) > (r.landed_no, r.result_no))
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT h.partner, {told("h")}, sync.detail(h.params), count(*), count(DISTINCT h.tenant_id), min(h.since)
+    SELECT h.partner, {told("h")}, sync.detail(h.params), count(*), count(DISTINCT h.tenant_id), min(h.since), true
     FROM sync.hold h
     CROSS JOIN sync.alert_bounds b
     WHERE h.lifted_at IS NULL AND h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
       AND {_is_told(told("h"), "h.since")}
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT s.partner, {told("s")}, sync.detail(s.params), count(*), count(DISTINCT s.tenant_id), min(first.at)
+    SELECT s.partner, {told("s")}, sync.detail(s.params), count(*), count(DISTINCT s.tenant_id), min(first.at),
+           bool_or(s.finished_at > clock_timestamp() - interval '15 minutes'
+               OR (s.state = 'incomplete' AND s.finished_at > clock_timestamp() - c.land_every))
     FROM sync.connection c
     CROSS JOIN sync.alert_bounds b
     CROSS JOIN (VALUES ('client'), ('staff'), ('plan')) AS read (entity)
     CROSS JOIN LATERAL (
-        SELECT n.tenant_id, n.partner, n.entity, n.state, n.reason, n.params FROM sync.snapshot n
+        SELECT n.tenant_id, n.partner, n.entity, n.state, n.reason, n.params, n.finished_at
+        FROM sync.snapshot n
         WHERE n.tenant_id = c.tenant_id AND n.partner = c.partner AND n.entity = read.entity AND n.state <> 'reading'
         ORDER BY n.started_at DESC LIMIT 1) AS s
     CROSS JOIN LATERAL (
@@ -141,7 +148,7 @@ _TROUBLES = query(
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT p.partner, :waiting, '', count(*), count(DISTINCT p.tenant_id),
-           min(greatest(p.turned_at, c.resumed_at, h.until))
+           min(greatest(p.turned_at, c.resumed_at, h.until)), true
     FROM sync.alert_bounds b
     JOIN sync.pending p ON p.turned_at < clock_timestamp() - b.edits_after
     JOIN sync.connection c ON c.tenant_id = p.tenant_id AND c.partner = p.partner
@@ -310,6 +317,7 @@ def troubles(tx: Transaction, wanted: Wanted) -> tuple[Trouble, ...]:
         partners=list(wanted.partners),
         users=list(wanted.users),
         waiting=wanted.reason,
+        closed=OUTSIDE_WINDOW,
     )
     return tuple(Trouble(**row) for row in rows)
 
@@ -394,7 +402,8 @@ def listed(tx: Transaction, since: timedelta) -> tuple[AlertStatus, ...]:
 
 
 def _open(tx: Transaction, trouble: Trouble) -> int:
-    made: int = _OPENED.run(tx, **vars(trouble), fingerprint=trouble.fingerprint).scalar_one()
+    named = {name: value for name, value in vars(trouble).items() if name != "may_open"}
+    made: int = _OPENED.run(tx, **named, fingerprint=trouble.fingerprint).scalar_one()
     return made
 
 

@@ -40,7 +40,7 @@ _INBOUND = query(
     "due_inbound",
     Login.SCHEDULE,
     """
-    SELECT c.tenant_id FROM sync.connection c
+    SELECT c.tenant_id, c.closed FROM sync.connection c
     WHERE c.partner = :partner AND c.paused_at IS NULL AND EXISTS (
         SELECT FROM unnest(CAST(:entities AS text[])) AS wanted (entity)
         LEFT JOIN LATERAL (
@@ -212,9 +212,10 @@ def tenants(tx: Transaction, partner: str) -> tuple[str, ...]:
     return _TENANTS.column(tx, partner=partner)
 
 
-def inbound(tx: Transaction, partner: str, entities: Sequence[Entity]) -> tuple[str, ...]:
-    """Whose masters, or plans, are due to be read."""
-    return _INBOUND.column(tx, partner=partner, entities=[entity.value for entity in entities])
+def inbound(tx: Transaction, partner: str, entities: Sequence[Entity]) -> dict[str, Sequence[str] | None]:
+    """Whose masters, or plans, are due to be read, each with the closed times of its connection's own."""
+    rows = _INBOUND.all(tx, partner=partner, entities=[entity.value for entity in entities])
+    return {row["tenant_id"]: row["closed"] for row in rows}
 
 
 def recheck_waiting(tx: Transaction, partner: str) -> int:

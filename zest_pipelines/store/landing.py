@@ -95,7 +95,6 @@ class Age:
     age: timedelta
     was_read: bool
     every: timedelta
-    is_paused: bool
 
 
 # Two readings of one entity that begin at once wait for each other here.
@@ -236,7 +235,7 @@ _AGE = query(
     Login.LAND,
     """
     SELECT clock_timestamp() - coalesce(last.started_at, c.changed_at) AS age, last.started_at IS NOT NULL AS was_read,
-           c.land_every AS every, c.paused_at IS NOT NULL AS is_paused
+           c.land_every AS every
     FROM sync.connection c
     LEFT JOIN LATERAL (
         SELECT s.started_at FROM sync.snapshot s
