@@ -362,8 +362,12 @@ def test_a_receiver_that_is_down_for_an_hour_gets_all_once(
 
 
 def test_quiet_hours_hold_notices_and_tell_them_together(
-    services: Services, receiver: Receiver, trouble: Trouble
+    services: Services, receiver: Receiver, trouble: Trouble, zest: Said
 ) -> None:
+    def shown() -> set[tuple[int, int]]:
+        """Of each alert, how many notices were to be sent by now, and how many wait for their hour."""
+        return {(row["unsent"], row["held"]) for row in json.loads(zest("alerts", "show", "--json")[1])["alerts"]}
+
     now = services.now().astimezone(JAPAN)
     hours = Hours((now - timedelta(hours=1)).time(), (now + timedelta(hours=2)).time())
     add_target(services, receiver, hours)
@@ -373,8 +377,11 @@ def test_quiet_hours_hold_notices_and_tell_them_together(
         assert receiver.took == []
         look(services)
         send(services)
+        assert shown() == {(0, 1)}
         trouble.pass_time(minutes)
+    assert shown() == {(1, 0)}
     send(services)
+    assert shown() == {(0, 0)}
     assert len(receiver.took) == 1
     assert all(f"visits.py:{number}" in receiver.took[0][1] for number in range(3))
     trouble.pass_time(60)

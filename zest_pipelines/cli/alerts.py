@@ -27,7 +27,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the target
 
 
 def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
-    """Open alerts, those of the last day that are over, and notices that could not be sent."""
+    """Open alerts, those of the last day that are over, and notices that could not be sent or wait for their hour."""
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.store import alerts
 
@@ -45,12 +45,13 @@ def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
     if not told:
         out().print("Nothing is wrong, and nothing was within a day.")
         return
-    table = Table("fingerprint", "partner", "what", "detail", "records", "tenants", "since", "over", "not sent")
+    table = Table("fingerprint", "partner", "what", "detail", "records", "tenants", "since", "over", "not sent", "held")
     for each in told:
         over = "" if each["recovered_at"] is None else local(each["recovered_at"])
         unsent = f"{each['unsent']} ({each['failed_for']})" if each["failed_for"] else str(each["unsent"] or "")
         cells = (each["fingerprint"], each["partner"] or "platform", each["message"], each["detail"])
         numbers = (str(each["records"]), str(each["tenants"]), local(each["first_at"]), over, unsent)
+        numbers += (str(each["held"] or ""),)
         table.add_row(*map(escape, (*cells, *numbers)))
     out().print(table)
 

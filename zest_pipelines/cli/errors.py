@@ -157,7 +157,11 @@ def export(
         row_of = None if declared is None else declared.code_row
         row = None if row_of is None else row_of(detail_of(each.params), given)
         if row is None:
-            tell(f"{each.fingerprint} ({each.partner}, {detail_of(each.params)}): the table has it, or cannot say it")
+            tell(
+                f"{each.fingerprint} ({each.partner}, {detail_of(each.params)}) needs no row, or can have none: the "
+                f"partner's table says by now what it is, or the answer tells too little. {each.code} goes on to hold "
+                "here; nothing to do"
+            )
         else:
             rows.append(row)
     sys.stdout.write(patch(rows))

@@ -68,7 +68,9 @@ class AlertStatus:
     seen_at: datetime
     recovered_at: datetime | None
     unsent: int
-    """Notices that have not got through."""
+    """Notices that are due, or were tried, and have not got through."""
+    held: int
+    """Notices whose hour has not come: of a digest, or in quiet hours."""
     failed_for: str | None
     """Why the last of them has not."""
 
@@ -259,12 +261,15 @@ _LISTED = query(
     Login.OPERATOR,
     """
     SELECT a.fingerprint, a.partner, a.reason, a.detail, a.records, a.tenants, a.first_at, a.seen_at, a.recovered_at,
-           coalesce(n.unsent, 0) AS unsent, n.failed_for
+           n.unsent, n.held, n.failed_for
     FROM sync.alert a
     LEFT JOIN LATERAL (
-        SELECT count(*) AS unsent, max(failed_for) AS failed_for FROM sync.notice
-        WHERE alert_id = a.alert_id AND sent_at IS NULL) AS n ON true
-    WHERE a.recovered_at IS NULL OR n.unsent > 0 OR a.recovered_at > clock_timestamp() - CAST(:since AS interval)
+        SELECT count(*) FILTER (WHERE NOT is_early) AS unsent, count(*) FILTER (WHERE is_early) AS held,
+               max(failed_for) AS failed_for
+        FROM (SELECT failed_for, attempts = 0 AND not_before > clock_timestamp() AS is_early FROM sync.notice
+              WHERE alert_id = a.alert_id AND sent_at IS NULL) AS left_over) AS n ON true
+    WHERE a.recovered_at IS NULL OR n.unsent + n.held > 0
+       OR a.recovered_at > clock_timestamp() - CAST(:since AS interval)
     ORDER BY a.recovered_at IS NOT NULL, a.opened_at DESC
     """,
 )
@@ -397,7 +402,7 @@ def reason_of(tx: Transaction, fingerprint: str) -> str | None:
 
 
 def listed(tx: Transaction, since: timedelta) -> tuple[AlertStatus, ...]:
-    """Open alerts, those with notices that were not sent, and those that recovered within `since`; newest first."""
+    """Open alerts, those with notices still to be sent, and those that recovered within `since`; newest first."""
     return tuple(AlertStatus(**row) for row in _LISTED.all(tx, since=since))
 
 
