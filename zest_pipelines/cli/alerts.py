@@ -51,8 +51,7 @@ def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
         unsent = f"{each['unsent']} ({each['failed_for']})" if each["failed_for"] else str(each["unsent"] or "")
         cells = (each["fingerprint"], each["partner"] or "platform", each["message"], each["detail"])
         numbers = (str(each["records"]), str(each["tenants"]), local(each["first_at"]), over, unsent)
-        numbers += (str(each["held"] or ""),)
-        table.add_row(*map(escape, (*cells, *numbers)))
+        table.add_row(*map(escape, (*cells, *numbers, str(each["held"] or ""))))
     out().print(table)
 
 
