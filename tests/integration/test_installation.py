@@ -247,6 +247,33 @@ def test_unknown_errors_that_were_seen_before_they_were_counted_are_counted(
         assert found.fetchall() == [("momiji", cause, told, 2), ("sakura", cause, told, 2)]
 
 
+def test_what_settled_records_are_in_question_for_is_taken_from_history(
+    server: EmbeddedServer, elsewhere: Logins
+) -> None:
+    install_only("0034", server, elsewhere)
+    with psycopg.connect(server.admin_url, dbname=elsewhere.database, autocommit=True) as admin:
+        for tenant in ("sakura", "momiji"):
+            tenant_rows.fill(admin, tenant, but_not=["sync.unexplained"])
+            admin.execute("SELECT set_config('app.tenant', %s, false)", [tenant])
+            for outcome, detail in (("suspected", ""), ("retry", "find HTTP 500"), ("parked", "find HTTP 418")):
+                admin.execute(
+                    """
+                    INSERT INTO sync.repair (tenant_id, partner, entity, record_id, version, outcome, reason, params)
+                    SELECT tenant_id, partner, entity, record_id, 1, %s, 'unknown',
+                           jsonb_build_object('detail', %s::text) FROM sync.standing WHERE tenant_id = %s
+                    """,
+                    [outcome, detail, tenant],
+                )
+        install(server.admin_url, elsewhere)
+        found = admin.execute("SELECT DISTINCT suspect_params, suspect_cause FROM sync.standing").fetchall()
+        assert found == [({"detail": "find HTTP 418"}, fingerprint_of("fhir", "unknown", "find HTTP 418"))]
+        database = Database(elsewhere)
+        for tenant in ("sakura", "momiji"):
+            with database.transaction(Login.OPERATOR, tenant) as tx:
+                assert [each.parts for each in projection.differences(tx) if "suspicion" in each.parts] == []
+        database.close()
+
+
 def test_two_installations_at_once_both_succeed(server: EmbeddedServer, elsewhere: Logins) -> None:
     with beside(lambda: install(server.admin_url, elsewhere)), beside(lambda: install(server.admin_url, elsewhere)):
         pass

@@ -19,9 +19,12 @@ from partner_process import RunningPartner
 
 from partners.contract import Entity
 from resources.logins import Login
+from zest_pipelines.core.alarm import detail_of
 from zest_pipelines.core.outcome import RepairOutcome
+from zest_pipelines.flows import classify
+from zest_pipelines.flows.alerts import look
 from zest_pipelines.flows.reports import PushReport
-from zest_pipelines.store import claims, results
+from zest_pipelines.store import claims, classifications, due, results
 from zest_pipelines.store.database import Database
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.results import Repair
@@ -63,6 +66,11 @@ def repairs(office: Office) -> list[str]:
 def badge(office: Office, record: UUID) -> tuple[str, str | None]:
     (row,) = office.sql("SELECT badge, reason FROM sync.badge WHERE record_id = :id", id=record)
     return row.badge, row.reason
+
+
+def due_tenants(office: Office) -> tuple[str, ...]:
+    with office.services.database.transaction(Login.SCHEDULE, None) as tx:
+        return due.outbound(tx, office.partner.name, office.partner.mapping_version)
 
 
 def writes(partner: RunningPartner) -> list[tuple[int, str]]:
@@ -658,6 +666,40 @@ def test_a_suspicion_that_is_for_a_person_is_looked_at_again_when_asked(
     ask_again(office)
     assert push_now(office).repaired == 1
     assert (note_of(partner, visit), badge(office, visit)) == ("3", ("ok", None))
+    assert truth(office, partner).broken == []
+
+
+@pytest.mark.parametrize("is_asked", [True, False], ids=["asked for", "parked after the word"])
+def test_a_suspicion_parked_for_an_unknown_error_follows_an_operators_word(
+    new_office: NewOffice, partner: RunningPartner, is_asked: bool
+) -> None:
+    office = new_office("search")
+    target = Target(office.name, office.partner.name)
+    (visit,) = office.add_visits()
+    push_now(office)
+    overtaken(office, partner, visit)
+    with office.services.database.transaction(Login.PUSH, office.name) as tx:
+        (suspect,) = claims.suspects(tx, target, [Entity.VISIT], 1)
+        parked = Repair(suspect.key, RepairOutcome.PARKED, "unknown", {"detail": "find HTTP 418"})
+        results.add_repairs(tx, target, [parked])
+    assert (push_now(office).calls, badge(office, visit)) == (0, ("check_needed", "unknown"))
+    (alert,) = look(office.services).opened
+    assert (alert.reason, alert.detail, alert.records) == ("unknown", "find HTTP 418", 1)
+    (seen,) = classify.unknown_errors(office.services)
+    assert detail_of(seen.params) == "find HTTP 418"
+    (group,) = classify.stopped(office.services, seen)[office.name]
+    assert (group.state, group.reason, group.records) == ("parked", "unknown", 1)
+    if is_asked:
+        asked = classify.classify(office.services, seen, "partner_failed", "it is down")
+        assert list(asked.requests) == [office.name]
+    else:
+        with office.services.database.transaction(Login.OPERATOR, None) as tx:
+            classifications.classify(tx, seen.partner, detail_of(seen.params), "partner_failed", "it is down")
+    assert badge(office, visit) == ("check_needed", "partner_failed")
+    assert due_tenants(office) == (office.name,)
+    assert push_now(office).repaired == 1
+    assert (note_of(partner, visit), badge(office, visit)) == ("3", ("ok", None))
+    assert due_tenants(office) == ()
     assert truth(office, partner).broken == []
 
 

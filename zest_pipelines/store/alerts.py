@@ -76,7 +76,8 @@ class AlertStatus:
 
 
 _TOLD_OF_PENDING = "coalesce(w.code, p.reason)"
-"""Of the pending row `p` and the newest word `w` on its cause: `told`, for many rows at once."""
+_TOLD_OF_SUSPECT = "coalesce(w.code, s.suspect_reason)"
+"""Of the row and the newest word `w` on its cause: `told`, for many rows at once."""
 
 
 def _is_told(reason: str, since: str) -> str:
@@ -104,11 +105,13 @@ _TROUBLES = query(
     WHERE p.state IN ('parked', 'conflict', 'retry', 'unknown') AND {_is_told(_TOLD_OF_PENDING, "p.turned_at")}
     GROUP BY 1, 2, 3
     UNION ALL
-    SELECT s.partner, s.suspect_reason, '', count(*), count(DISTINCT s.tenant_id), min(s.suspect_since), true
+    SELECT s.partner, {_TOLD_OF_SUSPECT}, sync.detail(s.suspect_params), count(*), count(DISTINCT s.tenant_id),
+           min(s.suspect_since), true
     FROM sync.standing s
+    LEFT JOIN sync.newest_word w ON w.fingerprint = s.suspect_cause
     CROSS JOIN sync.alert_bounds b
-    WHERE s.suspect_state IN ('retry', 'unknown', 'parked') AND {_is_told("s.suspect_reason", "s.suspect_since")}
-    GROUP BY 1, 2
+    WHERE s.suspect_state IN ('retry', 'unknown', 'parked') AND {_is_told(_TOLD_OF_SUSPECT, "s.suspect_since")}
+    GROUP BY 1, 2, 3
     UNION ALL
     SELECT r.partner, {told("r")}, sync.detail(r.params), count(*), count(DISTINCT r.tenant_id), min(r.made_at), true
     FROM sync.master_result r

@@ -25,6 +25,12 @@ def told_of_pending(row: str) -> str:
     return f"coalesce((SELECT w.code FROM sync.newest_word w WHERE w.fingerprint = {row}.cause), {row}.reason)"
 
 
+def told_of_suspect(row: str) -> str:
+    """The same of a row of sync.standing: the reason for which it is in question."""
+    word = f"SELECT w.code FROM sync.newest_word w WHERE w.fingerprint = {row}.suspect_cause"
+    return f"coalesce(({word}), {row}.suspect_reason)"
+
+
 @dataclass(frozen=True)
 class Word:
     """The newest word of an operator on an unknown error."""

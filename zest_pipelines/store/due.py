@@ -25,6 +25,7 @@ from zest_pipelines.store.releases import (
     IS_EXPLAINED,
     IS_FOUND_RIGHT,
     IS_STILL_TO_DO,
+    IS_SUSPECT_EXPLAINED,
     SUSPECT_ASKED_AGAIN,
 )
 from zest_pipelines.store.unread import CURSOR, IS_BELOW_OPEN, IS_OF_ANOTHER_CLUSTER
@@ -131,9 +132,14 @@ _ASKED_AGAIN = _among_open(
 _CHANGED = _among_open(
     "changed_since", f"SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {HAS_CHANGED}"
 )
-# Index: pending_stopped; the words are few.
+# Index: pending_stopped and standing_suspect; the words are few.
 _EXPLAINED = _among_open(
-    "explained_since", f"SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {IS_EXPLAINED}"
+    "explained_since",
+    f"""
+    SELECT p.tenant_id FROM sync.pending p WHERE p.partner = :partner AND {IS_EXPLAINED}
+    UNION ALL
+    SELECT s.tenant_id FROM sync.standing s WHERE s.partner = :partner AND {IS_SUSPECT_EXPLAINED}
+    """,
 )
 # It takes no call to carry one out, so a pause or a hold is nothing to it. Index: the primary key of pending, one probe
 # a decision.

@@ -153,10 +153,10 @@ _STANDING = query(
     ), suspicion AS (
         SELECT u.partner, u.entity, u.record_id,
                jsonb_build_array(CASE last.outcome WHEN 'suspected' THEN 'due' ELSE last.outcome END, last.reason,
-                                 u.since, last.not_before, last.attempts) AS part
+                                 u.since, last.not_before, last.attempts, last.params) AS part
         FROM suspected u
         CROSS JOIN LATERAL (
-            SELECT r.outcome, r.reason, r.not_before, count(*) OVER () - 1 AS attempts FROM repair r
+            SELECT r.outcome, r.reason, r.not_before, r.params, count(*) OVER () - 1 AS attempts FROM repair r
             WHERE r.partner = u.partner AND r.entity = u.entity AND r.record_id = u.record_id
               AND r.repair_no >= u.last_no AND r.outcome NOT IN {_LOOKED_AFTER}
             ORDER BY r.repair_no DESC LIMIT 1) AS last
@@ -185,7 +185,7 @@ _STANDING = query(
                                            s.doubt_is_answered) END AS doubt,
                CASE WHEN s.suspect_state IS NOT NULL
                     THEN jsonb_build_array(s.suspect_state, s.suspect_reason, s.suspect_since, s.suspect_not_before,
-                                           s.suspect_attempts) END AS suspicion
+                                           s.suspect_attempts, s.suspect_params) END AS suspicion
         FROM sync.standing s WHERE s.tenant_id = current_setting('app.tenant', true)
     ), compared AS (
         SELECT partner, entity, record_id, f.version AS found, r.version AS rebuilt, array_remove(ARRAY[

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from resources.logins import Login
 from zest_pipelines.store.claims import SUSPECT_KEY, noted_copy
-from zest_pipelines.store.classifications import told_of_pending
+from zest_pipelines.store.classifications import told_of_pending, told_of_suspect
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Key, Target, key_of, keys_of
 from zest_pipelines.store.query import query
@@ -39,8 +39,8 @@ HAS_CHANGED = """p.state = 'parked' AND p.reason <> 'delivery_unsure' -- only a 
                   AND r.version = p.version)))"""
 """Of the pending row `p`: its connection, its credential or the mapping (:mapping now) changed since it was parked."""
 
-IS_EXPLAINED = """p.state = 'parked' AND p.cause IN (
-          SELECT w.fingerprint FROM sync.newest_word w WHERE w.code = ANY (CAST(:going_on AS text[])))"""
+_GOING_ON = "SELECT w.fingerprint FROM sync.newest_word w WHERE w.code = ANY (CAST(:going_on AS text[]))"
+IS_EXPLAINED = f"p.state = 'parked' AND p.cause IN ({_GOING_ON})"
 """Of the pending row `p`: it stands parked for an unknown error that an operator has given a reason among :going_on.
 A push that was under way then parked it, or nobody had asked for it."""
 
@@ -51,10 +51,14 @@ _LAST_WORD = """(SELECT max(u.made_at) FROM sync.repair u WHERE u.tenant_id = s.
 SUSPECT_ASKED_AGAIN = f"""s.suspect_state IN ('parked', 'retry') AND EXISTS (
           SELECT FROM sync.retry_request q WHERE q.tenant_id = s.tenant_id AND q.partner = s.partner
           AND coalesce(q.entity, s.entity) = s.entity AND coalesce(q.record_id, s.record_id) = s.record_id
-          AND coalesce(q.reason, s.suspect_reason) = s.suspect_reason AND q.fingerprint IS NULL
+          AND (q.reason IS NULL OR q.reason = {told_of_suspect("s")})
+          AND (q.fingerprint IS NULL OR q.fingerprint = s.suspect_cause)
           AND (q.from_date IS NULL OR s.on_date BETWEEN q.from_date AND q.to_date)
           AND q.requested_at > {_LAST_WORD})"""
 """Of the standing `s`: a person wants the suspect looked at again, and it was not since."""
+
+IS_SUSPECT_EXPLAINED = f"s.suspect_state = 'parked' AND s.suspect_cause IN ({_GOING_ON})"
+"""The same of the standing `s`: the suspect stands parked for such an error."""
 
 IS_FOUND_RIGHT = f"d.act = 'adopt' AND s.suspect_state IS NOT NULL AND d.decided_at > {_LAST_WORD}"
 """Of the decision `d` on the settled version whose standing is `s`: it ends a suspicion, and was not carried out."""
@@ -168,6 +172,15 @@ _SUSPECTS_ASKED_AGAIN = query(
     WHERE s.tenant_id = :tenant AND s.partner = :partner AND {SUSPECT_ASKED_AGAIN}
     """,
 )
+# Index: standing_suspect.
+_SUSPECTS_EXPLAINED = query(
+    "suspects_explained",
+    Login.PUSH,
+    f"""
+    SELECT {SUSPECT_KEY} FROM sync.standing s
+    WHERE s.tenant_id = :tenant AND s.partner = :partner AND {IS_SUSPECT_EXPLAINED}
+    """,
+)
 # Index: standing_suspect, then decision_of_record.
 _FOUND_RIGHT = query(
     "suspects_found_right",
@@ -203,6 +216,11 @@ def asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:
 def suspects_asked_again(tx: Transaction, target: Target) -> tuple[Key, ...]:
     """Settled records with a suspicion that waits, which a person wants looked at again, and that were not since."""
     return keys_of(_SUSPECTS_ASKED_AGAIN.all(tx, **target.parameters()))
+
+
+def suspects_explained(tx: Transaction, target: Target, going_on: Sequence[str]) -> tuple[Key, ...]:
+    """The same of what is `explained`: settled records with a suspicion that stands parked for such errors."""
+    return keys_of(_SUSPECTS_EXPLAINED.all(tx, going_on=list(going_on), **target.parameters()))
 
 
 def found_right(tx: Transaction, target: Target) -> tuple[FoundRight, ...]:

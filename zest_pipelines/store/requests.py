@@ -15,7 +15,7 @@ from partners.contract import Entity
 from resources.logins import Login
 from zest_pipelines.core.outcome import PendingState
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.store.classifications import told_of_pending
+from zest_pipelines.store.classifications import told_of_pending, told_of_suspect
 from zest_pipelines.store.database import Transaction
 from zest_pipelines.store.keys import Target
 from zest_pipelines.store.query import query
@@ -142,12 +142,13 @@ _SELECTED = f"""
       AND (CAST(:fingerprint AS text) IS NULL OR CAST(:fingerprint AS text) = p.cause)
       AND (CAST(:first AS date) IS NULL OR p.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date))
     UNION ALL
-    SELECT s.entity, s.record_id, s.suspect_state, s.suspect_reason, '{{}}', {SUSPECT_ASKED_AGAIN}
+    SELECT s.entity, s.record_id, s.suspect_state, {told_of_suspect("s")}, s.suspect_params, {SUSPECT_ASKED_AGAIN}
     FROM sync.standing s
     WHERE s.tenant_id = :tenant AND s.partner = :partner AND s.suspect_state = ANY (CAST(:states AS text[]))
       AND s.entity = coalesce(CAST(:entity AS text), s.entity)
       AND s.record_id = coalesce(CAST(:record_id AS uuid), s.record_id)
-      AND s.suspect_reason = coalesce(CAST(:reason AS text), s.suspect_reason) AND CAST(:fingerprint AS text) IS NULL
+      AND (CAST(:reason AS text) IS NULL OR CAST(:reason AS text) = {told_of_suspect("s")})
+      AND (CAST(:fingerprint AS text) IS NULL OR CAST(:fingerprint AS text) = s.suspect_cause)
       AND (CAST(:first AS date) IS NULL OR s.on_date BETWEEN CAST(:first AS date) AND CAST(:last AS date))
       AND NOT EXISTS (SELECT FROM sync.pending p WHERE p.tenant_id = s.tenant_id AND p.partner = s.partner
                       AND p.entity = s.entity AND p.record_id = s.record_id)
