@@ -26,6 +26,7 @@ from partners.contract import (
 )
 from partners.errors import Deferred, RejectedError, RetryableError
 from zest_pipelines.core.alarm import fingerprint_of
+from zest_pipelines.core.backoff import delay
 from zest_pipelines.core.classification import Classification
 from zest_pipelines.core.outcome import Outcome, RepairOutcome
 from zest_pipelines.flows.delivery import Rules, grouped, plan
@@ -273,6 +274,20 @@ def test_a_copy_that_is_not_as_sent_teaches_nothing_where_one_was_known() -> Non
 )
 def test_a_reading_back(heard: Any, outcome: Outcome) -> None:
     assert end(send(due(doubt=doubt())), heard).outcome == outcome
+
+
+@pytest.mark.parametrize(("heard", "reason"), [(Absent(), "not_arrived"), (HELD, "found_different")])
+def test_what_had_no_effect_goes_again_at_once_and_with_growing_patience_if_that_goes_on(
+    heard: Any, reason: str
+) -> None:
+    def next_try(attempts: int) -> Any:
+        ended = end(send(due(doubt=doubt(), attempts=attempts)), heard)
+        assert isinstance(ended, Result)
+        assert (ended.outcome, ended.reason) == (Outcome.RETRY, reason)
+        return ended.not_before
+
+    assert (next_try(1), next_try(3)) == (None, None)
+    assert [next_try(attempts) - NOW for attempts in (5, 7, 99)] == [delay(n + 1, lambda: 0.5) for n in (5, 7, 99)]
 
 
 def test_the_limits_put_a_reading_back_off_and_end_nothing() -> None:

@@ -44,6 +44,8 @@ from zest_pipelines.store.claims import OVERWRITING, Doubt, Due, Suspect
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Intent, Repair, Result
 
+_LOST_TWICE = 4
+"""Attempts of what was sent, looked up, sent again and looked up again."""
 _SILENCE = "timeout_unsure"
 _FAULTS = (
     *(_SILENCE, "connection_cut_unsure", "empty_reply_unsure", "partner_failed_unsure", "partner_failed"),
@@ -92,7 +94,7 @@ def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
         case Look(subject=Suspect() as suspect), _:
             return _looked_at(rules, errand, suspect, heard)
         case Look(doubt=Doubt() as doubt), _:
-            read = _told(errand.subject, _read(rules, errand.subject, doubt, heard))
+            read = _paced(rules, errand.subject, _told(errand.subject, _read(rules, errand.subject, doubt, heard)))
             ends = doubt_ends(errand.subject, doubt, read)
             return _verdict(rules, errand, heard, ends)
         case Look(subject=Due() as due), _:
@@ -268,6 +270,14 @@ def _not_arrived(rules: Rules, subject: Due | Suspect, doubt: Doubt) -> Result:
     if not goes_on(told):
         return Result(doubt.key, Outcome.PARKED, why, params, doubt.intent_id)
     return replace(again, not_before=rules.backoff(subject.attempts)) if is_given else again
+
+
+def _paced(rules: Rules, subject: Due | Suspect, read: Result) -> Result:
+    """What was found to have had no effect goes again at once: the call was lost on its way. Not so often, though: a
+    partner that fails at it is not to be asked each minute."""
+    if subject.attempts < _LOST_TWICE or read.not_before or read.reason not in ("not_arrived", "found_different"):
+        return read
+    return replace(read, not_before=rules.backoff(subject.attempts))
 
 
 def suspect(rules: Rules, late: Result) -> Repair | None:
