@@ -6,6 +6,9 @@ import logging
 
 import apprise
 
+_PATIENCE = 30.0
+"""Seconds for an answer: whoever takes a notice and is not waited for is told it again."""
+
 
 class AddressError(ValueError):
     """The address is none that apprise knows; the message quotes nothing of it."""
@@ -34,7 +37,13 @@ def deliver(address: str, title: str, body: str) -> bool:
 
 
 def _sender(address: str) -> apprise.Apprise | None:
+    """None: it is no address."""
     for name in ("apprise", "urllib3"):  # they log addresses, and what the other side answered
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sender = apprise.Apprise()
-    return sender if address and sender.add(address) and len(sender) == 1 else None
+    if not address or not sender.add(address) or len(sender) != 1:
+        return None
+    for each in sender:
+        if each.socket_read_timeout == type(each).socket_read_timeout:  # the address does not say another one (rto)
+            each.socket_read_timeout = max(each.socket_read_timeout, _PATIENCE)
+    return sender

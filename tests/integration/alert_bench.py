@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -33,6 +34,8 @@ class Receiver:
         """Title and text."""
         self.refused = 0
         self.is_down = False
+        self.seconds = 0.0
+        """How long it takes to answer."""
 
     @property
     def titles(self) -> list[str]:
@@ -55,6 +58,7 @@ def running_receiver() -> Iterator[Receiver]:
                 receiver.refused += 1
             else:
                 receiver.took.append((told["title"], told["message"]))
+            time.sleep(receiver.seconds)
             self.send_response(503 if receiver.is_down else 200)
             self.send_header("content-length", "0")
             self.end_headers()

@@ -389,6 +389,36 @@ def test_quiet_hours_hold_notices_and_tell_them_together(
     assert len(receiver.took) == 1
 
 
+def test_what_began_and_ended_while_the_service_was_down_is_told_in_that_order_once_it_is_back(
+    services: Services, receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    receiver.is_down = True
+    for number in range(2):
+        trouble.fail(5, f"KeyError visits.py:{number}")
+    minute(40)
+    trouble.mend()
+    minute(int(CALM_MINUTES) + 2)
+    assert (receiver.took, trouble.count("notice")) == ([], 4)
+    assert receiver.refused < 40  # it is left alone for longer each time
+    receiver.is_down = False
+    minute(11)
+    for number in range(2):
+        first, last = (title for title, text in receiver.took if f"visits.py:{number}" in text)
+        assert ("ALERT" in first, "RECOVERED" in last) == (True, True)
+    assert len(receiver.took) == 4
+
+
+def test_a_slow_service_is_waited_for_and_told_once(
+    services: Services, receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    receiver.seconds = 5.0  # longer than apprise waits by itself
+    trouble.fail(5, "KeyError visits.py:131")
+    minute(1)
+    receiver.seconds = 0.0
+    minute(3)
+    assert receiver.kinds() == (1, 0)
+
+
 class Mortal:
     """Looks and sends in processes that die."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 
 CALM = timedelta(minutes=5)
 """So long a cause has to stay away before its alert has recovered."""
-_AT_ONCE, _TOGETHER = 10, 50
-"""Notices of one target in one round: one by one, and in one message."""
+_ONE_BY_ONE, _TOGETHER = 10, 50
+"""Notices of one target in one round: each in a message, and in one message."""
 
 _URGENT = (Owner.US, Owner.UNKNOWN)
 
@@ -75,20 +75,25 @@ def _found(tx: Transaction, now: datetime, extra: Sequence[Trouble]) -> Step:
 
 
 def send(services: Services, delivered: Deliver = deliver) -> Sent:
-    """Send what is due, one by one, and what was held in one message a target. Raises StoreError."""
+    """Send what is due, one by one until one does not get through, and what was held in one message a target.
+
+    Raises StoreError.
+    """
     with services.database.transaction(Login.ALERT, None) as tx:
         targets = alerts.targets(tx)
     told = Sent()
     for target in targets:
-        for is_held in (False, True):
+        for is_held, most in (*[(False, 1)] * _ONE_BY_ONE, (True, _TOGETHER)):
             with services.database.transaction(Login.ALERT, None) as tx:
-                most = _TOGETHER if is_held else _AT_ONCE
-                notices = alerts.take(tx, target.name, is_held=is_held, most=most)
-            groups = [notices] if is_held and notices else [(each,) for each in notices]
-            for group in groups:
-                why = _tried(services.vault, target, group, delivered)
-                _note(services.database, group, why)
-                told = Sent(told.sent + len(group) * (why is None), told.failed + len(group) * (why is not None))
+                group = alerts.take(tx, target.name, is_held=is_held, most=most)
+            if not group:
+                continue
+            why = _tried(services.vault, target, group, delivered)
+            _note(services.database, group, why)
+            if why is not None:
+                told = replace(told, failed=told.failed + len(group))
+                break
+            told = replace(told, sent=told.sent + len(group))
     return told
 
 
@@ -112,7 +117,7 @@ def _tried(vault: Vault, target: Target, group: Sequence[Notice], delivered: Del
     except Exception as error:  # noqa: BLE001  # whatever a service does, the notice is tried again, and the others go
         _log.warning("a notice to %s: %s", target.name, place_of(error))
         return type(error).__name__
-    return None if is_through else "refused"
+    return None if is_through else "not taken"
 
 
 def _note(database: Database, group: Sequence[Notice], why: str | None) -> None:

@@ -210,7 +210,11 @@ _TARGETS = query(
     Login.ALERT,
     "SELECT name, sealed, quiet_from, quiet_to, digest_at, is_pierced, owners FROM sync.alert_target ORDER BY name",
 )
-_IS_DUE = "n.sent_at IS NULL AND n.not_before <= clock_timestamp()"
+# The end of an alert is told after its beginning, or with it.
+_IS_DUE = """n.sent_at IS NULL AND n.not_before <= clock_timestamp() AND (n.kind = 'opened' OR NOT EXISTS (
+                SELECT FROM sync.notice o
+                WHERE o.alert_id = n.alert_id AND o.target = n.target AND o.kind = 'opened' AND o.sent_at IS NULL
+                  AND NOT (n.is_held AND o.is_held AND o.not_before <= clock_timestamp())))"""
 _HAS_DUE = query("has_due_notices", Login.ALERT, f"SELECT EXISTS (SELECT FROM sync.notice n WHERE {_IS_DUE})")
 # What is taken is not due again for a while: whoever dies with it in hand loses it to the next one.
 _TAKE = query(
@@ -218,8 +222,8 @@ _TAKE = query(
     Login.ALERT,
     f"""
     WITH taken AS (
-        UPDATE sync.notice SET attempts = attempts + 1,
-            not_before = clock_timestamp() + least(interval '1 minute' * power(2, attempts), interval '30 minutes')
+        UPDATE sync.notice SET attempts = attempts + 1, failed_for = NULL,
+            not_before = clock_timestamp() + least(interval '1 minute' * power(2, attempts), interval '10 minutes')
         WHERE notice_id IN (
             SELECT n.notice_id FROM sync.notice n
             WHERE {_IS_DUE} AND n.target = :target AND n.is_held = :is_held
@@ -234,6 +238,15 @@ _SENT = query(
     "notices_are_sent",
     Login.ALERT,
     "UPDATE sync.notice SET sent_at = clock_timestamp(), failed_for = NULL WHERE notice_id = ANY (:notices)",
+)
+# What did not get through to a target that takes notices again is due at once; not what somebody has in hand.
+_BACK = query(
+    "target_is_back",
+    Login.ALERT,
+    """
+    UPDATE sync.notice SET not_before = clock_timestamp()
+    WHERE target = :target AND sent_at IS NULL AND failed_for IS NOT NULL AND not_before > clock_timestamp()
+    """,
 )
 _FAILED = query(
     "notices_failed", Login.ALERT, "UPDATE sync.notice SET failed_for = :why WHERE notice_id = ANY (:notices)"
@@ -376,8 +389,10 @@ def take(tx: Transaction, target: str, *, is_held: bool, most: int) -> tuple[Not
 
 
 def sent(tx: Transaction, notices: Sequence[Notice]) -> None:
-    """They got through."""
+    """They got through, so their targets take notices."""
     _SENT.run(tx, notices=[each.notice_id for each in notices])
+    for target in sorted({each.target for each in notices}):
+        _BACK.run(tx, target=target)
 
 
 def failed(tx: Transaction, notices: Sequence[Notice], why: str) -> None:
