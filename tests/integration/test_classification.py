@@ -433,6 +433,25 @@ def test_what_is_the_whole_connections_goes_on_by_itself_too(tenant: Tenant, san
     assert last(tenant, visit) == "delivered"
 
 
+def test_a_connection_that_an_operators_word_has_stopped_goes_on_when_it_is_taken_back(
+    tenant: Tenant, sandbox: RunningSandbox, zest: Said
+) -> None:
+    tenant.add_visit()
+    refuse(sandbox)
+    push_now(tenant)
+    code, shown, told = zest("errors", "classify", TEAPOT, "credential_refused", "--note", "a guess", "--yes")
+    assert (code, "nothing else is sent over that tenant's connection" in shown) == (0, True), told
+    assert push_now(tenant).stopped == "credential_refused"
+    sandbox.clear_faults()
+    late = tenant.add_visit()
+    assert (push_now(tenant).calls, due_tenants(tenant)) == (0, {()})
+    code, _, told = zest("errors", "unclassify", TEAPOT)
+    assert (code, "Connections that it held go on" in told) == (0, True)
+    assert ("sakura",) in due_tenants(tenant)
+    push_now(tenant)
+    assert last(tenant, late) == "delivered"
+
+
 def test_what_is_not_tried_again_by_ourselves_parks_whoever_it_concerns(
     tenant: Tenant, sandbox: RunningSandbox
 ) -> None:

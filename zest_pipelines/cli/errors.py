@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from partners.reasons import Language, Reason, UnknownReason, all_reasons, explain, reason
+from partners.reasons import Language, Reason, ReasonScope, UnknownReason, all_reasons, explain, reason
 from resources.logins import Login
 from zest_pipelines.cli.options import (
     DataDirOption,
@@ -38,6 +38,12 @@ FingerprintArgument = Annotated[
     str,
     typer.Argument(metavar="FINGERPRINT", help="As zest errors list and alerts show it.", show_default=False),
 ]
+_SCOPES = {
+    ReasonScope.ENTITY: "where it is met, the other records of that kind wait with it for the next push.",
+    ReasonScope.CONNECTION: "where it is met, nothing else is sent over that tenant's connection until it is cured, "
+    "but for a try every few minutes. To take it back: zest errors unclassify.",
+}
+"""What a reason stops beside the record that met it."""
 NoteOption = Annotated[str, typer.Option("--note", help="Why; kept, so nothing about a patient.")]
 
 
@@ -124,9 +130,13 @@ def unclassify(
         if seen.code is None:
             raise InputError(f"Nobody has said what {fingerprint} is: there is nothing to take back")
         classifying.classify(services, seen, None, note)
+        left = classifying.stopped(services, seen)
     if json_:
         print_json({"fingerprint": fingerprint, "code": None, "was": seen.code})
-    tell(f"{fingerprint} was {seen.code} and is unknown again")
+    tell(f"{fingerprint} was {seen.code} and is unknown again. Connections that it held go on at the next minute")
+    for tenant, groups in left.items():
+        records = counted(sum(each.records for each in groups), "record")
+        tell(f"{tenant}: {records} still stopped for it. Tried again by: zest release {tenant} {seen.partner}")
 
 
 def export(
@@ -201,6 +211,8 @@ def _print_meaning(seen: Seen, given: Reason) -> None:
         f"{seen.fingerprint}: {seen.partner}, {detail_of(seen.params)}, seen {times}{was}",
         f"{given.code}: whose turn: {given.owner}, {given.severity}, tried again: {given.retry}",
     ]
+    if given.scope is not ReasonScope.RECORD:
+        lines.append(f"Mind: {_SCOPES[given.scope]}")
     lines += [" ".join(explain(given.code, {**seen.params, "reference": "-"}, language)) for language in Language]
     for line in lines:
         out().print(line, markup=False, soft_wrap=True)

@@ -25,6 +25,8 @@ _STANDS = f"""h.until > statement_timestamp()
                       AND changed.partner = h.partner AND changed.changed_at > h.noted_at)
       AND NOT EXISTS (SELECT FROM sync.credential k WHERE k.tenant_id = h.tenant_id AND k.partner = h.partner
                       AND k.changed_at > h.noted_at)
+      AND NOT EXISTS (SELECT FROM sync.classification word
+                      WHERE word.fingerprint = h.cause AND word.said_at > h.noted_at)
       AND (h.reason = '{OUTSIDE_WINDOW}' OR NOT (
           EXISTS (SELECT FROM sync.push_request q WHERE q.tenant_id = h.tenant_id AND q.partner = h.partner
                   AND q.requested_at > h.noted_at)
@@ -36,8 +38,9 @@ IS_HELD = f"""EXISTS (
     SELECT FROM sync.hold h WHERE h.tenant_id = n.tenant_id AND h.partner = n.partner AND {_STANDS})"""
 """Of the connection `n`: its sending stands still, and nothing speaks against that.
 
-What does: the connection or its credential was changed since; for the breaker also that a person has asked for days or
-for another try, or that the partner was read without a fault.
+What does: the connection or its credential was changed since, or an operator said something of the unknown error that
+it is for; for the breaker also that a person has asked for days or for another try, or that the partner was read
+without a fault.
 """
 
 
