@@ -14,6 +14,7 @@ Two promises carry the rest:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -444,7 +445,7 @@ class FieldKind(StrEnum):
     """What stands in a field of a request or an answer: whether, or as what, it may be shown to support."""
 
     OPEN = "open"
-    """A code, a time, an address of a vocabulary: shown as it is."""
+    """A time, or a code of a few letters and digits: shown as it is. Where words stand, a pattern tells which."""
     ID = "id"
     """Of a record, or a reference to one: shown as it is. Not what people use: that is a number."""
     NAME = "name"
@@ -456,6 +457,11 @@ class FieldKind(StrEnum):
     PHONE = "phone"
     NOTE = "note"
     """Free text, of whoever: the partner's messages too."""
+
+
+Shown = Mapping[str, FieldKind | re.Pattern[str]]
+"""By a field's name, or by the name of what it stands in and its own (`telecom.value`), what it holds: a kind, or the
+pattern of all that may be shown of it."""
 
 
 class Recovery(StrEnum):
@@ -575,7 +581,7 @@ class Partner:
     read_plans: Callable[[Connector, str | None], Iterator[PlanPage]] | None = None
     """The plans to compare with that a connector of this partner can read: all, or those since a cursor. Raises
     PartnerError midway; what came before it has come. None: the partner gives none, and nothing of them is there."""
-    shown: Mapping[str, FieldKind] = field(default_factory=dict)
+    shown: Shown = field(default_factory=dict)
     """What stands in the fields of its requests and answers, by name, or by what it stands in and name
     (`telecom.value`). What is not named is masked as text, so an omission hides a code and shows no person."""
     code_row: Callable[[str, Reason], CodeRow | None] | None = None

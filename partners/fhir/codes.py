@@ -106,13 +106,14 @@ _DATA_ISSUES = frozenset(
 )
 """R4, IssueType: those that are about what a record says, not about the form of the request."""
 
-_ISSUES = _DATA_ISSUES | frozenset(
+ISSUES = _DATA_ISSUES | frozenset(
     (
         *("invalid", "structure", "security", "login", "unknown", "expired", "forbidden", "suppressed"),
         *("processing", "not-supported", "multiple-matches", "deleted", "too-costly", "conflict"),
         *("transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"),
     )
 )
+"""R4, IssueType: the closed list."""
 _PATH = re.compile(r"(?:Appointment|Encounter)(?:\.[a-z][A-Za-z]{0,40}(?:\[\d{1,3}\])?){1,5}")
 _MOST_ISSUES = 3
 _SAYS_GONE = frozenset(("not-found", "deleted", "processing"))
@@ -258,7 +259,7 @@ def _params(reason: str, act: Act, answered: Answered, resource_type: str) -> di
 def _issue_codes(outcome: Json) -> list[str]:
     """Issue types that R4 knows, each once, the first few."""
     codes = (issue.get("code") for issue in objects(outcome.get("issue")))
-    known = dict.fromkeys(code for code in codes if isinstance(code, str) and code in _ISSUES)
+    known = dict.fromkeys(code for code in codes if isinstance(code, str) and code in ISSUES)
     return list(known)[:_MOST_ISSUES]
 
 

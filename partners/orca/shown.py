@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from partners.contract import FieldKind
+from partners.contract import FieldKind, Shown
 
 _FIELDS: Mapping[FieldKind, Iterable[str]] = {
     FieldKind.OPEN: (
@@ -24,4 +24,4 @@ _FIELDS: Mapping[FieldKind, Iterable[str]] = {
     FieldKind.PHONE: ("PhoneNumber1", "PhoneNumber2", "CellularNumber"),
     FieldKind.NOTE: ("Appointment_Note", "Api_Result_Message"),
 }
-SHOWN: Mapping[str, FieldKind] = {name: kind for kind, names in _FIELDS.items() for name in names}
+SHOWN: Shown = {name: kind for kind, names in _FIELDS.items() for name in names}

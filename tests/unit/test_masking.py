@@ -50,29 +50,47 @@ def test_a_resource_keeps_its_shape_and_nobody_can_be_told_by_it() -> None:
         "a@b.example",
         "x" * 101,
         "$this",
+        "yamadahanako",
+        "Yamada-Hanako",
+        "YAMADA",
+        "Patient.Yamada.Hanako",
+        "http://x/Yamada/1931",
     ],
 )
-@pytest.mark.parametrize("field", ["code", "status", "expression"])
+@pytest.mark.parametrize("field", ["code", "status", "expression", "url", "system", "start"])
 def test_what_does_not_look_like_a_code_is_masked_in_a_field_for_codes_too(field: str, value: str) -> None:
     assert masked({field: value}, SHOWN) == {field: f"‹text {len(value)}›"}
 
 
 @pytest.mark.parametrize(
-    "value", ["booked", "Appointment.start", "entry[3]", "01", "2026-11-26T09:00:00+09:00", "09:30", "urn:zest:visit"]
+    ("field", "value"),
+    [
+        *(("status", "booked"), ("code", "business-rule"), ("code", "01"), ("expression", "Appointment.start")),
+        *(("expression", "entry[3]"), ("start", "2026-11-26T09:00:00+09:00"), ("end", "09:30")),
+        *(("system", "urn:zest:visit"), ("system", "http://jpfhir.jp/fhir/core/x"), ("system", "phone")),
+        *(("url", "Appointment"), ("url", "Appointment/0b1f6e0e-0000-4000-8000-000000000001"), ("etag", "12")),
+    ],
 )
-def test_codes_times_and_vocabularies_are_shown(value: str) -> None:
-    assert masked({"code": value}, SHOWN) == {"code": value}
+def test_codes_times_and_vocabularies_are_shown(field: str, value: str) -> None:
+    assert masked({field: value}, SHOWN) == {field: value}
 
 
-@pytest.mark.parametrize(("value", "shown"), [("Patient/p-1", True), ("090-1234-5678", False), ("蟹", False)])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        *(("Patient/p-1", True), ("0b1f6e0e-0000-4000-8000-000000000001", True), ("00001234", True)),
+        *(("090-1234-5678", False), ("08091913388", False), ("0312345678", False), ("蟹", False), ("yamada", False)),
+    ],
+)
 def test_ids_are_shown_unless_they_are_somebodys_number(value: str, shown: bool) -> None:
     assert (masked({"reference": value}, SHOWN)["reference"] == value) is shown
 
 
 def test_names_of_fields_may_be_data_and_floods_end() -> None:
-    told_fields = masked({"蟹工船太": 1, **{f"f{n}": n for n in range(40)}}, {})
+    told_fields = masked({"蟹工船太": 1, "tel08091913388": 1, **{f"f{n}": n for n in range(40)}}, {})
     assert "蟹" not in json.dumps(told_fields, ensure_ascii=False)
-    assert told_fields["‹more›"] == 11
+    assert "0809" not in json.dumps(told_fields)
+    assert told_fields["‹more›"] == 12
     assert masked(list(range(40)), {})[-1] == "‹10 more›"
     deep: object = "蟹"
     for _ in range(500):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, ParseError
 
@@ -18,7 +18,7 @@ import httpx
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from partners.contract import FieldKind, Partner
+from partners.contract import Partner, Shown
 from zest_pipelines.core.masking import masked, masked_path
 from zest_pipelines.flows.places import place_of
 
@@ -83,7 +83,7 @@ class Calls:
             self._noted[-1] = Call(response.request, Came(response.status_code, response.headers, kept, len(body)))
 
 
-def told(calls: Sequence[Call], kinds: Mapping[str, FieldKind], *, is_of_one: bool) -> list[dict[str, Any]]:
+def told(calls: Sequence[Call], kinds: Shown, *, is_of_one: bool) -> list[dict[str, Any]]:
     """The calls as JSON, masked. `is_of_one`: they were for one record, or for a reading, so that their bodies are told
     too: those of the last calls first, as far as there is room."""
     kept: list[dict[str, Any]] = []
@@ -107,7 +107,7 @@ def kept_calls(calls: Sequence[Call], partner: Partner, tenant: str, *, is_of_on
         return []
 
 
-def _told(call: Call, kinds: Mapping[str, FieldKind] | None) -> dict[str, Any]:
+def _told(call: Call, kinds: Shown | None) -> dict[str, Any]:
     request, came = call.request, call.came
     asked = request.read()
     return {
@@ -119,7 +119,7 @@ def _told(call: Call, kinds: Mapping[str, FieldKind] | None) -> dict[str, Any]:
     }
 
 
-def _shown(headers: httpx.Headers, body: bytes | None, length: int, kinds: Mapping[str, FieldKind] | None) -> Any:
+def _shown(headers: httpx.Headers, body: bytes | None, length: int, kinds: Shown | None) -> Any:
     """The body's content, or what can be said of it: a page, an empty answer, what cannot be read."""
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     content = None if kinds is None or body is None or length > _MOST_READ else _content(media_type, body)

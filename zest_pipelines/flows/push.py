@@ -217,10 +217,12 @@ class _Push:
         others = [key for key in explained if key not in again and key not in curable]
         released += [Result(key, Outcome.RELEASED, "error_explained") for key in others]
         results.add_results(tx, self._target, released)
-        suspects = dict.fromkeys(releases.suspects_explained(tx, self._target, going_on()), "error_explained")
-        suspects |= dict.fromkeys(releases.suspects_asked_again(tx, self._target), "asked_again")
-        again_in_question = [Repair(key, RepairOutcome.SUSPECTED, why) for key, why in suspects.items()]
-        results.add_repairs(tx, self._target, again_in_question)
+        asked = releases.suspects_asked_again(tx, self._target)
+        explained = releases.suspects_explained(tx, self._target, going_on())
+        in_question = [Repair(key, RepairOutcome.SUSPECTED, "asked_again") for key in asked]
+        others = [key for key in explained if key not in asked]
+        in_question += [Repair(key, RepairOutcome.SUSPECTED, "error_explained") for key in others]
+        results.add_repairs(tx, self._target, in_question)
 
     # --- The cycle ----------------------------------------------------------------------------------------------------
 
