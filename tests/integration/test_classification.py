@@ -603,6 +603,11 @@ def test_the_exported_patch_applies_and_the_code_then_knows_the_error(
     teapot: Tenant, zest: Said, tmp_path: Path
 ) -> None:
     assert zest("errors", "export", TEAPOT)[0] == 2  # nobody has said anything
+    assert "Nothing is classified" in zest("errors", "export")[2]
+    code, _, told = zest("errors", "classify", TEAPOT, "content_refused", "--yes")
+    assert (code, "zest errors export" in told) == (0, False)  # this table has no place for what it says
+    code, exported, told = zest("errors", "export", TEAPOT)
+    assert (code, exported, "no place for content_refused" in told) == (2, "", True)
     assert zest("errors", "classify", TEAPOT, "partner_failed", "--yes")[0] == 0
     code, exported, told = zest("errors", "export")
     assert code == 0, told

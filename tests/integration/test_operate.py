@@ -225,6 +225,9 @@ def test_where_nobody_can_be_asked_nobody_has_said_yes(tenant: Tenant, sandbox: 
 def test_a_program_that_asks_for_json_is_shown_what_would_go_again_and_says_yes_by_an_option(
     tenant: Tenant, sandbox: RunningSandbox, zest: Said
 ) -> None:
+    code, shown, _ = zest("release", tenant.name, "fhir", "--json", "--yes")  # nothing is stopped
+    nothing = json.loads(shown)
+    assert (code, nothing["released"], nothing["request"], nothing["tried_again"]) == (0, False, None, [])
     refuse(sandbox, tenant.add_visit())
     push_now(tenant)
     code, shown, told = zest("release", tenant.name, "fhir", "--json")

@@ -289,6 +289,12 @@ def test_a_release_of_a_group_says_first_what_it_is(instance: DagsterInstance) -
 
     assert script.calls[:2] == [("would_release", "ume", group), ("release", "ume", group)]
     assert _shown(instance, result)["tried_again"] == "3 visits (parked, slot_taken)"
+    script.calls.clear()
+
+    result = _run(instance, script, "release", tenant="ume", because="slot_taken", week="2026-11-23", only_show=True)
+
+    assert script.calls == [("would_release", "ume", group)]
+    assert _shown(instance, result) == {"would_try_again": "3 visits (parked, slot_taken)"}
 
 
 @pytest.mark.parametrize("record", ["all", str(uuid4())], ids=["all", "one"])

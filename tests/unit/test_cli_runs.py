@@ -81,4 +81,7 @@ def test_a_partner_that_the_environment_hides_is_told_before_anything_is_run() -
 
 def test_a_check_that_the_limits_put_off_says_until_when() -> None:
     told = sentence(Deferred(datetime(2026, 12, 1, 3, 4, 5, tzinfo=UTC)))
-    assert told == "The limits leave no call before 2026-12-01 12:04:05 JST: try again then. zest limits shows them"
+    assert told == (
+        "The limits leave no call before 2026-12-01 12:04:05 JST: try again then. zest limits shows them; "
+        "zest reopen opens what a partner has closed for a time that cannot be meant"
+    )

@@ -54,7 +54,7 @@ def bundle(
             raise UnknownRecordError(tenant, Entity.VISIT, named)
         if told is None:
             raise InputError(
-                f"{tenant} has nothing with the number {named}: compare it, and the tenant, with the message"
+                f"There is nothing with the number {named} at {tenant}: compare it, and the tenant, with the message"
             )
         tenants.audit(tx, tenant, "bundle", str(named), {})
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -30,6 +30,7 @@ from zest_pipelines.core.alarm import detail_of
 from zest_pipelines.core.classification import goes_on, objection
 
 if TYPE_CHECKING:
+    from partners.contract import CodeRow
     from zest_pipelines.cli.session import Session
     from zest_pipelines.store.classifications import Seen
     from zest_pipelines.store.requests import StoppedGroup
@@ -106,7 +107,9 @@ def classify(
         print_json(told | {"requests": made, "classified": is_meant})
     if json_ or not is_meant:
         return
-    tell(f"{fingerprint} is {given.code} from now on. For the code to know it too: zest errors export {fingerprint}")
+    tell(f"{fingerprint} is {given.code} from now on")
+    if _row(seen, given) is not None:
+        tell(f"For the code to know it too: zest errors export {fingerprint}")
     for tenant, request in made.items():
         tell(f"Tried again at the next minute: zest request {tenant} {request}")
 
@@ -147,7 +150,6 @@ def export(
 ) -> None:
     """Print a patch by which the code knows what was classified: zest errors export > it.patch; git apply it.patch."""
     from partners.code_tables import patch
-    from partners.registry import PARTNERS
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows import classify as classifying
 
@@ -156,7 +158,6 @@ def export(
         wanted = seen if fingerprint is None else (_found(session, seen, fingerprint),)
     rows = []
     for each in wanted:
-        declared = PARTNERS.get(each.partner)
         given = None if each.code is None else next((one for one in all_reasons() if one.code == each.code), None)
         if given is None:
             if fingerprint is not None:
@@ -164,17 +165,29 @@ def export(
                     f"Nobody has said what {fingerprint} is. Next: zest errors classify {fingerprint} CODE"
                 )
             continue
-        row_of = None if declared is None else declared.code_row
-        row = None if row_of is None else row_of(detail_of(each.params), given)
-        if row is None:
-            tell(
-                f"{each.fingerprint} ({each.partner}, {detail_of(each.params)}) needs no row, or can have none: the "
-                f"partner's table says by now what it is, or the answer tells too little. {each.code} goes on to hold "
-                "here; nothing to do"
-            )
-        else:
+        row = _row(each, given)
+        if row is not None:
             rows.append(row)
+            continue
+        why = (
+            f"{each.fingerprint} ({each.partner}, {detail_of(each.params)}) needs no row, or can have none: the "
+            f"partner's table says by now what it is, or has no place for {each.code}. What was classified goes on to "
+            "hold here; nothing to do"
+        )
+        if fingerprint is not None:
+            raise InputError(why)
+        tell(why)
+    if not rows:
+        tell("Nothing is classified that the code could learn. Next: zest errors list")
     sys.stdout.write(patch(rows))
+
+
+def _row(each: Seen, given: Reason) -> CodeRow | None:
+    """The row by which the partner's folder would know it; None: it does, or has no place for it."""
+    from partners.registry import PARTNERS
+
+    declared = PARTNERS.get(each.partner)
+    return None if declared is None or declared.code_row is None else declared.code_row(detail_of(each.params), given)
 
 
 def _found(session: Session, seen: Sequence[Seen], fingerprint: str) -> Seen:
@@ -200,7 +213,7 @@ def _reason(code: str, meant: frozenset[str]) -> Reason:
 
 
 def _others(code: str, meant: frozenset[str]) -> str:
-    near = get_close_matches(code, sorted(meant), n=3, cutoff=0.5)
+    near = get_close_matches(code, sorted(meant - {code}), n=3, cutoff=0.5)
     return f"Near it: {', '.join(near)}" if near else "docs/errors.md has all of them"
 
 

@@ -76,7 +76,10 @@ def sentence(error: Exception) -> str | None:
         return _capital(str(error))
     if isinstance(error, Deferred):  # nobody but this command waits for the call
         when = local(error.until.isoformat())
-        return f"The limits leave no call before {when}: try again then. zest limits shows them"
+        return (
+            f"The limits leave no call before {when}: try again then. zest limits shows them; zest "
+            "reopen opens what a partner has closed for a time that cannot be meant"
+        )
     if isinstance(error, PartnerError):
         return _explained(error.reason, error.params, error)
     if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError) and error.filename:

@@ -40,7 +40,10 @@ KindArgument = Annotated[
 RecordArgument = Annotated[
     UUID | None, typer.Argument(metavar="ID", help="One record alone (visit_id).", show_default=False)
 ]
-WhyOption = Annotated[str, typer.Option("--reason", help="Why; kept, so nothing about a patient.", show_default=False)]
+WhyOption = Annotated[
+    str,
+    typer.Option("--reason", help="Why; kept and shown on the board, so nothing about a patient.", show_default=False),
+]
 _CARRIED_OUT = "It is carried out at the next minute, if the platform runs (`zest up`), and needs no call."
 
 
@@ -118,7 +121,7 @@ def release(
             if not groups:
                 return
         request = None
-        if record_id is not None or says_yes("Have it tried again?", yes=yes, as_json=json_):
+        if groups and (record_id is not None or says_yes("Have it tried again?", yes=yes, as_json=json_)):
             request = str(operate.release(session.services(), declared, tenant, selection))
         elif not json_:
             return

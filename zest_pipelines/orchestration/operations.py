@@ -103,6 +103,7 @@ class ReleaseConfig(TenantConfig):
     week: str = Field(
         default=_ALL, description="`all`, or the Monday of one week of visits, such as 2026-11-23, in quotes."
     )
+    only_show: bool = Field(default=False, description="`true`: only say what it would be, and do nothing.")
 
 
 class PauseConfig(TenantConfig):
@@ -248,6 +249,8 @@ def _release(partner: Partner, stations: Stations, acts: Acts) -> _Operation[Rel
         selection = Selection(_entity(partner, asked), _record_id(asked), _reason(asked), _week(asked))
         groups = acts.would_release(services, partner, asked.tenant, selection)
         context.log.info(f"To be tried again: {_groups(groups)}.")
+        if asked.only_show:
+            return {"would_try_again": MetadataValue.text(_groups(groups))}
         acts.release(services, partner, asked.tenant, selection)
         whose = asked.tenant, partner.name
         told = {"tried_again": MetadataValue.text(_groups(groups))} | _told(
@@ -265,7 +268,8 @@ def _release(partner: Partner, stations: Stations, acts: Acts) -> _Operation[Rel
         "release",
         "try_again",
         "Releases what is stopped of one tenant (refused, in conflict, or waiting for its next try): all of it, what "
-        "is stopped for one reason, or one week's. Then pushes once, within the limits. The log says first what it is. "
+        "is stopped for one reason, or one week's. Then pushes once, within the limits. The log says first what it is; "
+        "`only_show: true` leaves it at that. "
         f"A record that was changed at {partner.title} itself is overwritten there. Red if a record that was named by "
         "its id is stopped once more; of all, the output says how many are.",
         ReleaseConfig,
