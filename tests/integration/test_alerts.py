@@ -26,7 +26,7 @@ from evidence import is_told
 from partners.reasons import Owner, all_reasons
 from resources.logins import Login, Logins
 from resources.vault import Vault
-from zest_pipelines.core.alarm import JAPAN, Hours
+from zest_pipelines.core.alarm import JAPAN, Hours, fingerprint_of
 from zest_pipelines.flows.alerts import CALM, is_wanted, look, send
 from zest_pipelines.flows.services import Services
 from zest_pipelines.local.embedded import EmbeddedServer
@@ -289,6 +289,22 @@ def test_the_bounds_are_what_operations_set(zest: Said, receiver: Receiver, trou
     minute(1)
     assert receiver.kinds() == (1, 0)
     assert json.loads(zest("alerts", "bounds", "--json")[1])["edits_after"] == "120m"
+
+
+def test_an_operator_is_shown_at_which_tenants_a_cause_is_seen(
+    services: Services, zest: Said, trouble: Trouble
+) -> None:
+    trouble.fail(5, "KeyError visits.py:131", tenants=2)
+    trouble.fail(5, "another one")
+    trouble.read("certified", "failed", reason="unknown")
+    look(services)
+    of_records = fingerprint_of("fhir", "unknown", "KeyError visits.py:131")
+    seen = json.loads(zest("alerts", "show", of_records, "--json")[1])["seen_at"]
+    assert [(each["tenant"], each["records"]) for each in seen] == [("tenant-2", 3), ("tenant-1", 2)]
+    assert "zest badges tenant-1" in zest("alerts", "show", of_records)[1]
+    assert len(json.loads(zest("alerts", "show", fingerprint_of("fhir", "unknown", ""), "--json")[1])["seen_at"]) == 1
+    code, shown, _ = zest("alerts", "show", "00000000")
+    assert (code, "at no tenant now" in shown) == (0, True)
 
 
 @pytest.mark.parametrize("wrong", ["0m", "soon", "30s", "8d"])

@@ -26,11 +26,21 @@ _SINCE = timedelta(days=1)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the target.", show_default=False)]
 
 
-def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
+def show(
+    fingerprint: Annotated[
+        str | None,
+        typer.Argument(metavar="FINGERPRINT", help="At which tenants this cause is seen now.", show_default=False),
+    ] = None,
+    data_dir: DataDirOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Open alerts, those of the last day that are over, and notices that could not be sent or wait for their hour."""
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.store import alerts
 
+    if fingerprint is not None:
+        _show_where(fingerprint.strip().lower(), data_dir, json_)
+        return
     with open_session(chosen_data_dir(data_dir)) as session, session.transaction(Login.OPERATOR, None) as tx:
         found = alerts.listed(tx, _SINCE)
     told = [
@@ -52,6 +62,27 @@ def show(data_dir: DataDirOption = None, json_: JsonOption = False) -> None:
         cells = (each["fingerprint"], each["partner"] or "platform", each["message"], each["detail"])
         numbers = (str(each["records"]), str(each["tenants"]), local(each["first_at"]), over, unsent)
         table.add_row(*map(escape, (*cells, *numbers, str(each["held"] or ""))))
+    out().print(table)
+
+
+def _show_where(fingerprint: str, data_dir: DataDirOption, json_: bool) -> None:
+    from zest_pipelines.cli.session import open_session
+    from zest_pipelines.flows.alerts import where
+
+    with open_session(chosen_data_dir(data_dir)) as session:
+        found = where(session.services(), fingerprint)
+    if json_:
+        seen = [{"tenant": tenant, "records": each.records, "since": utc(each.since)} for tenant, each in found]
+        print_json({"fingerprint": fingerprint, "seen_at": seen})
+        return
+    if not found:
+        out().print(f"{fingerprint} is seen at no tenant now: it is over, or is the platform's own.", highlight=False)
+        return
+    table = Table("tenant", "records or connections", "since", "look at")
+    for tenant, each in found:
+        table.add_row(
+            *map(escape, (tenant, f"{each.records:,}", local(utc(each.since) or ""), f"zest badges {tenant}"))
+        )
     out().print(table)
 
 

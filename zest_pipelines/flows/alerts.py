@@ -70,6 +70,13 @@ def look(services: Services, extra: Sequence[Trouble] = ()) -> Step:
     return found
 
 
+def where(services: Services, fingerprint: str) -> tuple[tuple[str, Trouble], ...]:
+    """The tenants at which a cause is seen now, the worst first. Raises StoreError."""
+    with services.database.transaction(Login.ALERT, None) as tx:
+        found = alerts.troubles_of_tenants(tx, _wanted())
+    return tuple((tenant, each) for tenant, each in found if each.fingerprint == fingerprint)
+
+
 def _found(tx: Transaction, now: datetime, extra: Sequence[Trouble]) -> Step:
     return step(alerts.open_alerts(tx), (*alerts.troubles(tx, _wanted()), *extra), now, CALM)
 

@@ -91,11 +91,15 @@ def _is_told(reason: str, since: str) -> str:
 # Indexes: the partial ones of what is stopped, suspect and open. An edit could go
 # since nothing was awaited for it any more, the connection was resumed, and its last hold was over. A reading that
 # failed is tried again after five minutes, so one that was not is not to be tried now.
-_TROUBLES = query(
-    "troubles",
-    Login.ALERT,
-    f"""
-    SELECT p.partner, {_TOLD_OF_PENDING} AS reason, sync.detail(p.params) AS detail, count(*) AS records,
+def _troubles(*, by_tenant: bool) -> str:
+    """What is wrong, a row a cause, or a row a cause and tenant."""
+    by, also = ("1, 2, 3, 4", ", p.tenant_id") if by_tenant else ("1, 2, 3", "")
+
+    def whose(row: str) -> str:
+        return f"{row}.tenant_id AS tenant, " if by_tenant else ""
+
+    return f"""
+    SELECT {whose("p")}p.partner, {_TOLD_OF_PENDING} AS reason, sync.detail(p.params) AS detail, count(*) AS records,
            count(DISTINCT p.tenant_id) AS tenants, min(p.turned_at) AS since,
            bool_or(p.state IN ('parked', 'conflict') OR h.reason IS DISTINCT FROM :closed) AS may_open
     FROM sync.pending p
@@ -103,17 +107,18 @@ _TROUBLES = query(
     LEFT JOIN sync.hold h ON h.tenant_id = p.tenant_id AND h.partner = p.partner AND h.until > clock_timestamp()
     CROSS JOIN sync.alert_bounds b
     WHERE p.state IN ('parked', 'conflict', 'retry', 'unknown') AND {_is_told(_TOLD_OF_PENDING, "p.turned_at")}
-    GROUP BY 1, 2, 3
+    GROUP BY {by}
     UNION ALL
-    SELECT s.partner, {_TOLD_OF_SUSPECT}, sync.detail(s.suspect_params), count(*), count(DISTINCT s.tenant_id),
-           min(s.suspect_since), true
+    SELECT {whose("s")}s.partner, {_TOLD_OF_SUSPECT}, sync.detail(s.suspect_params), count(*),
+           count(DISTINCT s.tenant_id), min(s.suspect_since), true
     FROM sync.standing s
     LEFT JOIN sync.newest_word w ON w.fingerprint = s.suspect_cause
     CROSS JOIN sync.alert_bounds b
     WHERE s.suspect_state IN ('retry', 'unknown', 'parked') AND {_is_told(_TOLD_OF_SUSPECT, "s.suspect_since")}
-    GROUP BY 1, 2, 3
+    GROUP BY {by}
     UNION ALL
-    SELECT r.partner, {told("r")}, sync.detail(r.params), count(*), count(DISTINCT r.tenant_id), min(r.made_at), true
+    SELECT {whose("r")}r.partner, {told("r")}, sync.detail(r.params), count(*), count(DISTINCT r.tenant_id),
+           min(r.made_at), true
     FROM sync.master_result r
     CROSS JOIN sync.alert_bounds b
     WHERE r.outcome IN ('rejected', 'held') AND {_is_told(told("r"), "r.made_at")}
@@ -121,17 +126,18 @@ _TROUBLES = query(
           SELECT FROM sync.master_result later
           WHERE later.tenant_id = r.tenant_id AND later.partner = r.partner AND later.entity = r.entity
             AND later.partner_id = r.partner_id AND (later.landed_no, later.result_no) > (r.landed_no, r.result_no))
-    GROUP BY 1, 2, 3
+    GROUP BY {by}
     UNION ALL
-    SELECT h.partner, {told("h")}, sync.detail(h.params), count(*), count(DISTINCT h.tenant_id), min(h.since), true
+    SELECT {whose("h")}h.partner, {told("h")}, sync.detail(h.params), count(*), count(DISTINCT h.tenant_id),
+           min(h.since), true
     FROM sync.hold h
     CROSS JOIN sync.alert_bounds b
     WHERE h.lifted_at IS NULL AND h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
       AND {_is_told(told("h"), "h.since")}
-    GROUP BY 1, 2, 3
+    GROUP BY {by}
     UNION ALL
-    SELECT s.partner, {told("s")}, sync.detail(s.params), count(*), count(DISTINCT s.tenant_id), min(first.at),
-           bool_or(s.finished_at > clock_timestamp() - interval '15 minutes'
+    SELECT {whose("s")}s.partner, {told("s")}, sync.detail(s.params), count(*), count(DISTINCT s.tenant_id),
+           min(first.at), bool_or(s.finished_at > clock_timestamp() - interval '15 minutes'
                OR (s.state = 'incomplete' AND s.finished_at > clock_timestamp() - c.land_every))
     FROM sync.connection c
     CROSS JOIN sync.alert_bounds b
@@ -150,9 +156,9 @@ _TROUBLES = query(
                 AND good.state = 'certified'
               ORDER BY good.started_at DESC LIMIT 1), '-infinity')) AS first
     WHERE s.state IN ('failed', 'incomplete') AND c.paused_at IS NULL AND {_is_told(told("s"), "first.at")}
-    GROUP BY 1, 2, 3
+    GROUP BY {by}
     UNION ALL
-    SELECT p.partner, :waiting, '', count(*), count(DISTINCT p.tenant_id),
+    SELECT {whose("p")}p.partner, :waiting, '', count(*), count(DISTINCT p.tenant_id),
            min(greatest(p.turned_at, c.resumed_at, h.until)), true
     FROM sync.alert_bounds b
     JOIN sync.pending p ON p.turned_at < clock_timestamp() - b.edits_after
@@ -160,9 +166,12 @@ _TROUBLES = query(
     LEFT JOIN sync.hold h ON h.tenant_id = p.tenant_id AND h.partner = p.partner
     WHERE p.state = 'due' AND p.waits_for IS NULL AND c.paused_at IS NULL
       AND greatest(c.resumed_at, h.until, '-infinity') < clock_timestamp() - b.edits_after
-    GROUP BY p.partner
-    """,
-)
+    GROUP BY p.partner{also}
+    """
+
+
+_TROUBLES = query("troubles", Login.ALERT, _troubles(by_tenant=False))
+_TROUBLES_OF_TENANTS = query("troubles_of_tenants", Login.ALERT, _troubles(by_tenant=True))
 _LOCK = query("lock_alerts", Login.ALERT, "SELECT pg_advisory_xact_lock(:number)")
 _OPEN = query(
     "open_alerts",
@@ -332,15 +341,23 @@ def set_bounds(tx: Transaction, wanted: Bounds) -> None:
 
 def troubles(tx: Transaction, wanted: Wanted) -> tuple[Trouble, ...]:
     """What is wrong now, over all tenants; one cause may stand in several."""
-    rows = _TROUBLES.all(
-        tx,
-        at_once=list(wanted.at_once),
-        partners=list(wanted.partners),
-        users=list(wanted.users),
-        waiting=wanted.reason,
-        closed=OUTSIDE_WINDOW,
-    )
-    return tuple(Trouble(**row) for row in rows)
+    return tuple(Trouble(**row) for row in _TROUBLES.all(tx, **_asked(wanted)))
+
+
+def troubles_of_tenants(tx: Transaction, wanted: Wanted) -> tuple[tuple[str, Trouble], ...]:
+    """The same by tenant, the worst first."""
+    rows = sorted(_TROUBLES_OF_TENANTS.all(tx, **_asked(wanted)), key=lambda row: (-row["records"], row["tenant"]))
+    return tuple((row["tenant"], Trouble(**{name: row[name] for name in row if name != "tenant"})) for row in rows)
+
+
+def _asked(wanted: Wanted) -> dict[str, object]:
+    return {
+        "at_once": list(wanted.at_once),
+        "partners": list(wanted.partners),
+        "users": list(wanted.users),
+        "waiting": wanted.reason,
+        "closed": OUTSIDE_WINDOW,
+    }
 
 
 def open_alerts(tx: Transaction) -> tuple[Alert, ...]:
