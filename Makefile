@@ -56,7 +56,7 @@ TIMED = $(wildcard tests/proof/test_ledger_[ks]*.py) tests/proof/test_limit_shri
 
 soak: setup
 	ZEST_SOAK=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -rP tests/proof \
-		tests/contract/test_certification_stops.py tests/acceptance/test_demo.py tests/acceptance/test_platform.py $(TIMED:%=--ignore=%)
+		tests/contract/test_certification_stops.py tests/acceptance tests/browser $(TIMED:%=--ignore=%)
 	ZEST_SOAK=1 $(BIN)/pytest -rP $(TIMED)
 
 mutants: setup

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import psycopg
 import pytest
-from zest_process import Zest, wait_for
+from zest_process import LONG, Zest, wait_for
 
 from partners.fhir.sandbox.config import SandboxConfig
 from partners.fhir.sandbox.testing import RunningSandbox, running_sandbox
@@ -591,6 +591,7 @@ def test_commands_start_the_embedded_server_that_is_down(zest: Zest) -> None:
     assert zest("status", "--json").code == 0
 
 
+@LONG
 def test_up_delivers_an_edit_within_90_seconds_with_no_hand_in_between_and_leaves_nothing_behind(
     zest: Zest, sandbox: RunningSandbox, tenant: str
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zest_process import IS_SOAK, Zest, wait_for
+from zest_process import LONG, Zest, wait_for
 
 from zest_pipelines.local.ports import free_port
 
@@ -33,7 +33,7 @@ def test_the_demo_ends_equal_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert (counts["cancelled"] == 0) is leaves_nothing
 
 
-@pytest.mark.skipif(not IS_SOAK, reason="minutes: the long form (ZEST_SOAK=1)")
+@LONG
 def test_the_demo_goes_on_the_second_time(tmp_path: Path) -> None:
     zest = Zest(tmp_path / "data")
     first, second = (_shown_once(zest) for _ in range(2))
@@ -48,7 +48,7 @@ def _shown_once(zest: Zest) -> Any:
     return json.loads(ended.out.splitlines()[-1])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=LONG)])
 def test_a_demo_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     zest = Zest(tmp_path / "data")
     with zest.running("demo", "--port", str(free_port())) as demo:

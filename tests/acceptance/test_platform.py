@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from running_platform import Platform, Tenant, Visit, running_platform
 from sandbox_process import TOKEN, notes
-from zest_process import IS_SOAK, wait_for
+from zest_process import LONG, wait_for
 
 pytestmark = pytest.mark.acceptance
 
@@ -103,7 +103,6 @@ def test_an_edit_a_cancellation_and_a_record_reach_the_partner_with_no_hand_in_b
 
 
 Victims = Callable[[Platform, int], list[int]]
-LONG = pytest.mark.skipif(not IS_SOAK, reason="half a minute each: the long form (ZEST_SOAK=1)")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ LONG = pytest.mark.skipif(not IS_SOAK, reason="half a minute each: the long form
         # With the worker: nobody is left who saw it die.
         pytest.param("code server", lambda platform, worker: [*platform.code_servers(), worker], marks=LONG),
         ("run worker", lambda platform, worker: [worker]),
-        ("postgres", lambda platform, worker: [platform.postmaster()]),
+        pytest.param("postgres", lambda platform, worker: [platform.postmaster()], marks=LONG),
     ],
     ids=["daemon", "code_server", "run_worker", "postgres"],
 )

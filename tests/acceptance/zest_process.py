@@ -14,10 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import pytest
 from zest_fork import forker
 
 ZEST = (sys.executable, "-m", "zest_pipelines.cli")
 IS_SOAK = os.environ.get("ZEST_SOAK") == "1"
+LONG = pytest.mark.skipif(not IS_SOAK, reason="a minute or more: the long form (ZEST_SOAK=1)")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dagster_ui import WINDOW, DagsterUi
 from playwright.sync_api import Browser, ConsoleMessage
 from running_platform import Platform, Tenant, Visit, running_platform
 from sandbox_process import CLIENTS
-from zest_process import wait_for
+from zest_process import LONG, wait_for
 
 from zest_pipelines.core.weeks import week_of
 from zest_pipelines.local.demo_product import Product
@@ -193,6 +193,7 @@ def test_the_weeks_are_found_in_the_partners_graph(ui: DagsterUi, sakura: Tenant
     ui.sees("Choose a tenant and a week")
 
 
+@LONG
 def test_three_weeks_of_a_tenant_and_a_week_of_two_tenants_go_as_backfills(
     ui: DagsterUi, sakura: Tenant, hinoki: Tenant
 ) -> None:

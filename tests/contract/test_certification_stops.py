@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from sandbox_process import SETTINGS, TOKEN, SandboxProcess
-from zest_process import IS_SOAK, ZEST, wait_for
+from zest_process import LONG, ZEST, wait_for
 
 from partners.orca.sandbox.server import OrcaConfig
 from partners.orca.sandbox.testing import running_orca
@@ -103,7 +103,7 @@ def test_a_visit_at_a_partner_that_died_is_told(fhir: SandboxProcess, running: T
     assert told["is_passed"] is False
 
 
-@pytest.mark.skipif(not IS_SOAK, reason="half a minute of waiting: the long form (ZEST_SOAK=1)")
+@LONG
 def test_a_partner_that_comes_back_is_cleaned(fhir: SandboxProcess, running: Trial) -> None:
     fhir.stop()
     time.sleep(12)
@@ -137,7 +137,7 @@ def test_who_is_stopped_cancels_what_was_written_and_says_so(
     assert standing(fhir.running.state("Appointment")) == set()
 
 
-@pytest.mark.skipif(not IS_SOAK, reason="half a minute of waiting: the long form (ZEST_SOAK=1)")
+@LONG
 def test_who_is_stopped_while_the_partner_is_dead_says_what_may_be_left(fhir: SandboxProcess, running: Trial) -> None:
     fhir.stop()
     running.process.terminate()
@@ -147,7 +147,7 @@ def test_who_is_stopped_while_the_partner_is_dead_says_what_may_be_left(fhir: Sa
     assert standing_in_the_file(fhir)
 
 
-@pytest.mark.skipif(not IS_SOAK, reason="half a minute of waiting: the long form (ZEST_SOAK=1)")
+@LONG
 def test_two_trials_at_once_do_not_meet(tmp_path: Path) -> None:
     secret, settings = {"user": "", "password": ""}, {"department": "01", "default_doctor": "10001"}
     settings["patient_numbers"] = "1-5"

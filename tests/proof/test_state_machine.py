@@ -46,7 +46,7 @@ from zest_pipelines.store import projection
 from zest_pipelines.store.database import Database
 
 SOAK_SECONDS = 600.0
-EXAMPLES = 25
+EXAMPLES = 15
 STEPS = 20
 VISITS = [UUID(int=number) for number in range(1, 4)]
 CALL_SECONDS = 0.5
