@@ -216,11 +216,18 @@ class Trouble:
             INSERT INTO sync.hold (tenant_id, partner, reason, failures, since, until, noted_at)
             SELECT tenant_id, partner, 'outside_window', 0, now(), now() + interval '6 hours', now()
             FROM sync.connection
+            ON CONFLICT (tenant_id, partner) DO UPDATE SET
+                reason = excluded.reason, until = excluded.until, lifted_at = NULL,
+                params = hold.params || jsonb_build_object('before', hold.reason)
             """
         )
 
     def reopen(self) -> None:
-        """They are over, and what is read or sent fails as before."""
+        """They are over, and nothing was tried yet."""
+        self._admin.execute("UPDATE sync.hold SET until = now()")
+
+    def fail_again(self) -> None:
+        """What is read or sent fails as before."""
         self._admin.execute("UPDATE sync.snapshot SET finished_at = now()")
         self._admin.execute("DELETE FROM sync.hold")
 

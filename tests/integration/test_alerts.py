@@ -186,10 +186,36 @@ def test_what_failed_before_the_partner_closed_opens_no_alert_while_it_is_closed
     assert receiver.kinds() == (1, 0)
     trouble.reopen()
     minute(1)
+    assert receiver.kinds() == (1, 0)
+    trouble.fail_again()
+    minute(1)
     assert receiver.kinds() == (3, 0)
     trouble.close()
     minute(int(CALM_MINUTES) + 2)
     assert receiver.kinds() == (3, 0)
+
+
+def test_the_alert_of_a_connection_stays_while_the_partner_is_closed(
+    receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    trouble.hold(5, PARTNERS_FAULT, minutes=40, failures=9)
+    minute(1)
+    assert receiver.kinds() == (1, 0)
+    trouble.close()
+    minute(int(CALM_MINUTES) + 2)
+    assert receiver.kinds() == (1, 0)
+    trouble.open(minutes=0)
+    minute(int(CALM_MINUTES) + 2)
+    assert receiver.kinds() == (1, 1)
+
+
+def test_a_fault_of_a_connection_opens_no_alert_while_the_partner_is_closed(
+    receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    trouble.hold(5, PARTNERS_FAULT, minutes=40, failures=9)
+    trouble.close()
+    minute(3)
+    assert receiver.took == []
 
 
 def test_a_record_that_the_partner_fails_is_no_alert_for_how_long_ago_it_was_edited(
@@ -303,8 +329,10 @@ def test_an_operator_is_shown_at_which_tenants_a_cause_is_seen(
     assert [(each["tenant"], each["records"]) for each in seen] == [("tenant-2", 3), ("tenant-1", 2)]
     assert "zest badges tenant-1" in zest("alerts", "show", of_records)[1]
     assert len(json.loads(zest("alerts", "show", fingerprint_of("fhir", "unknown", ""), "--json")[1])["seen_at"]) == 1
-    code, shown, _ = zest("alerts", "show", "00000000")
-    assert (code, "at no tenant now" in shown) == (0, True)
+    trouble.mend()
+    assert "at no tenant now" in zest("alerts", "show", of_records)[1]
+    code, _, told = zest("alerts", "show", "00000000")
+    assert (code, "There never was an alert" in told) == (2, True)
 
 
 @pytest.mark.parametrize("wrong", ["0m", "soon", "30s", "8d"])
@@ -422,6 +450,19 @@ def test_what_began_and_ended_while_the_service_was_down_is_told_in_that_order_o
         first, last = (title for title, text in receiver.took if f"visits.py:{number}" in text)
         assert ("ALERT" in first, "RECOVERED" in last) == (True, True)
     assert len(receiver.took) == 4
+
+
+def test_a_service_that_is_away_for_days_is_told_all_when_it_is_back(
+    services: Services, receiver: Receiver, trouble: Trouble, minute: Minute
+) -> None:
+    receiver.is_down = True
+    trouble.fail(5, "KeyError visits.py:131")
+    minute(1)
+    trouble._admin.execute("UPDATE sync.notice SET attempts = 5000, not_before = now()")
+    minute(1)
+    receiver.is_down = False
+    minute(11)
+    assert receiver.kinds() == (1, 0)
 
 
 def test_a_slow_service_is_waited_for_and_told_once(

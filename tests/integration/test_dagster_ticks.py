@@ -208,7 +208,7 @@ def test_a_database_that_is_away_is_said_in_a_sentence(
 
 def test_in_closed_hours_nothing_is_read(instance: DagsterInstance, connect: Connect, services: Services) -> None:
     connect("sakura", "ume", "matsu")
-    closed = {"sakura": ["00:00-24:00"], "ume": []}
+    closed = {"sakura": ["00:00-24:00"], "ume": [], "matsu": ["from two on"]}  # its own reading says what is wrong
     for tenant, own in closed.items():
         with services.database.transaction(Login.OPERATOR, tenant) as tx:
             tx.execute(sa.text("UPDATE sync.connection SET closed = :own"), {"own": own})

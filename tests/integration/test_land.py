@@ -474,6 +474,8 @@ def test_names_that_may_be_data_are_not_told(fresh: Tenant, sandbox: RunningSand
     assert set(land_clients(fresh).unknown_fields) == {"Patient.?", "Patient._line2", f"Patient.{'a' * 40}"}
 
 
+CLOSED = datetime(2026, 11, 24, 17, 0, tzinfo=UTC)  # two at night in Japan
+OPEN = CLOSED - timedelta(seconds=1)
 NOT_NOW = {
     "connection_paused": "paused_at = clock_timestamp(), pause_reason = 'test'",
     "outside_window": "closed = ARRAY['00:00-24:00']",
@@ -495,6 +497,23 @@ def test_no_call_is_made_while_the_connection_is_paused_or_the_partner_closed_an
     assert len(fresh.sql("SELECT FROM sync.snapshot", Login.LAND)) == 1
     fresh.sql("UPDATE sync.connection SET closed = '{}', paused_at = NULL, pause_reason = NULL", Login.OPERATOR)
     assert land(fresh.services, fresh.partner, fresh.name, Entity.CLIENT).is_certified
+
+
+def test_a_reading_breaks_off_when_the_partner_closes_and_the_next_one_goes_on_with_it(
+    fresh: Tenant, sandbox: RunningSandbox
+) -> None:
+    sandbox.configure(max_count=10)
+    closing = replace(fresh.services, now=lambda: CLOSED if calls(sandbox) else OPEN)
+    fresh.sql("UPDATE sync.connection SET closed = ARRAY['02:00-05:00']", Login.OPERATOR)
+    report = land(closing, fresh.partner, fresh.name, Entity.CLIENT)
+    assert (report.state, report.reason) == ("failed", "outside_window")
+    assert (len(calls(sandbox)), len(landed(fresh))) == (1, 10)
+    (connection,) = fresh.sql("SELECT badge FROM sync.connection_badge", Login.OPERATOR)
+    assert connection.badge == "waiting"
+    start = mark(sandbox)
+    fresh.sql("UPDATE sync.connection SET closed = '{}'", Login.OPERATOR)
+    assert land(fresh.services, fresh.partner, fresh.name, Entity.CLIENT).is_certified
+    assert calls(sandbox, after=start)
 
 
 @pytest.mark.parametrize("why", NOT_NOW)

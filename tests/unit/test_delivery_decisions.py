@@ -280,14 +280,14 @@ def test_a_reading_back(heard: Any, outcome: Outcome) -> None:
 def test_what_had_no_effect_goes_again_at_once_and_with_growing_patience_if_that_goes_on(
     heard: Any, reason: str
 ) -> None:
-    def next_try(attempts: int) -> Any:
-        ended = end(send(due(doubt=doubt(), attempts=attempts)), heard)
+    def next_try(lost: int) -> Any:
+        ended = end(send(due(doubt=doubt(), attempts=9, lost=lost)), heard)
         assert isinstance(ended, Result)
         assert (ended.outcome, ended.reason) == (Outcome.RETRY, reason)
         return ended.not_before
 
-    assert (next_try(1), next_try(3)) == (None, None)
-    assert [next_try(attempts) - NOW for attempts in (5, 7, 99)] == [delay(n + 1, lambda: 0.5) for n in (5, 7, 99)]
+    assert (next_try(0), next_try(1)) == (None, None)
+    assert [next_try(lost) - NOW for lost in (2, 3, 99)] == [delay(n + 1, lambda: 0.5) for n in (2, 3, 99)]
 
 
 def test_the_limits_put_a_reading_back_off_and_end_nothing() -> None:

@@ -68,9 +68,13 @@ def show(
 def _show_where(fingerprint: str, data_dir: DataDirOption, json_: bool) -> None:
     from zest_pipelines.cli.session import open_session
     from zest_pipelines.flows.alerts import where
+    from zest_pipelines.store import alerts
 
     with open_session(chosen_data_dir(data_dir)) as session:
         found = where(session.services(), fingerprint)
+        with session.transaction(Login.OPERATOR, None) as tx:
+            if not found and alerts.reason_of(tx, fingerprint) is None:
+                raise InputError(f"There never was an alert {fingerprint!r}: zest alerts show lists those of late")
     if json_:
         seen = [{"tenant": tenant, "records": each.records, "since": utc(each.since)} for tenant, each in found]
         print_json({"fingerprint": fingerprint, "seen_at": seen})

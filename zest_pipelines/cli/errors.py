@@ -27,7 +27,8 @@ from zest_pipelines.cli.options import (
 )
 from zest_pipelines.cli.words import Json, local, utc
 from zest_pipelines.core.alarm import detail_of
-from zest_pipelines.core.classification import goes_on, objection
+from zest_pipelines.core.classification import UNKNOWN, goes_on, objection
+from zest_pipelines.core.outcome import PendingState
 
 if TYPE_CHECKING:
     from partners.contract import CodeRow
@@ -138,8 +139,9 @@ def unclassify(
         print_json({"fingerprint": fingerprint, "code": None, "was": seen.code})
     tell(f"{fingerprint} was {seen.code} and is unknown again. Connections that it held go on at the next minute")
     for tenant, groups in left.items():
-        records = counted(sum(each.records for each in groups), "record")
-        tell(f"{tenant}: {records} still stopped for it. Tried again by: zest release {tenant} {seen.partner}")
+        if records := sum(each.records for each in groups if each.state is not PendingState.RETRY):
+            again = f"zest release {tenant} {seen.partner} --because {UNKNOWN}"
+            tell(f"{tenant}: {counted(records, 'record')} still stopped for it. Tried again by: {again}")
 
 
 def export(

@@ -19,7 +19,7 @@ _SMALL = r"[A-Z]{0,2}\d{1,5}"
 _SHAPES = {
     FieldKind.OPEN: re.compile(f"({_MOMENT}|{_SMALL})", re.ASCII),
     # With a digit, so no name; and no phone number.
-    FieldKind.ID: re.compile(r"([A-Z][A-Za-z]{1,40}/)?(?!0\d+-|0\d{9,10}$)(?=.*\d)[A-Za-z0-9.-]{1,64}", re.ASCII),
+    FieldKind.ID: re.compile(r"([A-Z][A-Za-z]{1,40}/)?(?!0\d+-|[\d-]{10,}$)(?=.*\d)[A-Za-z0-9.-]{1,64}", re.ASCII),
 }
 _PART = re.compile(r"[A-Za-z$.-]+\d{0,2}([a-z]+\d?)?|[0-9a-f-]{36}", re.ASCII)  # api01rv2, appointmodv2
 _LONGEST = 100

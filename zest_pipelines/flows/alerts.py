@@ -18,7 +18,7 @@ from partners.windows import JAPAN
 from resources.alerting import deliver
 from resources.logins import Login
 from resources.vault import Vault
-from zest_pipelines.core.alarm import IDENTIFYING, Step, Trouble, send_at, step
+from zest_pipelines.core.alarm import IDENTIFYING, Step, Trouble, folded, send_at, step
 from zest_pipelines.flows.places import place_of
 from zest_pipelines.flows.services import Services
 from zest_pipelines.store import alerts
@@ -74,7 +74,12 @@ def where(services: Services, fingerprint: str) -> tuple[tuple[str, Trouble], ..
     """The tenants at which a cause is seen now, the worst first. Raises StoreError."""
     with services.database.transaction(Login.ALERT, None) as tx:
         found = alerts.troubles_of_tenants(tx, _wanted())
-    return tuple((tenant, each) for tenant, each in found if each.fingerprint == fingerprint)
+    of_tenant: dict[str, list[Trouble]] = {}
+    for tenant, each in found:
+        if each.fingerprint == fingerprint:
+            of_tenant.setdefault(tenant, []).append(each)
+    once = [(tenant, each) for tenant, troubles in of_tenant.items() for each in folded(troubles)]
+    return tuple(sorted(once, key=lambda seen: (-seen[1].records, seen[0])))
 
 
 def _found(tx: Transaction, now: datetime, extra: Sequence[Trouble]) -> Step:

@@ -114,6 +114,14 @@ class Holding:
         since = noted.since if noted is not None and before else self._services.now()
         self._hold = Hold(why, params, before if failures is None else failures, since, until, self._read_at)
 
+    def close(self, until: datetime) -> None:
+        """Have it send nothing in closed hours. The fault that held it before is kept, for those who tell of it."""
+        noted, params = self._noted, dict[str, str]()
+        if noted is not None and noted.failures:
+            before = {} if noted.reason == holds.OUTSIDE_WINDOW else {"before": noted.reason}
+            params = {**noted.params, **before}
+        self.stand_still(holds.OUTSIDE_WINDOW, params, until)
+
     def mark(self, tx: Transaction) -> None:
         """Note what holds the connection back, or that nothing does any more."""
         if self._hold is not None:

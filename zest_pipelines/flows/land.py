@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from uuid import uuid4
 
 from partners.contract import Connector, Entity, Page, Partner
-from partners.errors import PartnerError, RejectedError
+from partners.errors import PartnerError, RejectedError, RetryableError
 from partners.reasons import all_reasons
 from resources.logins import Login
 from resources.vault import VaultError
@@ -33,6 +33,7 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Mapper
 from zest_pipelines.store import classifications, landed, landing, suspicions
 from zest_pipelines.store.database import Transaction
+from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.landing import Begun, EndedReading, Reading
 from zest_pipelines.store.tenants import ConnectionRow
 
@@ -55,9 +56,10 @@ def land(services: Services, partner: Partner, tenant: str, entity: Entity) -> L
     return replace(_with_what_stands(services, reading, report), seconds=time.monotonic() - started)
 
 
-def freshness(tx: Transaction, reading: Reading, not_now: str | None) -> Freshness:
-    """How old what can be relied on of the reading's entity is. The connection must be there."""
-    return Freshness(reading.entity, **asdict(landing.age(tx, reading)), not_now=not_now)
+def freshness(tx: Transaction, reading: Reading, why_not: str | None) -> Freshness:
+    """How old what can be relied on of the reading's entity is; `why_not`: none is made now. The connection must be
+    there."""
+    return Freshness(reading.entity, **asdict(landing.age(tx, reading)), not_now=why_not)
 
 
 def _begin(services: Services, mapper: Mapper, reading: Reading) -> Begun | None:
@@ -75,7 +77,7 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
         try:
             with open_line(services, mapper.partner, row, PATIENCE) as line:
                 gate, calls = line.gate, line.calls
-                gate.before_call = pages.stay_alive
+                gate.before_call = partial(_before_call, services, mapper.partner, row, pages)
                 calls.begin()
                 _take_all(line.connector, begun, pages)
                 if pages.verdict is not None and pages.verdict.state == "certified":
@@ -89,6 +91,13 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
     except SupersededError:
         return replace(_report(pages, gate), state="failed", reason="reading_under_way", params={})
     return _report(pages, gate)
+
+
+def _before_call(services: Services, partner: Partner, row: ConnectionRow, pages: Pages) -> None:
+    """Raises RetryableError once the partner has closed: what came has landed, and the next reading goes on there."""
+    if not_now(services, partner, row) is not None:
+        raise RetryableError(OUTSIDE_WINDOW)
+    pages.stay_alive()
 
 
 def _take_all(connector: Connector, begun: Begun, pages: Pages) -> None:

@@ -217,11 +217,10 @@ class _Push:
         others = [key for key in explained if key not in again and key not in curable]
         released += [Result(key, Outcome.RELEASED, "error_explained") for key in others]
         results.add_results(tx, self._target, released)
-        asked = releases.suspects_asked_again(tx, self._target)
-        explained = releases.suspects_explained(tx, self._target, going_on())
-        in_question = [Repair(key, RepairOutcome.SUSPECTED, "asked_again") for key in asked]
-        others = [key for key in explained if key not in asked]
-        in_question += [Repair(key, RepairOutcome.SUSPECTED, "error_explained") for key in others]
+        looked_for = releases.suspects_asked_again(tx, self._target)
+        suspects = [key for key in releases.suspects_explained(tx, self._target, going_on()) if key not in looked_for]
+        in_question = [Repair(key, RepairOutcome.SUSPECTED, "asked_again") for key in looked_for]
+        in_question += [Repair(key, RepairOutcome.SUSPECTED, "error_explained") for key in suspects]
         results.add_repairs(tx, self._target, in_question)
 
     # --- The cycle ----------------------------------------------------------------------------------------------------
@@ -285,7 +284,7 @@ class _Push:
         if until is None:
             return False
         self._tally.stop(OUTSIDE_WINDOW)
-        self._holding.stand_still(OUTSIDE_WINDOW, {}, until)
+        self._holding.close(until)
         return True
 
     # --- Choose -------------------------------------------------------------------------------------------------------

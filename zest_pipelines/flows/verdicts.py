@@ -44,8 +44,8 @@ from zest_pipelines.store.claims import OVERWRITING, Doubt, Due, Suspect
 from zest_pipelines.store.keys import Key
 from zest_pipelines.store.results import Intent, Repair, Result
 
-_LOST_TWICE = 4
-"""Attempts of what was sent, looked up, sent again and looked up again."""
+_LOST_BEFORE = 2
+"""So often a version is sent again at once."""
 _SILENCE = "timeout_unsure"
 _FAULTS = (
     *(_SILENCE, "connection_cut_unsure", "empty_reply_unsure", "partner_failed_unsure", "partner_failed"),
@@ -94,7 +94,7 @@ def judge(rules: Rules, errand: Errand, heard: Heard) -> Verdict:
         case Look(subject=Suspect() as suspect), _:
             return _looked_at(rules, errand, suspect, heard)
         case Look(doubt=Doubt() as doubt), _:
-            read = _paced(rules, errand.subject, _told(errand.subject, _read(rules, errand.subject, doubt, heard)))
+            read = _told(errand.subject, _read(rules, errand.subject, doubt, heard))
             ends = doubt_ends(errand.subject, doubt, read)
             return _verdict(rules, errand, heard, ends)
         case Look(subject=Due() as due), _:
@@ -250,7 +250,7 @@ def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> R
             return _noting(heard, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
         case Found():
             # Nothing is taken from the copy: if it is not the one we knew, the next write has to notice.
-            return Result(key, Outcome.RETRY, "found_different", intent_id=intent_id)
+            return _lost(rules, subject, Result(key, Outcome.RETRY, "found_different", intent_id=intent_id))
         case Absent():
             return _not_arrived(rules, subject, doubt)
         case PartnerError():
@@ -262,7 +262,7 @@ def _read(rules: Rules, subject: Due | Suspect, doubt: Doubt, heard: Heard) -> R
 def _not_arrived(rules: Rules, subject: Due | Suspect, doubt: Doubt) -> Result:
     """What follows for a call that took no effect, as has been found: it goes again. Not by itself, if its answer is
     nothing that we try again; nor at once, if a person has explained it."""
-    again = Result(doubt.key, Outcome.RETRY, "not_arrived", intent_id=doubt.intent_id)
+    again = _lost(rules, subject, Result(doubt.key, Outcome.RETRY, "not_arrived", intent_id=doubt.intent_id))
     if not isinstance(subject, Due) or subject.unsure_for is None or subject.key.version != doubt.key.version:
         return again
     why, params = subject.unsure_for, subject.unsure_params
@@ -272,12 +272,12 @@ def _not_arrived(rules: Rules, subject: Due | Suspect, doubt: Doubt) -> Result:
     return replace(again, not_before=rules.backoff(subject.attempts)) if is_given else again
 
 
-def _paced(rules: Rules, subject: Due | Suspect, read: Result) -> Result:
-    """What was found to have had no effect goes again at once: the call was lost on its way. Not so often, though: a
+def _lost(rules: Rules, subject: Due | Suspect, again: Result) -> Result:
+    """What is found to have had no effect goes again at once: the call was lost on its way. Not so the third time: a
     partner that fails at it is not to be asked each minute."""
-    if subject.attempts < _LOST_TWICE or read.not_before or read.reason not in ("not_arrived", "found_different"):
-        return read
-    return replace(read, not_before=rules.backoff(subject.attempts))
+    if not isinstance(subject, Due) or subject.lost < _LOST_BEFORE:
+        return again
+    return replace(again, not_before=rules.backoff(subject.lost))
 
 
 def suspect(rules: Rules, late: Result) -> Repair | None:

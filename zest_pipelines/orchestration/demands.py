@@ -16,6 +16,7 @@ from enum import StrEnum
 from dagster import AssetKey
 
 from partners.contract import Entity, Partner
+from partners.windows import WindowSyntaxError
 from resources.logins import Login
 from zest_pipelines.flows.services import Services
 from zest_pipelines.orchestration.specs import (
@@ -104,9 +105,19 @@ def readings_due(partner: Partner) -> Demand:
 
 
 def _in_open_hours(partner: Partner, closed: Mapping[str, Sequence[str] | None]) -> list[str]:
-    """Those tenants, of whom each has closed times, in whose hours the partner takes calls now."""
+    """Those tenants, of whom each has closed times, in whose hours the partner takes calls now.
+
+    One whose times cannot be read is among them, so that its own reading says so and no other one waits for it.
+    """
     now = datetime.now(UTC)
-    return [tenant for tenant, own in closed.items() if partner.closed_until(own, now) is None]
+
+    def is_open(own: Sequence[str] | None) -> bool:
+        try:
+            return partner.closed_until(own, now) is None
+        except WindowSyntaxError:
+            return True
+
+    return [tenant for tenant, own in closed.items() if is_open(own)]
 
 
 def new_edits(partner: Partner) -> Demand:

@@ -76,8 +76,18 @@ class AlertStatus:
 
 
 _TOLD_OF_PENDING = "coalesce(w.code, p.reason)"
+"""Of the pending row `p` and the newest word `w` on its cause: `told`, for many rows at once."""
 _TOLD_OF_SUSPECT = "coalesce(w.code, s.suspect_reason)"
-"""Of the row and the newest word `w` on its cause: `told`, for many rows at once."""
+"""Of the standing `s`, the same."""
+_TOLD_OF_HOLD = f"""CASE WHEN h.reason <> :closed THEN {told("h")}
+         WHEN h.params ->> 'before' = 'unknown' THEN sync.told(h.partner, h.params) ELSE h.params ->> 'before' END"""
+"""Of the hold `h`, the fault for which it is there; in closed hours that of before."""
+_LATELY = "interval '15 minutes'"
+"""Within it what failed was tried again, if it is to be tried at all: a reading after five minutes, a record at the
+partner's opening."""
+_HOLD = f"""LEFT JOIN sync.hold h ON h.lifted_at IS NULL AND h.until > clock_timestamp() - {_LATELY}
+        AND (h.tenant_id, h.partner) ="""
+"""The hold of a row's connection, in force or over so lately that nothing may have been tried since."""
 
 
 def _is_told(reason: str, since: str) -> str:
@@ -89,8 +99,8 @@ def _is_told(reason: str, since: str) -> str:
 
 # Of what stands still for good or is in doubt: by cause, so that of ten thousand failures one row comes back.
 # Indexes: the partial ones of what is stopped, suspect and open. An edit could go
-# since nothing was awaited for it any more, the connection was resumed, and its last hold was over. A reading that
-# failed is tried again after five minutes, so one that was not is not to be tried now.
+# since nothing was awaited for it any more, the connection was resumed, and its last hold was over. What
+# nobody has tried lately opens no alert.
 def _troubles(*, by_tenant: bool) -> str:
     """What is wrong, a row a cause, or a row a cause and tenant."""
     by, also = ("1, 2, 3, 4", ", p.tenant_id") if by_tenant else ("1, 2, 3", "")
@@ -104,14 +114,16 @@ def _troubles(*, by_tenant: bool) -> str:
            bool_or(p.state IN ('parked', 'conflict') OR h.reason IS DISTINCT FROM :closed) AS may_open
     FROM sync.pending p
     LEFT JOIN sync.newest_word w ON w.fingerprint = p.cause
-    LEFT JOIN sync.hold h ON h.tenant_id = p.tenant_id AND h.partner = p.partner AND h.until > clock_timestamp()
+    {_HOLD} (p.tenant_id, p.partner)
     CROSS JOIN sync.alert_bounds b
     WHERE p.state IN ('parked', 'conflict', 'retry', 'unknown') AND {_is_told(_TOLD_OF_PENDING, "p.turned_at")}
     GROUP BY {by}
     UNION ALL
     SELECT {whose("s")}s.partner, {_TOLD_OF_SUSPECT}, sync.detail(s.suspect_params), count(*),
-           count(DISTINCT s.tenant_id), min(s.suspect_since), true
+           count(DISTINCT s.tenant_id), min(s.suspect_since),
+           bool_or(s.suspect_state = 'parked' OR h.reason IS DISTINCT FROM :closed)
     FROM sync.standing s
+    {_HOLD} (s.tenant_id, s.partner)
     LEFT JOIN sync.newest_word w ON w.fingerprint = s.suspect_cause
     CROSS JOIN sync.alert_bounds b
     WHERE s.suspect_state IN ('retry', 'unknown', 'parked') AND {_is_told(_TOLD_OF_SUSPECT, "s.suspect_since")}
@@ -128,16 +140,16 @@ def _troubles(*, by_tenant: bool) -> str:
             AND later.partner_id = r.partner_id AND (later.landed_no, later.result_no) > (r.landed_no, r.result_no))
     GROUP BY {by}
     UNION ALL
-    SELECT {whose("h")}h.partner, {told("h")}, sync.detail(h.params), count(*), count(DISTINCT h.tenant_id),
-           min(h.since), true
+    SELECT {whose("h")}h.partner, {_TOLD_OF_HOLD}, sync.detail(h.params), count(*), count(DISTINCT h.tenant_id),
+           min(h.since), bool_or(h.reason <> :closed)
     FROM sync.hold h
     CROSS JOIN sync.alert_bounds b
     WHERE h.lifted_at IS NULL AND h.until > clock_timestamp() - interval '1 hour' AND h.failures > 0
-      AND {_is_told(told("h"), "h.since")}
+      AND {_is_told(_TOLD_OF_HOLD, "h.since")}
     GROUP BY {by}
     UNION ALL
     SELECT {whose("s")}s.partner, {told("s")}, sync.detail(s.params), count(*), count(DISTINCT s.tenant_id),
-           min(first.at), bool_or(s.finished_at > clock_timestamp() - interval '15 minutes'
+           min(first.at), bool_or(s.finished_at > clock_timestamp() - {_LATELY}
                OR (s.state = 'incomplete' AND s.finished_at > clock_timestamp() - c.land_every))
     FROM sync.connection c
     CROSS JOIN sync.alert_bounds b
@@ -232,11 +244,12 @@ _TAKE = query(
     f"""
     WITH taken AS (
         UPDATE sync.notice SET attempts = attempts + 1, failed_for = NULL,
-            not_before = clock_timestamp() + least(interval '1 minute' * power(2, attempts), interval '10 minutes')
+            not_before = clock_timestamp()
+                + least(interval '1 minute' * power(2, least(attempts, 4)), interval '10 minutes')
         WHERE notice_id IN (
             SELECT n.notice_id FROM sync.notice n
             WHERE {_IS_DUE} AND n.target = :target AND n.is_held = :is_held
-            ORDER BY n.notice_id LIMIT :most FOR UPDATE SKIP LOCKED)
+            ORDER BY n.attempts, n.notice_id LIMIT :most FOR UPDATE SKIP LOCKED)
         RETURNING notice_id, alert_id, target, kind, is_held)
     SELECT t.notice_id, t.target, t.kind, t.is_held, a.fingerprint, a.partner, a.reason, a.detail, a.records, a.tenants,
            a.first_at, a.seen_at
@@ -345,8 +358,8 @@ def troubles(tx: Transaction, wanted: Wanted) -> tuple[Trouble, ...]:
 
 
 def troubles_of_tenants(tx: Transaction, wanted: Wanted) -> tuple[tuple[str, Trouble], ...]:
-    """The same by tenant, the worst first."""
-    rows = sorted(_TROUBLES_OF_TENANTS.all(tx, **_asked(wanted)), key=lambda row: (-row["records"], row["tenant"]))
+    """The same by tenant; one cause of a tenant may stand in several."""
+    rows = _TROUBLES_OF_TENANTS.all(tx, **_asked(wanted))
     return tuple((row["tenant"], Trouble(**{name: row[name] for name in row if name != "tenant"})) for row in rows)
 
 

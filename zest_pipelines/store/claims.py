@@ -125,6 +125,8 @@ class Due:
     unsure_for: str | None = None
     """Of a version in doubt: the reason of the answer that left it, whatever looks met since; None: there was none."""
     unsure_params: Mapping[str, str] = field(default_factory=dict)
+    lost: int = 0
+    """Of a version in doubt, how often a look has found that it had no effect."""
     is_asked_for: bool = False
     """Whether a person has asked for it and waits."""
     overwriting: Mapping[str, str] | None = field(default=None, repr=False)
@@ -212,6 +214,10 @@ _DUE_SQL = f"""
            p.delivered_version, p.delivered_month, p.is_cancelled, p.known_version, p.partner_id, p.partner_version,
            p.links, p.doubt_intent, p.doubt_month, {noted_copy("p", "p")} AS overwriting,
            sent.reason AS unsure_for, sent.params AS unsure_params,
+           (SELECT count(*) FROM sync.result r
+            WHERE p.state = 'unknown' AND r.month = p.doubt_month AND r.tenant_id = p.tenant_id
+              AND r.partner = p.partner AND r.entity = p.entity AND r.record_id = p.record_id
+              AND r.version = p.version AND r.reason IN ('not_arrived', 'found_different')) AS lost,
            (SELECT c.image FROM sync.change c
             WHERE c.tenant_id = p.tenant_id AND c.partner = p.partner AND c.entity = p.entity
               AND c.record_id = p.record_id AND c.version = p.version AND c.month = p.month) AS image,
@@ -461,6 +467,7 @@ def _due(row: RowMapping, doubts: Mapping[UUID, Doubt], bases: Mapping[Record, B
         doubt=doubts[row["doubt_intent"]] if row["doubt_intent"] else None,
         unsure_for=row["unsure_for"],
         unsure_params=row["unsure_params"] or {},
+        lost=row["lost"],
         is_asked_for=row["is_asked_for"],
         overwriting=row["overwriting"],
     )
