@@ -17,13 +17,13 @@ import pytest
 import yaml
 from running_platform import Platform, Tenant, Visit, running_platform
 from sandbox_process import notes
-from zest_process import LONG, wait_for
+from zest_process import wait_for
 
 from partners.registry import PARTNERS
 from zest_pipelines.core.weeks import week_of
 from zest_pipelines.orchestration.partitions import today_in_japan
 
-pytestmark = [pytest.mark.acceptance, LONG]
+pytestmark = pytest.mark.acceptance
 
 ARRIVES = 90.0
 """Seconds from an edit to the partner, in peace."""

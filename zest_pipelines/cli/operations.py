@@ -121,7 +121,7 @@ def release(
             if not groups:
                 return
         request = None
-        if groups and (record_id is not None or says_yes("Have it tried again?", yes=yes, as_json=json_)):
+        if record_id is not None or (groups and says_yes("Have it tried again?", yes=yes, as_json=json_)):
             request = str(operate.release(session.services(), declared, tenant, selection))
         elif not json_:
             return
