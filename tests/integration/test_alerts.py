@@ -445,11 +445,13 @@ def test_what_began_and_ended_while_the_service_was_down_is_told_in_that_order_o
     assert (receiver.took, trouble.count("notice")) == ([], 4)
     assert receiver.refused < 40  # it is left alone for longer each time
     receiver.is_down = False
-    minute(11)
+    for _ in range(11):
+        if not receiver.took:
+            minute(1)
+    assert len(receiver.took) == 4  # the others follow the first one at once
     for number in range(2):
         first, last = (title for title, text in receiver.took if f"visits.py:{number}" in text)
         assert ("ALERT" in first, "RECOVERED" in last) == (True, True)
-    assert len(receiver.took) == 4
 
 
 def test_a_service_that_is_away_for_days_is_told_all_when_it_is_back(
