@@ -56,7 +56,8 @@ TIMED = $(wildcard tests/proof/test_ledger_[ks]*.py) tests/proof/test_limit_shri
 
 soak: setup
 	ZEST_SOAK=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -rP tests/proof \
-		tests/contract/test_certification_stops.py tests/acceptance tests/browser $(TIMED:%=--ignore=%)
+		tests/contract/test_certification_stops.py tests/acceptance/test_demo.py tests/acceptance/test_platform.py \
+		tests/acceptance/test_cli_commands.py tests/browser/test_dagster_ui.py $(TIMED:%=--ignore=%)
 	ZEST_SOAK=1 $(BIN)/pytest -rP $(TIMED)
 
 mutants: setup

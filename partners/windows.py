@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
+from functools import lru_cache
 
 JAPAN = timezone(timedelta(hours=9), "JST")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -134,6 +135,7 @@ class Window:
         return _clock(self.ends if self.ends <= _DAY else self.ends - _DAY)
 
 
+@lru_cache(maxsize=1024)  # asked before each call of every connection
 def parse_window(text: str) -> Window:
     """The window that `text` says. `parse_window(str(window)) == window`. Raises WindowSyntaxError."""
     if text != text.strip() or not text:

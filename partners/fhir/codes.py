@@ -114,7 +114,9 @@ ISSUES = _DATA_ISSUES | frozenset(
     )
 )
 """R4, IssueType: the closed list."""
-_PATH = re.compile(r"(?:Appointment|Encounter)(?:\.[a-z][A-Za-z]{0,40}(?:\[\d{1,3}\])?){1,5}")
+ELEMENTS = r"(?:\.[a-z][A-Za-z]{0,40}(?:\[\d{1,3}\])?){1,5}"
+"""What follows a resource's type in the path of an element."""
+_PATH = re.compile(rf"(?:Appointment|Encounter){ELEMENTS}")
 _MOST_ISSUES = 3
 _SAYS_GONE = frozenset(("not-found", "deleted", "processing"))
 """`processing` is what the most widespread server, HAPI, says of an id that it does not know."""

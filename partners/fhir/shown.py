@@ -10,8 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 
 from partners.contract import FieldKind, Shown
-from partners.fhir.codes import ISSUES
+from partners.fhir.codes import ELEMENTS, ISSUES
 
+_RESOURCES = (
+    *("Patient", "Practitioner", "PractitionerRole", "Appointment", "Encounter", "Bundle", "Organization", "Location"),
+    "Slot",
+)
 _WORDS = (
     *ISSUES,
     *("fatal", "error", "warning", "information"),
@@ -21,15 +25,13 @@ _WORDS = (
     *("self", "next", "previous", "first", "last", "GET", "POST", "PUT", "PATCH", "DELETE"),
     *("phone", "fax", "email", "pager", "sms", "other", "home", "work", "temp", "old", "mobile", "official", "usual"),
     *("nickname", "anonymous", "maiden", "secondary", "HH", "AMB", "IMP", "PPRF", "SPRF", "ATND", "SBJ", "ABC", "SYL"),
-    *("IDE", "Patient", "Practitioner", "PractitionerRole", "Appointment", "Encounter", "Bundle", "OperationOutcome"),
-    *("Organization", "Location", "Slot", "HealthcareService", "Coverage", "CapabilityStatement", "Parameters"),
+    *("IDE", *_RESOURCES, "OperationOutcome", "HealthcareService", "Coverage", "CapabilityStatement", "Parameters"),
 )
 _CODE = re.compile(rf"{'|'.join(map(re.escape, sorted(_WORDS)))}|\d{{1,6}}", re.ASCII)
 _ROOTS = r"(https?://(hl7\.org|terminology\.hl7\.org|jpfhir\.jp)/|urn:(oid|zest|iso):)"
 _SYSTEM = re.compile(rf"{_CODE.pattern}|{_ROOTS}[A-Za-z0-9.:/#_-]{{1,90}}", re.ASCII)
-_RESOURCE = r"(Patient|Practitioner|PractitionerRole|Appointment|Encounter|Bundle|Organization|Location|Slot)"
-_INDEX = r"\[\d{1,3}\]"
-_PATH = re.compile(rf"{_RESOURCE}(\.[a-z][A-Za-z]{{0,40}}({_INDEX})?){{1,5}}|[a-z]{{1,20}}{_INDEX}", re.ASCII)
+_RESOURCE = f"({'|'.join(_RESOURCES)})"
+_PATH = re.compile(rf"{_RESOURCE}{ELEMENTS}|[a-z]{{1,20}}\[\d{{1,3}}\]", re.ASCII)
 _URL = re.compile(rf"{_RESOURCE}(/[0-9a-f-]{{36}})?", re.ASCII)
 
 _FIELDS: Mapping[FieldKind | re.Pattern[str], Iterable[str]] = {

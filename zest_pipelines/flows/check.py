@@ -12,6 +12,7 @@ from resources.vault import VaultError
 from zest_pipelines.core.turns import Priority
 from zest_pipelines.flows.opening import connection_row, open_lines, tls_of
 from zest_pipelines.flows.services import Services
+from zest_pipelines.store.tenants import ConnectionRow
 
 _PATIENCE = timedelta(seconds=30)
 WARNED_BEFORE = timedelta(days=60)
@@ -30,13 +31,18 @@ class Checked:
 
 
 def certificate_until(services: Services, partner: Partner, tenant: str) -> datetime | None:
+    """As `certificate_of` the connection. Raises StoreError."""
+    return certificate_of(services, connection_row(services, partner, tenant, Login.LAND))
+
+
+def certificate_of(services: Services, row: ConnectionRow) -> datetime | None:
     """Until when the connection's client certificate is valid. None: it shows none, or one that cannot be read, which
-    whoever calls the partner tells. Raises StoreError."""
-    row = connection_row(services, partner, tenant, Login.LAND)
+    whoever calls the partner tells."""
     if row.ciphertext is None:
         return None
+    connection = row.connection
     try:
-        secret = services.vault.decrypt(row.ciphertext, tenant=tenant, partner=partner.name)
+        secret = services.vault.decrypt(row.ciphertext, tenant=connection.tenant, partner=connection.partner)
         return expires_at(tls_of(secret))
     except (TlsError, VaultError):
         return None

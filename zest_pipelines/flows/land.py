@@ -33,7 +33,6 @@ from zest_pipelines.flows.services import Services
 from zest_pipelines.flows.versions import Mapper
 from zest_pipelines.store import classifications, landed, landing, suspicions
 from zest_pipelines.store.database import Transaction
-from zest_pipelines.store.holds import OUTSIDE_WINDOW
 from zest_pipelines.store.landing import Begun, EndedReading, Reading
 from zest_pipelines.store.tenants import ConnectionRow
 
@@ -95,8 +94,8 @@ def _read(services: Services, mapper: Mapper, row: ConnectionRow, begun: Begun) 
 
 def _before_call(services: Services, partner: Partner, row: ConnectionRow, pages: Pages) -> None:
     """Raises RetryableError once the partner has closed: what came has landed, and the next reading goes on there."""
-    if not_now(services, partner, row) is not None:
-        raise RetryableError(OUTSIDE_WINDOW)
+    if (reason := not_now(services, partner, row)) is not None:
+        raise RetryableError(reason)
     pages.stay_alive()
 
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 from partners.contract import Entity, Partner
 from resources.logins import Login
 from zest_pipelines.core.weeks import Days
-from zest_pipelines.flows.check import certificate_until
+from zest_pipelines.flows.check import certificate_of
 from zest_pipelines.flows.land import freshness
 from zest_pipelines.flows.opening import connection_row, not_now
 from zest_pipelines.flows.push_period import counts, problems
@@ -50,11 +50,12 @@ class Watched:
 def look(services: Services, partner: Partner, tenant: str) -> Watched:
     """Look at one of them. Raises StoreError."""
     target = Target(tenant, partner.name)
-    why = not_now(services, partner, connection_row(services, partner, tenant, Login.LAND))
+    row = connection_row(services, partner, tenant, Login.LAND)
+    why = not_now(services, partner, row)
     with services.database.transaction(Login.LAND, tenant) as tx:
         readings = [Reading(uuid4(), tenant, partner.name, entity) for entity in partner.readings]
         ages = tuple(freshness(tx, each, why) for each in readings)
-    until = certificate_until(services, partner, tenant)
+    until = certificate_of(services, row)
     if not partner.writes:
         return Watched(tenant, ages, until, None, (), is_moving=False)
     with services.database.transaction(Login.OPERATOR, tenant) as tx:

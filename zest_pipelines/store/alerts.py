@@ -85,9 +85,12 @@ _TOLD_OF_HOLD = f"""CASE WHEN h.reason <> :closed THEN {told("h")}
 _LATELY = "interval '15 minutes'"
 """Within it what failed was tried again, if it is to be tried at all: a reading after five minutes, a record at the
 partner's opening."""
-_HOLD = f"""LEFT JOIN sync.hold h ON h.lifted_at IS NULL AND h.until > clock_timestamp() - {_LATELY}
-        AND (h.tenant_id, h.partner) ="""
-"""The hold of a row's connection, in force or over so lately that nothing may have been tried since."""
+
+
+def _with_hold(row: str) -> str:
+    """Join the hold `h` of the row's connection: in force, or over so lately that nothing may have been tried since."""
+    return f"""LEFT JOIN sync.hold h ON h.tenant_id = {row}.tenant_id AND h.partner = {row}.partner
+        AND h.lifted_at IS NULL AND h.until > clock_timestamp() - {_LATELY}"""
 
 
 def _is_told(reason: str, since: str) -> str:
@@ -98,9 +101,8 @@ def _is_told(reason: str, since: str) -> str:
 
 
 # Of what stands still for good or is in doubt: by cause, so that of ten thousand failures one row comes back.
-# Indexes: the partial ones of what is stopped, suspect and open. An edit could go
-# since nothing was awaited for it any more, the connection was resumed, and its last hold was over. What
-# nobody has tried lately opens no alert.
+# Indexes: the partial ones of what is stopped, suspect and open. An edit could go since nothing was awaited for it any
+# more, the connection was resumed, and its last hold was over. What nobody has tried lately opens no alert.
 def _troubles(*, by_tenant: bool) -> str:
     """What is wrong, a row a cause, or a row a cause and tenant."""
     by, also = ("1, 2, 3, 4", ", p.tenant_id") if by_tenant else ("1, 2, 3", "")
@@ -114,7 +116,7 @@ def _troubles(*, by_tenant: bool) -> str:
            bool_or(p.state IN ('parked', 'conflict') OR h.reason IS DISTINCT FROM :closed) AS may_open
     FROM sync.pending p
     LEFT JOIN sync.newest_word w ON w.fingerprint = p.cause
-    {_HOLD} (p.tenant_id, p.partner)
+    {_with_hold("p")}
     CROSS JOIN sync.alert_bounds b
     WHERE p.state IN ('parked', 'conflict', 'retry', 'unknown') AND {_is_told(_TOLD_OF_PENDING, "p.turned_at")}
     GROUP BY {by}
@@ -123,7 +125,7 @@ def _troubles(*, by_tenant: bool) -> str:
            count(DISTINCT s.tenant_id), min(s.suspect_since),
            bool_or(s.suspect_state = 'parked' OR h.reason IS DISTINCT FROM :closed)
     FROM sync.standing s
-    {_HOLD} (s.tenant_id, s.partner)
+    {_with_hold("s")}
     LEFT JOIN sync.newest_word w ON w.fingerprint = s.suspect_cause
     CROSS JOIN sync.alert_bounds b
     WHERE s.suspect_state IN ('retry', 'unknown', 'parked') AND {_is_told(_TOLD_OF_SUSPECT, "s.suspect_since")}
